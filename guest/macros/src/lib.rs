@@ -1,0 +1,1 @@
+//! The attribute `#[handler]` of `atoll-guest`.

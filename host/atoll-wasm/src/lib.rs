@@ -1,0 +1,1 @@
+//! Runs guests. Knows neither the store nor HTTP servers: it declares a host trait that the node implements.

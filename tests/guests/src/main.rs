@@ -1,0 +1,2 @@
+//! Builds the example handlers.
+fn main() {}
