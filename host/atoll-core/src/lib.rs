@@ -7,4 +7,6 @@ pub mod clock;
 pub mod entry;
 pub mod key;
 pub mod limits;
+pub mod manifest;
+pub mod route;
 pub mod store;

@@ -35,3 +35,15 @@ pub const ORIGIN_COUNT_MAX: usize = u16::MAX as usize;
 
 const _: () = assert!(VALUE_INLINE_BYTES_MAX < VALUE_BYTES_MAX, "inline values are the small ones");
 const _: () = assert!(SHARD_COUNT.is_power_of_two(), "a shard is chosen by a mask");
+/// Longest handler name, in bytes.
+pub const HANDLER_NAME_BYTES_MAX: usize = 64;
+/// Largest component, in bytes. Interpreters come at 10 to 20 MB.
+pub const COMPONENT_BYTES_MAX: usize = 48 * 1024 * 1024;
+/// Most handlers on a node.
+pub const HANDLER_COUNT_MAX: usize = 1_024;
+/// Most routes and most grants of one handler.
+pub const ROUTE_COUNT_MAX: usize = 32;
+/// Longest route pattern or grant as text, in bytes.
+pub const PATTERN_BYTES_MAX: usize = 1_024;
+
+const _: () = assert!(COMPONENT_BYTES_MAX <= VALUE_BYTES_MAX, "a component is kept as a value");
