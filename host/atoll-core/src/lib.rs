@@ -1,2 +1,10 @@
-//! The decisions of an Atoll node. No sockets, files, clocks or tasks: time and dice are arguments.
+//! The decisions of an Atoll node: what a key holds, which write wins, what a request means.
+//!
+//! No sockets, files, clocks or tasks: time and dice are arguments. Locks are fine.
 #![forbid(unsafe_code)]
+
+pub mod clock;
+pub mod entry;
+pub mod key;
+pub mod limits;
+pub mod store;

@@ -1,0 +1,475 @@
+//! The sharded last-write-wins store: what this node knows, and the log of how it came to know it.
+//!
+//! A key's shard is locked for each look and each write; writes then take the sequencer, which gives
+//! them their stamp and their place in the log. Locks are always taken in that order, shards by
+//! ascending index. Nothing here waits for a peer, a disk or a guest.
+
+pub mod edit;
+mod extra;
+mod flush;
+mod hasher;
+pub mod list;
+pub mod log;
+mod origins;
+mod record;
+pub mod scan;
+mod shard;
+pub mod sweep;
+pub mod transaction;
+pub mod view;
+
+#[cfg(test)]
+mod tests;
+
+use crate::clock::{Hlc, Now, Stamp};
+use crate::entry::op::{Change, Effect, Op};
+use crate::entry::{Entry, Value};
+use crate::key::BucketName;
+use crate::limits::{BUCKET_COUNT_MAX, SHARD_COUNT, VALUE_BYTES_MAX};
+use bytes::Bytes;
+use edit::{Edit, WriteError, Written};
+use flush::FlushMark;
+use hasher::KeyHasher;
+use log::{Log, LogRead};
+use origins::{Origins, TooManyOrigins};
+use shard::edits::Made;
+use shard::{Probe, Shard, Writer};
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock};
+use uuid::Uuid;
+use view::{Sight, View};
+
+/// What a panic under one of the store's locks leads to: suspect state is not served.
+const POISONED: &str = "the store is poisoned by an earlier panic; restart the node";
+
+/// How large a store may become.
+#[derive(Clone, Debug)]
+pub struct StoreConfig {
+    /// Bytes of keys, values and their tables; writes past it are refused. The log comes on top.
+    pub memory_bytes_max: usize,
+    /// Bytes of ops kept for readers of the log.
+    pub log_bytes_max: usize,
+}
+
+/// The dice of a store: drawn once by the shell at start.
+#[derive(Clone, Copy, Debug)]
+pub struct Dice {
+    /// Names this process among all that ever were. Never saved, never used twice.
+    pub origin: Uuid,
+    /// Keys the hash of the tables.
+    pub hash_seed: u64,
+}
+
+/// Everything that this node holds.
+pub struct Store {
+    config: StoreConfig,
+    hasher: KeyHasher,
+    origins: Origins,
+    buckets: RwLock<HashMap<BucketName, Arc<Bucket>>>,
+    databases: [Arc<Bucket>; 16],
+    sequencer: Mutex<Sequencer>,
+    used_bytes: AtomicUsize,
+    /// Called, under the sequencer's lock, whenever an op was logged. Must not block or come back.
+    on_log: Box<dyn Fn() + Send + Sync>,
+}
+
+/// A namespace of keys.
+pub struct Bucket {
+    name: BucketName,
+    shards: Box<[Mutex<Shard>]>,
+    flushed: FlushMark,
+}
+
+/// Gives out stamps and sequence numbers, and keeps the log.
+#[derive(Debug)]
+struct Sequencer {
+    clock: Hlc,
+    seq: u64,
+    log: Log,
+}
+
+/// Sums over the store or a bucket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Keys that hold something, expired ones included until they are collected.
+    pub key_count: usize,
+    /// Those of them with a deadline.
+    pub volatile_count: usize,
+    /// Tombstones and the like that still wait for collection.
+    pub tombstone_count: usize,
+    /// Bytes of records, their extras and tables.
+    pub used_bytes: usize,
+}
+
+/// A node holds at most [`BUCKET_COUNT_MAX`] buckets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this node already holds {BUCKET_COUNT_MAX} buckets, which is the maximum")]
+pub struct TooManyBuckets;
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("origin", &self.origin()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Bucket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Bucket").field(&self.name).finish()
+    }
+}
+
+impl Store {
+    /// An empty store. `on_log` is called under a lock whenever an op was logged: it may set a flag
+    /// or wake a task, and must neither block nor call the store.
+    pub fn new(config: StoreConfig, dice: Dice, on_log: Box<dyn Fn() + Send + Sync>) -> Store {
+        let hasher = KeyHasher::new(dice.hash_seed);
+        let databases = std::array::from_fn(|n| {
+            Arc::new(Bucket::new(BucketName::of_database(n as u8), &hasher))
+        });
+        let buckets = databases.iter().map(|bucket| (bucket.name.clone(), Arc::clone(bucket)));
+        let buckets = RwLock::new(buckets.collect());
+        let log = Log::new(config.log_bytes_max);
+        let sequencer = Mutex::new(Sequencer { clock: Hlc::ZERO, seq: 0, log });
+        let origins = Origins::new(dice.origin);
+        let used_bytes = AtomicUsize::new(0);
+        Store { config, hasher, origins, buckets, databases, sequencer, used_bytes, on_log }
+    }
+
+    /// Names this process.
+    pub fn origin(&self) -> Uuid {
+        self.origins.own()
+    }
+
+    /// The bucket behind `SELECT database`, 0 to 15. Larger numbers give 15.
+    pub fn database(&self, database: u8) -> &Arc<Bucket> {
+        &self.databases[usize::from(database.min(15))]
+    }
+
+    /// The bucket of this name, if anything was ever stored in it.
+    pub fn find_bucket(&self, name: &BucketName) -> Option<Arc<Bucket>> {
+        self.buckets.read().expect(POISONED).get(name).cloned()
+    }
+
+    /// The bucket of this name, created where it is new.
+    pub fn open_bucket(&self, name: &BucketName) -> Result<Arc<Bucket>, TooManyBuckets> {
+        if let Some(bucket) = self.find_bucket(name) {
+            return Ok(bucket);
+        }
+        let mut buckets = self.buckets.write().expect(POISONED);
+        if buckets.len() >= BUCKET_COUNT_MAX && !buckets.contains_key(name) {
+            return Err(TooManyBuckets);
+        }
+        let bucket = buckets
+            .entry(name.clone())
+            .or_insert_with(|| Arc::new(Bucket::new(name.clone(), &self.hasher)));
+        Ok(Arc::clone(bucket))
+    }
+
+    /// All buckets, by name.
+    pub fn buckets(&self) -> Vec<Arc<Bucket>> {
+        let buckets = self.buckets.read().expect(POISONED);
+        let mut buckets: Vec<_> = buckets.values().cloned().collect();
+        buckets.sort_by(|a, b| a.name.cmp(&b.name));
+        buckets
+    }
+
+    /// Bytes of records, their extras and tables in all buckets.
+    pub fn used_bytes(&self) -> usize {
+        self.used_bytes.load(Ordering::Relaxed)
+    }
+
+    /// The memory budget in bytes.
+    pub fn memory_bytes_max(&self) -> usize {
+        self.config.memory_bytes_max
+    }
+
+    /// Calls `look` with what `key` shows at `now`, under the shard's lock: keep it short, and do not
+    /// call the store from it.
+    #[inline]
+    pub fn read<R>(
+        &self,
+        bucket: &Bucket,
+        key: &[u8],
+        now: Now,
+        look: impl FnOnce(Option<View<'_>>) -> R,
+    ) -> R {
+        let probe = self.probe(key);
+        let sight = self.sight(bucket, now);
+        let shard = bucket.shard(probe);
+        look(shard.view(probe, &sight))
+    }
+
+    /// Lets `decide` look at `key` and makes the edit that it decides on, all under one lock.
+    ///
+    /// The answer of `decide` is handed back with the write's stamp. Refusals change nothing.
+    /// `key` has 1 to `KEY_BYTES_MAX` bytes: doors check it before.
+    #[inline]
+    pub fn write<'e, R>(
+        &self,
+        bucket: &Bucket,
+        key: &[u8],
+        now: Now,
+        decide: impl FnOnce(Option<View<'_>>) -> (Edit<'e>, R),
+    ) -> Result<Written<R>, WriteError> {
+        let probe = self.probe(key);
+        let mut shard = bucket.shard(probe);
+        let mut sequencer = self.sequencer();
+        let stamp = sequencer.stamp(now, self.origin());
+        // The decision and the edit see the time of the edit's own stamp: the wall may lie behind.
+        let sight = self.sight(bucket, Now::from_millis(stamp.hlc.millis()));
+        let (edit, answer) = decide(shard.view(probe, &sight));
+        let made =
+            self.apply(bucket, (&mut shard, &mut sequencer), probe, edit, (stamp, &sight, now))?;
+        Ok(Written { answer, stamp: made.then_some(stamp) })
+    }
+
+    /// Applies one decided edit under both locks. Returns whether anything changed.
+    fn apply(
+        &self,
+        bucket: &Bucket,
+        (shard, sequencer): (&mut Shard, &mut Sequencer),
+        probe: Probe<'_>,
+        edit: Edit<'_>,
+        (stamp, sight, now): (Stamp, &Sight<'_>, Now),
+    ) -> Result<bool, WriteError> {
+        debug_assert!(crate::key::check_key(probe.key).is_ok(), "doors check keys");
+        self.admit(&edit)?;
+        let kept = sequencer.log.is_kept(now);
+        let logged_value = match &edit {
+            Edit::Set { value, .. } if kept && value.is_inline() => {
+                Some(Bytes::copy_from_slice(value.as_slice()))
+            }
+            _ => None,
+        };
+        let before = shard.counts().bytes;
+        let made = shard.edit(probe, edit, Writer { stamp, sight });
+        self.account(before, shard.counts().bytes);
+        let Some(made) = made else { return Ok(false) };
+        sequencer.seq += 1;
+        if kept {
+            let key = Bytes::copy_from_slice(probe.key);
+            let effect = Effect::Key { key, change: made.into_change(logged_value) };
+            sequencer.log.push(Op {
+                seq: sequencer.seq,
+                stamp,
+                bucket: bucket.name.clone(),
+                effect,
+            });
+            (self.on_log)();
+        }
+        Ok(true)
+    }
+
+    /// Refuses what would grow a full store, and values over the limit.
+    fn admit(&self, edit: &Edit<'_>) -> Result<(), WriteError> {
+        let grows = match edit {
+            Edit::Keep | Edit::Delete | Edit::Expire(_) => return Ok(()),
+            Edit::Add { .. } => 0,
+            Edit::Set { value, .. } => value.len(),
+        };
+        if grows > VALUE_BYTES_MAX {
+            return Err(WriteError::TooLarge { len: grows });
+        }
+        let (used, max) = (self.used_bytes(), self.config.memory_bytes_max);
+        if used.saturating_add(grows) > max {
+            return Err(WriteError::Full { used, max });
+        }
+        Ok(())
+    }
+
+    /// Marks everything that `bucket` holds as dead, with one stamped record, and frees it.
+    pub fn flush(&self, bucket: &Bucket, now: Now) -> Stamp {
+        let mut sequencer = self.sequencer();
+        let stamp = sequencer.stamp(now, self.origin());
+        bucket.flushed.advance(stamp);
+        let kept = sequencer.log.is_kept(now);
+        sequencer.seq += 1;
+        if kept {
+            let (seq, bucket) = (sequencer.seq, bucket.name.clone());
+            sequencer.log.push(Op { seq, stamp, bucket, effect: Effect::Flush });
+            (self.on_log)();
+        }
+        drop(sequencer);
+        self.drop_flushed(bucket, now);
+        stamp
+    }
+
+    fn drop_flushed(&self, bucket: &Bucket, now: Now) {
+        for shard in &bucket.shards {
+            let mut shard = shard.lock().expect(POISONED);
+            let sight = self.sight(bucket, now);
+            let before = shard.counts().bytes;
+            shard.drop_flushed(&sight);
+            self.account(before, shard.counts().bytes);
+        }
+    }
+
+    /// Joins what another node knows of `key` into what this one knows. Returns whether anything
+    /// was new. Neither logged nor numbered: that is the caller's part.
+    pub fn merge(
+        &self,
+        bucket: &Bucket,
+        key: &[u8],
+        theirs: &Entry,
+    ) -> Result<bool, TooManyOrigins> {
+        let probe = self.probe(key);
+        let mut shard = bucket.shard(probe);
+        let ours = shard.load(probe, &self.origins).unwrap_or_default();
+        let mut joined = ours.clone();
+        joined.merge(theirs);
+        if joined == ours {
+            return Ok(false);
+        }
+        let origin = self.origins.intern(joined.register.stamp.origin)?;
+        self.sequencer().witness(joined.newest());
+        let before = shard.counts().bytes;
+        shard.save(probe, joined, origin);
+        self.account(before, shard.counts().bytes);
+        Ok(true)
+    }
+
+    /// Applies an op of another origin. Returns whether anything was new.
+    pub fn merge_op(&self, op: Op, now: Now) -> Result<bool, MergeError> {
+        let bucket = self.open_bucket(&op.bucket)?;
+        match op.effect {
+            Effect::Key { key, change } => {
+                Ok(self.merge(&bucket, &key, &change.into_entry(op.stamp))?)
+            }
+            Effect::Flush => {
+                self.sequencer().witness(op.stamp.hlc);
+                let newer = bucket.flushed.advance(op.stamp);
+                if newer {
+                    self.drop_flushed(&bucket, now);
+                }
+                Ok(newer)
+            }
+        }
+    }
+
+    /// Everything that this node holds under `key`, dead or alive.
+    pub fn entry(&self, bucket: &Bucket, key: &[u8]) -> Option<Entry> {
+        let probe = self.probe(key);
+        bucket.shard(probe).load(probe, &self.origins)
+    }
+
+    /// Starts keeping ops for one more reader; returns the position to read from.
+    pub fn log_subscribe(&self) -> u64 {
+        self.sequencer().log.subscribe()
+    }
+
+    /// Ends a subscription; ops are kept for [`log::LINGER_MS`] more.
+    pub fn log_unsubscribe(&self, now: Now) {
+        self.sequencer().log.unsubscribe(now);
+    }
+
+    /// Reads at most `count_max` ops from `position` on.
+    pub fn log_read(&self, position: u64, count_max: usize) -> LogRead {
+        self.sequencer().log.read(position, count_max)
+    }
+
+    /// Bytes of ops kept for readers.
+    pub fn log_bytes(&self) -> usize {
+        self.sequencer().log.bytes()
+    }
+
+    /// The number of this process's latest op.
+    pub fn seq(&self) -> u64 {
+        self.sequencer().seq
+    }
+
+    #[inline]
+    fn probe<'k>(&self, key: &'k [u8]) -> Probe<'k> {
+        Probe { key, hash: self.hasher.hash(key) }
+    }
+
+    #[inline]
+    fn sight<'a>(&'a self, bucket: &'a Bucket, now: Now) -> Sight<'a> {
+        let (mark, origins) = (&bucket.flushed, &self.origins);
+        Sight { now_ms: now.millis(), flushed: mark.hlc(), mark, origins }
+    }
+
+    fn sequencer(&self) -> MutexGuard<'_, Sequencer> {
+        self.sequencer.lock().expect(POISONED)
+    }
+
+    fn account(&self, before: usize, after: usize) {
+        // Two's complement: adding a negative difference wraps to the right sum.
+        self.used_bytes.fetch_add(after.wrapping_sub(before), Ordering::Relaxed);
+    }
+}
+
+/// Why an op of another origin was not applied. The store is unchanged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MergeError {
+    /// It names a bucket that this node has no room for.
+    #[error(transparent)]
+    Buckets(#[from] TooManyBuckets),
+    /// It comes from one origin too many.
+    #[error(transparent)]
+    Origins(#[from] TooManyOrigins),
+}
+
+impl Bucket {
+    fn new(name: BucketName, hasher: &KeyHasher) -> Bucket {
+        let shards = (0..SHARD_COUNT).map(|_| Mutex::new(Shard::new(hasher.clone()))).collect();
+        Bucket { name, shards, flushed: FlushMark::new() }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &BucketName {
+        &self.name
+    }
+
+    /// Sums over the bucket. Locks its shards one after the other.
+    pub fn stats(&self) -> Stats {
+        self.shards.iter().fold(Stats::default(), |sum, shard| {
+            let counts = shard.lock().expect(POISONED).counts();
+            Stats {
+                key_count: sum.key_count + counts.keys,
+                volatile_count: sum.volatile_count + counts.volatile,
+                tombstone_count: sum.tombstone_count + counts.records - counts.keys,
+                used_bytes: sum.used_bytes + counts.bytes,
+            }
+        })
+    }
+
+    #[inline]
+    fn shard(&self, probe: Probe<'_>) -> MutexGuard<'_, Shard> {
+        self.shards[shard_index(probe.hash)].lock().expect(POISONED)
+    }
+}
+
+/// The table takes a hash's lowest and highest bits; the shard takes some in between.
+#[inline]
+fn shard_index(hash: u64) -> usize {
+    (hash >> 40) as usize & (SHARD_COUNT - 1)
+}
+
+impl Sequencer {
+    /// The stamp of a write that is being made: after every other that this node has seen.
+    #[inline]
+    fn stamp(&mut self, now: Now, origin: Uuid) -> Stamp {
+        self.clock = self.clock.tick(now);
+        Stamp { hlc: self.clock, origin }
+    }
+
+    /// Notes that a write at `seen` exists: this node's next one will be after it.
+    fn witness(&mut self, seen: Hlc) {
+        self.clock = self.clock.max(seen);
+    }
+}
+
+impl Made {
+    /// The change in the form in which it is logged. `inline` are the bytes of an inline value.
+    fn into_change(self, inline: Option<Bytes>) -> Change {
+        match self {
+            Made::Change(change) => change,
+            Made::Set { shared, attributes, deadline, resets } => {
+                let bytes = shared.or(inline).unwrap_or_default();
+                Change::Set { value: Value { bytes, attributes }, deadline, resets }
+            }
+        }
+    }
+}

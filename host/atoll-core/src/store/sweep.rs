@@ -1,0 +1,55 @@
+//! Collecting what is dead, a few thousand records at a time.
+
+use super::{POISONED, Store};
+use crate::clock::{Hlc, Now};
+use crate::limits::SHARD_COUNT;
+
+/// Places that are looked at under one lock: well under a millisecond.
+const STEP_PLACES: usize = 2_048;
+
+/// Where the sweeper stands in its round through all buckets.
+#[derive(Clone, Debug, Default)]
+pub struct Sweeper {
+    bucket: usize,
+    shard: usize,
+    place: usize,
+}
+
+/// What a step came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Swept {
+    /// Records dropped.
+    pub collected: usize,
+    /// Whether the step ended a round through everything.
+    pub round_done: bool,
+}
+
+impl Store {
+    /// Looks at the next few thousand records and drops what is dead and stamped at or before `floor`:
+    /// the time up to which every member of the cluster has everything (this node alone: now).
+    pub fn sweep(&self, sweeper: &mut Sweeper, now: Now, floor: Hlc) -> Swept {
+        let buckets = self.buckets();
+        let Some(bucket) = buckets.get(sweeper.bucket) else {
+            *sweeper = Sweeper::default();
+            return Swept { collected: 0, round_done: true };
+        };
+        let sight = self.sight(bucket, now);
+        let mut shard = bucket.shards[sweeper.shard].lock().expect(POISONED);
+        let before = shard.counts().bytes;
+        let end = shard.place_count().min(sweeper.place + STEP_PLACES);
+        let collected =
+            (sweeper.place..end).filter(|&place| shard.collect_at(place, floor, &sight)).count();
+        sweeper.place = end;
+        if end == shard.place_count() {
+            shard.shrink();
+            sweeper.place = 0;
+            sweeper.shard += 1;
+        }
+        self.account(before, shard.counts().bytes);
+        if sweeper.shard == SHARD_COUNT {
+            sweeper.shard = 0;
+            sweeper.bucket += 1;
+        }
+        Swept { collected, round_done: false }
+    }
+}

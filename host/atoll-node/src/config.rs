@@ -1,0 +1,311 @@
+//! What a node is told at start: file, environment and flags, merged once and checked once.
+
+use anyhow::{Context, bail, ensure};
+use clap::Args;
+use serde::Deserialize;
+use std::fmt;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+
+/// The values as they are written, by flag, variable or file. All optional.
+#[derive(Args, Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct FileConfig {
+    /// Name of this node, kept across restarts [default: the host's name]
+    #[arg(long, env = "ATOLL_NAME")]
+    name: Option<String>,
+    /// Public HTTP address of the gateway, or "off" [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDRESS", env = "ATOLL_GATEWAY")]
+    gateway: Option<String>,
+    /// HTTP address of the API, or "off" [default: 127.0.0.1:8081]
+    #[arg(long, value_name = "ADDRESS", env = "ATOLL_API")]
+    api: Option<String>,
+    /// Address of the RESP port for Redis clients, or "off" [default: 127.0.0.1:6379]
+    #[arg(long, value_name = "ADDRESS", env = "ATOLL_RESP")]
+    resp: Option<String>,
+    /// Most memory that keys and values may take, e.g. 512MiB or 4GiB; past it writes are refused
+    /// [default: 60% of the container's or the machine's memory]
+    #[arg(long, value_name = "SIZE", env = "ATOLL_MEMORY_MAX")]
+    memory_max: Option<String>,
+    /// Memory for changes that watchers have yet to read [default: 64MiB]
+    #[arg(long, value_name = "SIZE", env = "ATOLL_LOG_MAX")]
+    log_max: Option<String>,
+    /// Most connections to the RESP port at once [default: 10240]
+    #[arg(long, value_name = "COUNT", env = "ATOLL_CLIENTS_MAX")]
+    clients_max: Option<u32>,
+    /// Threads of the RESP port [default: 1 on up to 4 cores, else half of them]
+    #[arg(long, value_name = "COUNT", env = "ATOLL_RESP_THREADS")]
+    resp_threads: Option<u16>,
+    /// Threads for HTTP and handlers [default: one for each core]
+    #[arg(long, value_name = "COUNT", env = "ATOLL_HTTP_THREADS")]
+    http_threads: Option<u16>,
+    /// Bearer token that the API asks for; better given by variable or file than by flag
+    #[arg(long, value_name = "TOKEN", env = "ATOLL_API_TOKEN", hide_env_values = true)]
+    api_token: Option<Secret>,
+    /// File that holds the API's token
+    #[arg(long, value_name = "FILE", env = "ATOLL_API_TOKEN_FILE")]
+    api_token_file: Option<PathBuf>,
+    /// Password that the RESP port asks for (AUTH); better given by variable or file than by flag
+    #[arg(long, value_name = "PASSWORD", env = "ATOLL_RESP_PASSWORD", hide_env_values = true)]
+    resp_password: Option<Secret>,
+    /// File that holds the RESP port's password
+    #[arg(long, value_name = "FILE", env = "ATOLL_RESP_PASSWORD_FILE")]
+    resp_password_file: Option<PathBuf>,
+    /// Allow the API and the RESP port on addresses other than loopback without token or password
+    #[arg(long, env = "ATOLL_INSECURE", num_args = 0..=1, default_missing_value = "true")]
+    insecure: Option<bool>,
+    /// Longest wait for requests in flight when the node is told to stop, in ms [default: 10000]
+    #[arg(long, value_name = "MS", env = "ATOLL_DRAIN_MS")]
+    drain_ms: Option<u64>,
+    /// What is logged: error, warn, info, debug, trace, or a filter by module [default: info]
+    #[arg(long, value_name = "FILTER", env = "ATOLL_LOG")]
+    log: Option<String>,
+    /// How it is logged: text or json [default: text]
+    #[arg(long, value_name = "FORMAT", env = "ATOLL_LOG_FORMAT")]
+    log_format: Option<String>,
+}
+
+/// What a node runs with. Every value has been checked.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    /// Name of this node.
+    pub(crate) name: String,
+    /// Addresses of the doors; `None` is a door that stays shut.
+    pub(crate) gateway: Option<SocketAddr>,
+    pub(crate) api: Option<SocketAddr>,
+    pub(crate) resp: Option<SocketAddr>,
+    /// Budget of the store, in bytes.
+    pub(crate) memory_bytes_max: usize,
+    /// Budget of the op log, in bytes.
+    pub(crate) log_bytes_max: usize,
+    /// Most RESP connections at once.
+    pub(crate) clients_max: u32,
+    /// Threads of the RESP port, at least 1.
+    pub(crate) resp_threads: u16,
+    /// Threads for HTTP and handlers, at least 1.
+    pub(crate) http_threads: u16,
+    /// Asked for by the API, where given.
+    pub(crate) api_token: Option<Secret>,
+    /// Asked for by the RESP port, where given.
+    pub(crate) resp_password: Option<Secret>,
+    /// Longest wait for requests in flight at the end, in ms.
+    pub(crate) drain_ms: u64,
+    /// What is logged, and how.
+    pub(crate) log: String,
+    pub(crate) log_format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// For collectors: one JSON object a line.
+    Json,
+}
+
+/// Text that never shows in a log.
+#[derive(Clone, Deserialize, PartialEq, Eq)]
+#[serde(transparent)]
+pub(crate) struct Secret(String);
+
+impl Secret {
+    /// The text itself: for a comparison, not for a message.
+    pub(crate) fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl std::str::FromStr for Secret {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Secret, Self::Err> {
+        Ok(Secret(text.to_owned()))
+    }
+}
+
+impl FileConfig {
+    /// Reads a configuration file.
+    pub(crate) fn read(path: &Path) -> anyhow::Result<FileConfig> {
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read the configuration file {}", path.display()))?;
+        toml::from_str(&text).with_context(|| format!("{} is not as expected", path.display()))
+    }
+
+    /// These values where given, and those of `below` elsewhere.
+    pub(crate) fn over(self, below: FileConfig) -> FileConfig {
+        FileConfig {
+            name: self.name.or(below.name),
+            gateway: self.gateway.or(below.gateway),
+            api: self.api.or(below.api),
+            resp: self.resp.or(below.resp),
+            memory_max: self.memory_max.or(below.memory_max),
+            log_max: self.log_max.or(below.log_max),
+            clients_max: self.clients_max.or(below.clients_max),
+            resp_threads: self.resp_threads.or(below.resp_threads),
+            http_threads: self.http_threads.or(below.http_threads),
+            api_token: self.api_token.or(below.api_token),
+            api_token_file: self.api_token_file.or(below.api_token_file),
+            resp_password: self.resp_password.or(below.resp_password),
+            resp_password_file: self.resp_password_file.or(below.resp_password_file),
+            insecure: self.insecure.or(below.insecure),
+            drain_ms: self.drain_ms.or(below.drain_ms),
+            log: self.log.or(below.log),
+            log_format: self.log_format.or(below.log_format),
+        }
+    }
+}
+
+impl Config {
+    /// Checks the values and fills in the defaults.
+    pub(crate) fn resolve(values: FileConfig) -> anyhow::Result<Config> {
+        let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+        let resp_threads = if cores <= 4 { 1 } else { cores / 2 };
+        let memory_bytes_max = match &values.memory_max {
+            Some(text) => parse_size(text).context("--memory-max")?,
+            None => memory_limit_bytes() / 10 * 6,
+        };
+        let log_format = match values.log_format.as_deref() {
+            None | Some("text") => LogFormat::Text,
+            Some("json") => LogFormat::Json,
+            Some(other) => bail!("--log-format is {other:?}; write text or json"),
+        };
+        let config = Config {
+            name: values.name.unwrap_or_else(host_name),
+            gateway: address("--gateway", values.gateway.as_deref(), "127.0.0.1:8080")?,
+            api: address("--api", values.api.as_deref(), "127.0.0.1:8081")?,
+            resp: address("--resp", values.resp.as_deref(), "127.0.0.1:6379")?,
+            memory_bytes_max,
+            log_bytes_max: match &values.log_max {
+                Some(text) => parse_size(text).context("--log-max")?,
+                None => 64 << 20,
+            },
+            clients_max: values.clients_max.unwrap_or(10_240),
+            resp_threads: values.resp_threads.unwrap_or(resp_threads.min(64) as u16),
+            http_threads: values.http_threads.unwrap_or(cores.min(256) as u16),
+            api_token: secret("--api-token", values.api_token, values.api_token_file)?,
+            resp_password: secret(
+                "--resp-password",
+                values.resp_password,
+                values.resp_password_file,
+            )?,
+            drain_ms: values.drain_ms.unwrap_or(10_000),
+            log: values.log.unwrap_or_else(|| "info".to_owned()),
+            log_format,
+        };
+        config.check(values.insecure.unwrap_or(false))?;
+        Ok(config)
+    }
+
+    fn check(&self, insecure: bool) -> anyhow::Result<()> {
+        ensure!(self.resp_threads > 0, "--resp-threads is 0; write 1 or more");
+        ensure!(self.http_threads > 0, "--http-threads is 0; write 1 or more");
+        ensure!(self.clients_max > 0, "--clients-max is 0; write 1 or more, or --resp off");
+        let name_fits =
+            (1..=128).contains(&self.name.len()) && self.name.bytes().all(|b| b.is_ascii_graphic());
+        ensure!(name_fits, "--name has 1 to 128 visible ASCII characters and no spaces");
+        if insecure {
+            return Ok(());
+        }
+        if let (Some(api), None) = (exposed(self.api), &self.api_token) {
+            bail!(
+                "--api {api} can be reached from outside and asks for no token; \
+                 set ATOLL_API_TOKEN, or write --insecure if the network is trusted"
+            );
+        }
+        if let (Some(resp), None) = (exposed(self.resp), &self.resp_password) {
+            bail!(
+                "--resp {resp} can be reached from outside and asks for no password; \
+                 set ATOLL_RESP_PASSWORD, or write --insecure if the network is trusted"
+            );
+        }
+        Ok(())
+    }
+}
+
+/// The address, if others than this machine can reach it.
+fn exposed(address: Option<SocketAddr>) -> Option<SocketAddr> {
+    address.filter(|address| !address.ip().is_loopback())
+}
+
+/// The address behind `text`: `HOST:PORT`, or `off`.
+fn address(flag: &str, text: Option<&str>, default: &str) -> anyhow::Result<Option<SocketAddr>> {
+    let text = text.unwrap_or(default);
+    if text == "off" {
+        return Ok(None);
+    }
+    let mut resolved = text
+        .to_socket_addrs()
+        .with_context(|| format!("{flag} {text:?} is no address; write HOST:PORT, or off"))?;
+    let first = resolved.next();
+    Ok(Some(first.with_context(|| format!("{flag} {text:?} resolves to no address"))?))
+}
+
+/// The secret itself, or the first line of the file that holds it.
+fn secret(
+    flag: &str,
+    given: Option<Secret>,
+    file: Option<PathBuf>,
+) -> anyhow::Result<Option<Secret>> {
+    let secret = match (given, file) {
+        (Some(_), Some(_)) => bail!("{flag} and {flag}-file are both given; choose one"),
+        (Some(secret), None) => secret,
+        (None, None) => return Ok(None),
+        (None, Some(path)) => {
+            let text = std::fs::read_to_string(&path)
+                .with_context(|| format!("cannot read {flag}-file {}", path.display()))?;
+            Secret(text.lines().next().unwrap_or_default().trim().to_owned())
+        }
+    };
+    ensure!(!secret.0.is_empty(), "{flag} is empty; leave it out to ask for none");
+    Ok(Some(secret))
+}
+
+/// Bytes from text such as `1048576`, `512MiB` or `4GB`.
+fn parse_size(text: &str) -> anyhow::Result<usize> {
+    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (digits, unit) = text.split_at(split);
+    let factor: usize = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kib" => 1 << 10,
+        "m" | "mib" => 1 << 20,
+        "g" | "gib" => 1 << 30,
+        "kb" => 1_000,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
+        _ => bail!("{text:?} is no size; write a number and B, KiB, MiB or GiB"),
+    };
+    let number: Option<usize> = digits.parse().ok();
+    number
+        .and_then(|number| number.checked_mul(factor))
+        .with_context(|| format!("{text:?} is no size; write a number and B, KiB, MiB or GiB"))
+}
+
+/// The memory that this process may use: the container's limit, else the machine's, in bytes.
+fn memory_limit_bytes() -> usize {
+    let read = |path: &str| std::fs::read_to_string(path).ok();
+    let version_2 = read("/sys/fs/cgroup/memory.max");
+    let version_1 = read("/sys/fs/cgroup/memory/memory.limit_in_bytes");
+    let machine = read("/proc/meminfo").and_then(|text| {
+        let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
+        Some(line.split_whitespace().nth(1)?.parse::<usize>().ok()? * 1_024)
+    });
+    let container = version_2.or(version_1).and_then(|text| text.trim().parse().ok());
+    let smallest = [container, machine].into_iter().flatten().min();
+    smallest.unwrap_or(1 << 30)
+}
+
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = name.trim();
+    if name.is_empty() { "atoll".to_owned() } else { name.to_owned() }
+}
+
+#[cfg(test)]
+mod tests;

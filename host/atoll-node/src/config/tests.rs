@@ -1,0 +1,78 @@
+//! What a start-up refuses, and what it says then.
+
+use super::*;
+
+fn with(change: impl FnOnce(&mut FileConfig)) -> anyhow::Result<Config> {
+    let mut values = FileConfig::default();
+    change(&mut values);
+    Config::resolve(values)
+}
+
+#[track_caller]
+fn check_refused(change: impl FnOnce(&mut FileConfig), want: &str) {
+    let error = with(change).expect_err("should be refused");
+    let text = format!("{error:#}");
+    assert!(text.contains(want), "{text:?} should contain {want:?}");
+}
+
+#[test]
+fn the_defaults_are_loopback_only() {
+    let config = with(|_| ()).expect("the defaults start");
+    for address in [config.gateway, config.api, config.resp] {
+        assert!(address.is_some_and(|address| address.ip().is_loopback()));
+    }
+    assert!(config.memory_bytes_max > 0 && config.resp_threads > 0);
+}
+
+#[test]
+fn a_door_to_the_outside_asks_for_a_secret() {
+    check_refused(|v| v.api = Some("0.0.0.0:8081".into()), "set ATOLL_API_TOKEN");
+    check_refused(|v| v.resp = Some("0.0.0.0:6379".into()), "set ATOLL_RESP_PASSWORD");
+    let given = with(|v| {
+        v.api = Some("0.0.0.0:8081".into());
+        v.api_token = Some(Secret("t".into()));
+    });
+    assert!(given.is_ok());
+    let insecure = with(|v| {
+        v.resp = Some("[::]:6379".into());
+        v.insecure = Some(true);
+    });
+    assert!(insecure.is_ok());
+    let gateway = with(|v| v.gateway = Some("0.0.0.0:80".into()));
+    assert!(gateway.is_ok(), "the gateway is public by design");
+}
+
+#[test]
+fn a_mistake_is_answered_with_what_to_write() {
+    check_refused(|v| v.api = Some("8081".into()), "write HOST:PORT");
+    check_refused(|v| v.memory_max = Some("lots".into()), "write a number");
+    check_refused(|v| v.memory_max = Some("99999999999GiB".into()), "is no size");
+    check_refused(|v| v.resp_threads = Some(0), "write 1 or more");
+    check_refused(|v| v.log_format = Some("xml".into()), "write text or json");
+    check_refused(|v| v.name = Some("a b".into()), "no spaces");
+    check_refused(|v| v.api_token = Some(Secret(String::new())), "leave it out");
+    check_refused(
+        |v| v.api_token_file = Some("/nonexistent".into()),
+        "cannot read --api-token-file",
+    );
+}
+
+#[test]
+fn a_flag_wins_over_the_file() {
+    let file =
+        FileConfig { name: Some("file".into()), log_max: Some("1MiB".into()), ..<_>::default() };
+    let flags = FileConfig { name: Some("flag".into()), ..FileConfig::default() };
+    let config = Config::resolve(flags.over(file)).expect("starts");
+    assert_eq!((config.name.as_str(), config.log_bytes_max), ("flag", 1 << 20));
+}
+
+#[test]
+fn an_unknown_name_in_the_file_is_refused() {
+    let error = toml::from_str::<FileConfig>("gatway = \"x\"").expect_err("should be refused");
+    assert!(error.to_string().contains("gatway"), "{error}");
+}
+
+#[test]
+fn a_secret_never_shows() {
+    assert_eq!(format!("{:?}", Secret("hunter2".into())), "***");
+}

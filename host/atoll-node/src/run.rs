@@ -1,0 +1,179 @@
+//! From a checked configuration to a running node and back: bind, wire, wait, drain.
+
+use crate::config::Config;
+use crate::node::Node;
+use crate::{api, gateway, listen, sweep, telemetry};
+use anyhow::Context;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+/// How the node says that it is ready.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Announce {
+    /// For a person.
+    Banner,
+    /// One line for a program.
+    Json,
+}
+
+/// The listeners of the doors, bound before anything else can go wrong.
+struct Doors {
+    gateway: Option<TcpListener>,
+    api: Option<TcpListener>,
+    resp: Option<TcpListener>,
+}
+
+/// Runs a node until SIGTERM or SIGINT.
+pub(crate) fn run(config: Config, announce: Announce) -> anyhow::Result<()> {
+    telemetry::start(&config)?;
+    raise_file_limit();
+    let doors = Doors::bind(&config)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(usize::from(config.http_threads))
+        .thread_name("atoll-http")
+        .enable_all()
+        .build()
+        .context("cannot start the HTTP threads")?;
+    let result = runtime.block_on(serve(config, doors, announce));
+    // What is left has had its time.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    result
+}
+
+async fn serve(config: Config, doors: Doors, announce: Announce) -> anyhow::Result<()> {
+    let node = Node::new(&config)?;
+    let shutdown = CancellationToken::new();
+    let tasks = TaskTracker::new();
+    let addresses = doors.addresses()?;
+
+    tasks.spawn(sweep::sweep(Arc::clone(&node), shutdown.clone()));
+    if let Some(listener) = doors.api {
+        let router = api::router(Arc::clone(&node), config.api_token.clone());
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        tasks.spawn(listen::serve(listener, router, shutdown.clone()));
+    }
+    if let Some(listener) = doors.gateway {
+        let router = gateway::router(Arc::clone(&node));
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        tasks.spawn(listen::serve(listener, router, shutdown.clone()));
+    }
+    tasks.close();
+
+    addresses.announce(&config, announce);
+    info!(name = node.name(), origin = %node.store().origin(), "node is ready");
+    wait_for_signal().await?;
+    info!("node is draining");
+    node.start_draining();
+    shutdown.cancel();
+    let drain = Duration::from_millis(config.drain_ms);
+    let drained = tokio::select! {
+        () = tasks.wait() => true,
+        () = tokio::time::sleep(drain) => false,
+        result = wait_for_signal() => { result?; false }
+    };
+    if !drained {
+        warn!(drain_ms = config.drain_ms, "requests were still in flight");
+    }
+    info!(uptime_s = node.uptime_s(), "node has stopped");
+    Ok(())
+}
+
+/// The addresses that were bound, with the ports that the system chose where 0 was asked for.
+struct Addresses {
+    gateway: Option<SocketAddr>,
+    api: Option<SocketAddr>,
+    resp: Option<SocketAddr>,
+}
+
+impl Doors {
+    fn bind(config: &Config) -> anyhow::Result<Doors> {
+        let bind = |flag, address: Option<SocketAddr>| {
+            address.map(|address| listen::bind(flag, address)).transpose()
+        };
+        Ok(Doors {
+            gateway: bind("--gateway", config.gateway)?,
+            api: bind("--api", config.api)?,
+            resp: bind("--resp", config.resp)?,
+        })
+    }
+
+    fn addresses(&self) -> anyhow::Result<Addresses> {
+        let address = |listener: &Option<TcpListener>| {
+            listener.as_ref().map(TcpListener::local_addr).transpose()
+        };
+        Ok(Addresses {
+            gateway: address(&self.gateway)?,
+            api: address(&self.api)?,
+            resp: address(&self.resp)?,
+        })
+    }
+}
+
+impl Addresses {
+    #[expect(clippy::print_stdout, reason = "the banner is this command's output")]
+    fn announce(&self, config: &Config, announce: Announce) {
+        match announce {
+            Announce::Banner => println!("{}", self.banner(config)),
+            Announce::Json => {
+                let text = |address: Option<SocketAddr>| address.map(|address| address.to_string());
+                let line = serde_json::json!({
+                    "name": config.name,
+                    "gateway": text(self.gateway),
+                    "api": text(self.api),
+                    "resp": text(self.resp),
+                });
+                println!("{line}");
+            }
+        }
+    }
+
+    fn banner(&self, config: &Config) -> String {
+        let door = |address: Option<SocketAddr>, scheme: &str| match address {
+            Some(address) => format!("{scheme}{address}"),
+            None => "off".to_owned(),
+        };
+        let memory_mib = config.memory_bytes_max >> 20;
+        let mut banner = format!(
+            "atoll {version} · node {name} · memory only (up to {memory_mib} MiB, nothing on disk)\n\n  \
+             gateway  {gateway}\n  API      {api}\n  RESP     {resp}\n",
+            version = env!("CARGO_PKG_VERSION"),
+            name = config.name,
+            gateway = door(self.gateway, "http://"),
+            api = door(self.api, "http://"),
+            resp = door(self.resp, "redis://"),
+        );
+        if let Some(api) = self.api {
+            banner += &format!(
+                "\nTry:\n  curl -X PUT http://{api}/v1/kv/default/hello -d world\n  \
+                 curl http://{api}/v1/kv/default/hello\n"
+            );
+        }
+        if let Some(resp) = self.resp {
+            banner += &format!("  redis-cli -p {} GET hello\n", resp.port());
+        }
+        banner
+    }
+}
+
+/// Completes when the process is told to stop.
+async fn wait_for_signal() -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+/// Ten thousand connections need as many file descriptors; most shells allow 1024 by default.
+fn raise_file_limit() {
+    if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
+        warn!(%error, "the limit of open files could not be raised");
+    }
+}
