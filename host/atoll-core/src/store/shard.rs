@@ -84,7 +84,7 @@ impl Shard {
 
     /// The visible content of `probe`.
     #[inline]
-    pub(super) fn view<'a>(&'a self, probe: Probe<'_>, sight: &Sight<'a>) -> Option<View<'a>> {
+    pub(super) fn view<'a>(&'a self, probe: Probe<'_>, sight: &'a Sight<'a>) -> Option<View<'a>> {
         let record = self.table.find(probe.hash, |record| record.key() == probe.key)?;
         View::of(record, |slot| &self.extras[slot as usize], sight)
     }
@@ -93,7 +93,7 @@ impl Shard {
     pub(super) fn view_at<'a>(
         &'a self,
         place: usize,
-        sight: &Sight<'a>,
+        sight: &'a Sight<'a>,
     ) -> Option<(&'a [u8], View<'a>)> {
         let record = self.table.get_bucket(place)?;
         let view = View::of(record, |slot| &self.extras[slot as usize], sight)?;

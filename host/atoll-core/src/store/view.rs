@@ -6,10 +6,11 @@ use super::origins::Origins;
 use super::record::{Header, Life, Record};
 use crate::clock::{Hlc, Stamp};
 use crate::entry::counter::{clamp, latest_deadline, parse_integer, sum_alive};
-use crate::entry::{Attributes, Deadline};
+use crate::entry::{Attributes, Cell, Deadline};
 use bytes::Bytes;
 use std::fmt;
 use std::sync::Arc;
+use uuid::Uuid;
 use xxhash_rust::xxh3::Xxh3;
 
 /// The value of a key as it lies in the store.
@@ -27,10 +28,11 @@ pub enum ValueRef<'a> {
 #[derive(Clone, Copy)]
 pub struct View<'a> {
     value: ValueRef<'a>,
-    header: Header,
+    /// The register, where it shows.
+    register: Option<Header>,
     extra: Option<&'a Extra>,
     deadline: Deadline,
-    origins: &'a Origins,
+    sight: &'a Sight<'a>,
 }
 
 /// Names what a reader saw: equal on two nodes exactly when they hold the same.
@@ -55,7 +57,10 @@ impl fmt::Display for Version {
 
 impl fmt::Debug for View<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("View").field("value", &self.value).field("header", &self.header).finish()
+        f.debug_struct("View")
+            .field("value", &self.value)
+            .field("register", &self.register)
+            .finish()
     }
 }
 
@@ -65,7 +70,7 @@ impl<'a> View<'a> {
     pub(super) fn of(
         record: &'a Record,
         extra: impl FnOnce(u32) -> &'a Extra,
-        seen: &Sight<'a>,
+        seen: &'a Sight<'a>,
     ) -> Option<View<'a>> {
         let (header, _, inline) = record.parts();
         match header.extra {
@@ -74,13 +79,8 @@ impl<'a> View<'a> {
                     && !header.deadline.is_past(seen.now_ms)
                     && seen.newer(&header);
                 let (value, deadline) = (ValueRef::Inline(inline), header.deadline);
-                shows.then_some(View {
-                    value,
-                    header,
-                    extra: None,
-                    deadline,
-                    origins: seen.origins,
-                })
+                let register = Some(header);
+                shows.then_some(View { value, register, extra: None, deadline, sight: seen })
             }
             Some(slot) => View::of_rich(header, inline, extra(slot), seen),
         }
@@ -90,7 +90,7 @@ impl<'a> View<'a> {
         header: Header,
         inline: &'a [u8],
         extra: &'a Extra,
-        seen: &Sight<'a>,
+        seen: &'a Sight<'a>,
     ) -> Option<View<'a>> {
         let register_deadline = match extra.touch {
             Some(touch) if touch.base == seen.stamp(&header) => touch.deadline,
@@ -115,7 +115,8 @@ impl<'a> View<'a> {
         } else {
             latest_deadline(&extra.tallies, seen.now_ms, seen.flushed).unwrap_or(Deadline::NEVER)
         };
-        Some(View { value, header, extra: Some(extra), deadline, origins: seen.origins })
+        let register = register_shows.then_some(header);
+        Some(View { value, register, extra: Some(extra), deadline, sight: seen })
     }
 
     /// The value as it lies in the store.
@@ -130,36 +131,40 @@ impl<'a> View<'a> {
 
     /// What was stored beside the bytes.
     pub fn attributes(&self) -> Option<&'a Arc<Attributes>> {
+        self.register?;
         self.extra.and_then(|extra| extra.attributes.as_ref())
     }
 
     /// The newest write to the value: what decides between two nodes.
     pub fn stamp(&self) -> Stamp {
-        let register = Stamp { hlc: self.header.hlc, origin: self.origins.id(self.header.origin) };
-        let tallies = self.extra.map_or(&[][..], |extra| &extra.tallies);
-        let counts = tallies.iter().flat_map(|tally| {
-            let counting = tally.cells.iter().filter(|cell| cell.is_counting());
-            counting.map(|cell| Stamp { hlc: cell.last, origin: tally.origin })
-        });
+        let register = self.register.map_or(Stamp::ZERO, |header| self.sight.stamp(&header));
+        let counts = self.cells().map(|(origin, cell)| Stamp { hlc: cell.last, origin });
         counts.fold(register, Stamp::max)
     }
 
     /// Names exactly what this reader sees; for an ETag.
     pub fn version(&self) -> Version {
-        let tallies = self.extra.map_or(&[][..], |extra| &extra.tallies);
+        if self.cells().next().is_none() {
+            return Version { stamp: self.stamp(), cells: 0 };
+        }
         let mut digest = Xxh3::new();
-        let mut counting_count = 0;
-        for tally in tallies {
-            for cell in tally.cells.iter().filter(|cell| cell.is_counting()) {
-                counting_count += 1;
-                digest.update(tally.origin.as_bytes());
-                for word in [cell.birth, cell.last, cell.reset.last] {
-                    digest.update(&word.to_bits().to_le_bytes());
-                }
+        for (origin, cell) in self.cells() {
+            digest.update(origin.as_bytes());
+            for word in [cell.birth, cell.last, cell.reset.last] {
+                digest.update(&word.to_bits().to_le_bytes());
             }
         }
-        let cells = if counting_count == 0 { 0 } else { digest.digest().max(1) };
-        Version { stamp: self.stamp(), cells }
+        Version { stamp: self.stamp(), cells: digest.digest().max(1) }
+    }
+
+    /// The cells that count, by origin and birth.
+    fn cells(&self) -> impl Iterator<Item = (Uuid, &'a Cell)> {
+        let tallies = self.extra.map_or(&[][..], |extra| &extra.tallies);
+        let (now_ms, flushed) = (self.sight.now_ms, self.sight.flushed);
+        tallies.iter().flat_map(move |tally| {
+            let alive = tally.cells.iter().filter(move |cell| cell.is_alive(now_ms, flushed));
+            alive.map(|cell| (tally.origin, cell))
+        })
     }
 }
 

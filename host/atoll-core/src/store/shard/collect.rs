@@ -55,11 +55,15 @@ impl Shard {
     /// Whether everything that a record holds was written before `flushed`.
     fn is_older(&self, record: &Record, flushed: Hlc) -> bool {
         let header = record.header();
-        let cells_are_older = |slot: u32| {
-            let tallies = &self.extras[slot as usize].tallies;
-            tallies.iter().flat_map(|tally| &tally.cells).all(|cell| cell.birth < flushed)
+        let extra_is_older = |slot: u32| {
+            let extra = &self.extras[slot as usize];
+            let mut cells = extra.tallies.iter().flat_map(|tally| &tally.cells);
+            cells.all(|cell| cell.birth < flushed)
+                && extra.tallies.iter().all(|tally| tally.closed < flushed)
+                // A touch may have come before the version that it belongs to.
+                && extra.touch.is_none_or(|touch| touch.base.hlc < flushed)
         };
-        header.hlc < flushed && header.extra.is_none_or(cells_are_older)
+        header.hlc < flushed && header.extra.is_none_or(extra_is_older)
     }
 
     /// Gives back the memory of a table that has become far too large.

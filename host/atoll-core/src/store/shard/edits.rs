@@ -20,11 +20,19 @@ struct New<'a> {
     attributes: Option<Arc<Attributes>>,
 }
 
+/// A counter that is going to be a plain number.
+struct Fold {
+    sum: i64,
+    deadline: Deadline,
+    attributes: Option<Arc<Attributes>>,
+}
+
 /// The change that an edit made, in a form that costs nothing where it is not logged.
 #[derive(Debug)]
 pub(in crate::store) enum Made {
-    /// A new version; its bytes, where inline, are still the caller's.
+    /// A new version.
     Set {
+        /// Its bytes; `None` where they are inline and still the caller's.
         shared: Option<Bytes>,
         attributes: Option<Arc<Attributes>>,
         deadline: Deadline,
@@ -106,8 +114,7 @@ impl Shard {
         if let ValueRef::Counter(sum) = view.value() {
             // Nobody but its owner can change a cell's deadline: fold them all into a new version.
             let attributes = view.attributes().cloned();
-            let value = NewValue::Owned(sum.to_string().into_bytes());
-            return Some(self.set(Some(place), probe, New { value, deadline, attributes }, stamp));
+            return Some(self.fold(place, probe, Fold { sum, deadline, attributes }, stamp));
         }
         let header = self.record(place).header();
         let base = writer.sight.stamp(&header);
@@ -157,8 +164,22 @@ impl Shard {
             return Made::Change(Change::Count { birth, sum, deadline, closed });
         }
         // Too many cells, or a cumulative sum at the end of its range: fold into a new version.
-        let value = NewValue::Owned(seen.saturating_add(delta).to_string().into_bytes());
-        self.set(Some(place), probe, New { value, deadline, attributes }, stamp)
+        let fold = Fold { sum: seen.saturating_add(delta), deadline, attributes };
+        self.fold(place, probe, fold, stamp)
+    }
+
+    /// Makes a new version of what a counter adds up to, and resets its cells.
+    fn fold(&mut self, place: usize, probe: Probe<'_>, fold: Fold, stamp: Stamp) -> Made {
+        let Fold { sum, deadline, attributes } = fold;
+        let text = Bytes::from(sum.to_string());
+        let value = NewValue::Copy(&text);
+        match self.set(Some(place), probe, New { value, deadline, attributes }, stamp) {
+            // The caller has no bytes to log in the place of these.
+            Made::Set { attributes, deadline, resets, .. } => {
+                Made::Set { shared: Some(text), attributes, deadline, resets }
+            }
+            other => other,
+        }
     }
 
     /// The common case of an increment: the process's newest cell goes on. Nothing moves.

@@ -1,0 +1,149 @@
+//! Walks over a bucket that changes: SCAN, listings, sweeps.
+
+use super::super::list::ListQuery;
+use super::*;
+use std::collections::BTreeSet;
+
+fn scan_all(store: &Store, count: usize, mut between: impl FnMut(usize)) -> Vec<Vec<u8>> {
+    let bucket = store.database(0);
+    let (mut seen, mut cursor) = (Vec::new(), 0);
+    for step in 0.. {
+        cursor = store.scan(bucket, (cursor, count), at(0), |key, _| seen.push(key.to_vec()));
+        if cursor == 0 {
+            break;
+        }
+        assert!(cursor < 1 << 63, "clients read cursors into signed words");
+        between(step);
+    }
+    seen
+}
+
+#[test]
+fn a_scan_of_a_quiet_bucket_visits_each_key_once() {
+    let store = store_of(1);
+    assert!(scan_all(&store, 10, |_| ()).is_empty());
+    for n in 0..5_000 {
+        set(&store, store.database(0), &format!("key {n}"), "v", at(0));
+    }
+    for count in [1, 10, 1_000, usize::MAX] {
+        let seen = scan_all(&store, count, |_| ());
+        let distinct: BTreeSet<_> = seen.iter().collect();
+        assert_eq!((seen.len(), distinct.len()), (5_000, 5_000), "count {count}");
+    }
+}
+
+#[test]
+fn a_scan_misses_no_key_that_stays_while_others_come_and_go() {
+    let store = store_of(1);
+    let bucket = store.database(0);
+    let stay: BTreeSet<Vec<u8>> = (0..2_000).map(|n| format!("stay {n}").into_bytes()).collect();
+    for key in &stay {
+        set(&store, bucket, std::str::from_utf8(key).expect("text"), "v", at(0));
+    }
+    let seen = scan_all(&store, 50, |step| {
+        // Tables double again and again while the scan is under way, then shrink.
+        for n in 0..400 {
+            set(&store, bucket, &format!("come {step} {n}"), "v", at(0));
+            if step > 20 {
+                let gone = format!("come {} {n}", step - 20);
+                store
+                    .write(bucket, gone.as_bytes(), at(0), |_| (Edit::Delete, ()))
+                    .expect("there is room");
+            }
+        }
+        let mut sweeper = Sweeper::default();
+        while !store.sweep(&mut sweeper, at(1), Hlc::from_wall(at(1_000))).round_done {}
+    });
+    let seen: BTreeSet<_> = seen.into_iter().collect();
+    assert_eq!(stay.difference(&seen).count(), 0);
+}
+
+#[test]
+fn a_forged_cursor_does_no_harm() {
+    let store = store_of(1);
+    for n in 0..100 {
+        set(&store, store.database(0), &format!("key {n}"), "v", at(0));
+    }
+    for cursor in [1, 77, u64::MAX, 1 << 50, 64 << 50, (3 << 50) | 0xffff_ffff] {
+        store.scan(store.database(0), (cursor, 10), at(0), |_, _| ());
+    }
+}
+
+fn pages(store: &Store, query: ListQuery<'_>) -> Vec<(String, bool)> {
+    let (mut names, mut after) = (Vec::new(), query.after.to_vec());
+    loop {
+        let page =
+            store.list(store.database(0), ListQuery { after: &after, ..query }, at(0), |_| ());
+        for (name, item) in page.items {
+            after.clone_from(&name);
+            names.push((String::from_utf8(name).expect("text"), item.is_none()));
+        }
+        if !page.has_more {
+            return names;
+        }
+    }
+}
+
+#[test]
+fn pages_of_any_size_hold_every_name_in_order() {
+    let store = store_of(1);
+    let names: BTreeSet<String> = (0..997).map(|n| format!("{}/{n}", n % 7)).collect();
+    for name in &names {
+        set(&store, store.database(0), name, "v", at(0));
+    }
+    for limit in [1, 10, 1_000] {
+        let all = ListQuery { prefix: b"", after: b"", delimiter: None, limit };
+        let listed: Vec<String> = pages(&store, all).into_iter().map(|(name, _)| name).collect();
+        assert_eq!(listed, names.iter().cloned().collect::<Vec<_>>(), "limit {limit}");
+        let some = ListQuery { prefix: b"3/1", ..all };
+        let want = names.iter().filter(|name| name.starts_with("3/1")).count();
+        assert_eq!(pages(&store, some).len(), want);
+    }
+}
+
+#[test]
+fn a_delimiter_rolls_keys_up_as_folders_do() {
+    let store = store_of(1);
+    for name in ["a", "a/1", "a/2", "b/1/x", "b/2", "c"] {
+        set(&store, store.database(0), name, "v", at(0));
+    }
+    for limit in [1, 2, 10] {
+        let top = ListQuery { prefix: b"", after: b"", delimiter: Some(b"/"), limit };
+        let want = [("a", false), ("a/", true), ("b/", true), ("c", false)];
+        let listed = pages(&store, top);
+        let listed: Vec<_> = listed.iter().map(|(name, rolled)| (name.as_str(), *rolled)).collect();
+        assert_eq!(listed, want, "limit {limit}");
+        let below = pages(&store, ListQuery { prefix: b"b/", ..top });
+        assert_eq!(below, [("b/1/".to_owned(), true), ("b/2".to_owned(), false)]);
+    }
+}
+
+#[test]
+fn a_sweep_gives_the_memory_of_the_dead_back() {
+    let store = store_of(1);
+    let bucket = store.database(0);
+    let empty = store.used_bytes();
+    for n in 0..20_000 {
+        let deadline = Deadline::at_millis(at(10).millis());
+        let edit = Edit::set(NewValue::Copy(b"value"), deadline);
+        let key = format!("key {n}");
+        store.write(bucket, key.as_bytes(), at(0), |_| (edit, ())).expect("there is room");
+    }
+    assert_eq!(bucket.stats().volatile_count, 20_000);
+    let full = store.used_bytes();
+    let mut sweeper = Sweeper::default();
+    let mut collected = 0;
+    loop {
+        let swept = store.sweep(&mut sweeper, at(20), Hlc::from_wall(at(20)));
+        collected += swept.collected;
+        if swept.round_done {
+            break;
+        }
+    }
+    assert_eq!(
+        (collected, bucket.stats()),
+        (20_000, Stats { used_bytes: bucket.stats().used_bytes, ..Stats::default() })
+    );
+    assert!(store.used_bytes() - empty < (full - empty) / 10, "{} of {full}", store.used_bytes());
+    check_counts(&store);
+}
