@@ -56,6 +56,10 @@ mod tests {
     const FORMAT: [&str; 3] = ["fmt", "--all", "--check"];
     const LINT: [&str; 6] = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
 
+    /// The fuzz targets are a workspace of their own, which rots unseen if nobody compiles it.
+    const LINT_FUZZ: [&str; 6] =
+        ["clippy", "--no-default-features", "--all-targets", "--", "-D", "warnings"];
+
     #[track_caller]
     fn check(folder: &Path, arguments: &[&str]) {
         if let Err(output) = cargo(folder, arguments) {
@@ -66,11 +70,17 @@ mod tests {
     #[test]
     fn the_code_is_formatted() {
         check(&tree::root(), &FORMAT);
+        check(&tree::root().join("tests/fuzz"), &FORMAT);
     }
 
     #[test]
     fn clippy_has_nothing_to_say() {
         check(&tree::root(), &LINT);
+    }
+
+    #[test]
+    fn the_fuzz_targets_still_compile() {
+        check(&tree::root().join("tests/fuzz"), &LINT_FUZZ);
     }
 
     /// A package of one file, outside the workspace.
