@@ -1,2 +1,108 @@
-//! Benchmark.
-fn main() {}
+//! `cargo bench-peers`: the same load against Atoll and against what a user would pick instead.
+//!
+//! Starts the servers itself, measures them in turns in one run, and prints Markdown tables on
+//! standard output (progress goes to standard error). Processor time is what the kernel has
+//! booked for the server's processes, never a guess from the throughput.
+
+mod http;
+mod http_load;
+mod memory;
+mod process;
+mod redis_benchmark;
+mod resp;
+mod resp_client;
+mod server;
+mod summary;
+mod table;
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Parser, ValueEnum};
+
+/// Compares Atoll with redis-server and nginx on this machine and prints Markdown tables.
+#[derive(Debug, Parser)]
+#[command(name = "cargo bench-peers")]
+struct Options {
+    /// A tenth of the load and three rounds: enough to see whether something broke.
+    #[arg(long)]
+    quick: bool,
+    /// Measure one part only.
+    #[arg(long, value_enum)]
+    only: Option<Part>,
+    /// Rounds of the throughput measurements; the median counts. Odd is best, 1 to 99.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=99))]
+    rounds: Option<u32>,
+    /// Measure this binary instead of building target/release/atoll from the sources.
+    #[arg(long, value_name = "PATH")]
+    atoll: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// GET and SET beside redis-server.
+    Resp,
+    /// GET of 1 KiB beside nginx.
+    Http,
+    /// Resident memory for each key beside redis-server.
+    Memory,
+}
+
+/// How much is measured.
+#[derive(Debug, Clone, Copy)]
+struct Effort {
+    rounds: u32,
+    /// Divides the operations of every run and the keys of the memory part.
+    divisor: u32,
+}
+
+fn main() -> ExitCode {
+    match run(&Options::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &Options) -> anyhow::Result<()> {
+    let wanted = |part: Part| options.only.is_none_or(|only| only == part);
+    let redis = wanted(Part::Resp) || wanted(Part::Memory);
+    server::require_peers(&server::Peers { redis, nginx: wanted(Part::Http) })?;
+    let atoll = match &options.atoll {
+        Some(path) => path.clone(),
+        None => server::build_atoll()?,
+    };
+    let effort = Effort {
+        rounds: options.rounds.unwrap_or(if options.quick { 3 } else { 7 }),
+        divisor: if options.quick { 10 } else { 1 },
+    };
+    print(&describe_machine())?;
+    if wanted(Part::Resp) {
+        print(&resp::measure(&atoll, effort).context("RESP part")?)?;
+    }
+    if wanted(Part::Http) {
+        print(&http::measure(&atoll, effort).context("HTTP part")?)?;
+    }
+    if wanted(Part::Memory) {
+        print(&memory::measure(&atoll, effort).context("memory part")?)?;
+    }
+    Ok(())
+}
+
+fn print(section: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{section}")?;
+    out.flush()
+}
+
+/// One line on where the figures come from.
+fn describe_machine() -> String {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let model = process::processor_model().unwrap_or_else(|| "unknown processor".to_owned());
+    let versions = [server::redis_version(), server::nginx_version()].join(", ");
+    format!("{cores} cores of {model}; servers and load share them. Peers: {versions}.\n")
+}

@@ -1,0 +1,305 @@
+//! The servers that are measured: started on free ports, stopped at the end.
+
+use std::fs::{self, Permissions};
+use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use tempfile::TempDir;
+
+use crate::resp_client;
+
+/// Longer than any of them takes to start, even on a busy machine.
+const START_WAIT_MAX: Duration = Duration::from_secs(20);
+/// Longer than a server without work takes to end.
+const STOP_WAIT_MAX: Duration = Duration::from_secs(10);
+/// How often a condition is looked at.
+const POLL_EVERY: Duration = Duration::from_millis(20);
+
+/// A running server. Dropping it stops it.
+#[derive(Debug)]
+pub(crate) struct Server {
+    child: Child,
+    /// Its configuration, its files and what it wrote to standard error.
+    folder: TempDir,
+}
+
+/// Which of the peers a run needs.
+#[derive(Debug)]
+pub(crate) struct Peers {
+    pub(crate) redis: bool,
+    pub(crate) nginx: bool,
+}
+
+/// Where a node listens.
+#[derive(Debug)]
+pub(crate) struct Doors {
+    pub(crate) gateway: SocketAddr,
+    pub(crate) api: SocketAddr,
+    pub(crate) resp: SocketAddr,
+}
+
+impl Server {
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    fn spawn(mut command: Command, folder: TempDir) -> anyhow::Result<Self> {
+        let log = fs::File::create(folder.path().join("stderr"))?;
+        command.stdin(Stdio::null()).stderr(log);
+        let program = command.get_program().to_string_lossy().into_owned();
+        let child = command.spawn().with_context(|| format!("starting {program}"))?;
+        Ok(Self { child, folder })
+    }
+
+    /// Waits until `ready` says so.
+    fn wait_until(&mut self, ready: impl Fn() -> bool) -> anyhow::Result<()> {
+        let deadline = Instant::now() + START_WAIT_MAX;
+        while !ready() {
+            if let Some(status) = self.child.try_wait()? {
+                bail!("it ended at once ({status}): {}", self.complaint());
+            }
+            ensure!(Instant::now() < deadline, "it does not answer: {}", self.complaint());
+            thread::sleep(POLL_EVERY);
+        }
+        Ok(())
+    }
+
+    /// What the server wrote to standard error.
+    fn complaint(&self) -> String {
+        let text = fs::read_to_string(self.folder.path().join("stderr")).unwrap_or_default();
+        text.trim().to_owned()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Asked to end rather than killed: only nginx's master can end its workers.
+        let pid = self.pid().to_string();
+        let asked = Command::new("sh").args(["-c", "kill -TERM \"$0\"", &pid]).status();
+        let deadline = Instant::now() + STOP_WAIT_MAX;
+        while asked.is_ok() && Instant::now() < deadline {
+            if matches!(self.child.try_wait(), Ok(Some(_)) | Err(_)) {
+                return;
+            }
+            thread::sleep(POLL_EVERY);
+        }
+        // Nothing is left to do where even this fails: the run is over.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// Says in one line what to install, if a peer is missing.
+///
+/// # Errors
+/// If one is.
+pub(crate) fn require_peers(peers: &Peers) -> anyhow::Result<()> {
+    let mut programs = Vec::new();
+    if peers.redis {
+        programs.extend(["redis-server", "redis-benchmark"]);
+    }
+    if peers.nginx {
+        programs.push("nginx");
+    }
+    for program in programs {
+        if Command::new(program).arg("-v").output().is_err() {
+            bail!("{program} is missing: apt-get install redis-server redis-tools nginx-light");
+        }
+    }
+    Ok(())
+}
+
+/// `Redis server v=7.0.15 …` as `redis-server 7.0.15`.
+pub(crate) fn redis_version() -> String {
+    let text = printed_by("redis-server", "--version");
+    let version = text.split_ascii_whitespace().find_map(|word| word.strip_prefix("v="));
+    format!("redis-server {}", version.unwrap_or("missing"))
+}
+
+/// `nginx version: nginx/1.22.1` as `nginx 1.22.1`.
+pub(crate) fn nginx_version() -> String {
+    let text = printed_by("nginx", "-v");
+    let version = text.split_ascii_whitespace().find_map(|word| word.strip_prefix("nginx/"));
+    format!("nginx {}", version.unwrap_or("missing"))
+}
+
+fn printed_by(program: &str, argument: &str) -> String {
+    let Ok(output) = Command::new(program).arg(argument).output() else { return String::new() };
+    let both = [output.stdout, output.stderr].concat();
+    String::from_utf8_lossy(&both).into_owned()
+}
+
+/// The root of the workspace.
+pub(crate) fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// Where cargo puts what it builds.
+pub(crate) fn target_folder() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
+/// Builds the node as it is shipped, and returns the path of the binary.
+///
+/// # Errors
+/// If it does not compile.
+pub(crate) fn build_atoll() -> anyhow::Result<PathBuf> {
+    eprintln!("building target/release/atoll");
+    run_cargo(&["build", "--release", "--quiet", "--package", "atoll-node"])?;
+    Ok(target_folder().join("release/atoll"))
+}
+
+/// Runs cargo in the workspace; what it prints goes to standard error.
+///
+/// # Errors
+/// If it fails.
+pub(crate) fn run_cargo(arguments: &[&str]) -> anyhow::Result<()> {
+    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(program);
+    command.args(arguments).current_dir(root()).stdin(Stdio::null()).stdout(Stdio::null());
+    let status = command.status().context("cargo")?;
+    ensure!(status.success(), "cargo {} failed", arguments.join(" "));
+    Ok(())
+}
+
+/// Starts redis-server without persistence, as a cache is run.
+///
+/// # Errors
+/// If it does not answer within 20 s.
+pub(crate) fn start_redis() -> anyhow::Result<(Server, SocketAddr)> {
+    let address = free_address()?;
+    let folder = tempfile::tempdir()?;
+    let mut command = Command::new("redis-server");
+    command.args(["--bind", &address.ip().to_string(), "--port", &address.port().to_string()]);
+    command.args([
+        "--save",
+        "",
+        "--appendonly",
+        "no",
+        "--daemonize",
+        "no",
+        "--loglevel",
+        "warning",
+    ]);
+    command.arg("--dir").arg(folder.path()).stdout(Stdio::null());
+    let mut server = Server::spawn(command, folder)?;
+    server.wait_until(|| resp_client::answers(address)).context("redis-server")?;
+    Ok((server, address))
+}
+
+/// Starts nginx with one static file, `/file`, of `body_bytes` bytes.
+///
+/// # Errors
+/// If it does not answer within 20 s.
+pub(crate) fn start_nginx(body_bytes: usize) -> anyhow::Result<(Server, SocketAddr)> {
+    let address = free_address()?;
+    let folder = tempfile::tempdir()?;
+    // The workers run as somebody else when the master runs as root.
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o755))?;
+    fs::write(folder.path().join("file"), vec![b'x'; body_bytes])?;
+    let configuration = folder.path().join("nginx.conf");
+    fs::write(&configuration, nginx_configuration(folder.path(), address))?;
+    let mut command = Command::new("nginx");
+    command.arg("-p").arg(folder.path()).arg("-c").arg(&configuration).stdout(Stdio::null());
+    let mut server = Server::spawn(command, folder)?;
+    server.wait_until(|| TcpStream::connect(address).is_ok()).context("nginx")?;
+    Ok((server, address))
+}
+
+/// As fast as nginx is commonly tuned: no access log, open files cached, connections never closed.
+fn nginx_configuration(folder: &Path, address: SocketAddr) -> String {
+    let folder = folder.display();
+    let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+        .iter()
+        .map(|name| format!("    {name}_temp_path {folder}/{name};\n"))
+        .collect();
+    format!(
+        "daemon off;\n\
+         worker_processes auto;\n\
+         error_log stderr warn;\n\
+         pid {folder}/pid;\n\
+         events {{ worker_connections 1024; }}\n\
+         http {{\n\
+         {temporary}\
+         \x20   access_log off;\n\
+         \x20   sendfile on;\n\
+         \x20   tcp_nopush on;\n\
+         \x20   keepalive_requests 1000000000;\n\
+         \x20   open_file_cache max=100;\n\
+         \x20   server {{ listen {address}; root {folder}; }}\n\
+         }}\n"
+    )
+}
+
+/// Starts a node in memory, on ports that it chooses itself.
+///
+/// # Errors
+/// If it does not say that it is ready.
+pub(crate) fn start_atoll(binary: &Path) -> anyhow::Result<(Server, Doors)> {
+    let folder = tempfile::tempdir()?;
+    let mut command = Command::new(binary);
+    command.args(["serve", "--ready-json", "--gateway", "127.0.0.1:0"]);
+    command.args(["--api", "127.0.0.1:0", "--resp", "127.0.0.1:0"]);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("ATOLL_") {
+            command.env_remove(name);
+        }
+    }
+    command.current_dir(folder.path()).stdout(Stdio::piped());
+    let mut server = Server::spawn(command, folder).context("atoll")?;
+    let stdout = server.child.stdout.take().context("atoll has no standard output")?;
+    let mut lines = BufReader::new(stdout).lines();
+    // The node says it once, or ends; either way this read ends.
+    let line = lines.next().transpose()?.unwrap_or_default();
+    // Whatever else it prints is read away, so that it never waits for us.
+    thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
+    let doors = parse_ready(&line)
+        .with_context(|| format!("atoll does not say where it listens: {}", server.complaint()))?;
+    server.wait_until(|| resp_client::answers(doors.resp)).context("atoll")?;
+    Ok((server, doors))
+}
+
+fn parse_ready(line: &str) -> anyhow::Result<Doors> {
+    let ready: serde_json::Value = serde_json::from_str(line).with_context(|| line.to_owned())?;
+    let address = |door: &str| -> anyhow::Result<SocketAddr> {
+        let text = ready.get(door).and_then(serde_json::Value::as_str);
+        let text = text.with_context(|| format!("no address of {door} in {line}"))?;
+        text.parse().with_context(|| format!("address of {door}: {text:?}"))
+    };
+    Ok(Doors { gateway: address("gateway")?, api: address("api")?, resp: address("resp")? })
+}
+
+/// A port that was free a moment ago.
+fn free_address() -> anyhow::Result<SocketAddr> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    Ok(listener.local_addr()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_addresses_of_a_node_are_read() {
+        let line = r#"{"gateway":"127.0.0.1:1","api":"127.0.0.1:2","resp":"[::1]:3","name":"x"}"#;
+        let doors = parse_ready(line).unwrap();
+        assert_eq!(doors.gateway.port(), 1);
+        assert_eq!(doors.api.port(), 2);
+        assert_eq!(doors.resp, "[::1]:3".parse().unwrap());
+    }
+
+    #[test]
+    fn a_node_that_says_something_else_is_an_error() {
+        for line in
+            ["", "ready", r#"{"gateway":"127.0.0.1:1"}"#, r#"{"gateway":1,"api":2,"resp":3}"#]
+        {
+            assert!(parse_ready(line).is_err(), "{line}");
+        }
+    }
+}
