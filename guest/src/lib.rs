@@ -1,1 +1,43 @@
-//! The Rust SDK for Atoll handlers.
+//! The Rust SDK for Atoll handlers: an HTTP request in, a response out, and the node's key-value
+//! store within reach.
+//!
+//! ```
+//! use atoll_guest::{Request, Response, handler, kv};
+//!
+//! #[handler]
+//! fn handle(request: Request) -> Result<Response, kv::Error> {
+//!     let page = format!("hits:{}", request.path());
+//!     let hits = kv::open("default")?.increment(&page, 1)?;
+//!     Ok(Response::text(format!("{} was asked for {hits} times\n", request.path())))
+//! }
+//! ```
+//!
+//! In `Cargo.toml`, besides the dependency: `[lib] crate-type = ["cdylib"]`. Build with `cargo
+//! build --release --target wasm32-unknown-unknown` and the linker `wasm-component-ld`, which every
+//! rustup toolchain has; the result is a component, ready for `atoll deploy`.
+//!
+//! A handler is synchronous, and each request may run in a fresh instance: what must last goes into
+//! the store. A panic is written to the handler's log and ends its own request with a 502, nothing
+//! else.
+//!
+//! `std` has no clock, no randomness and no output on this target: use [`clock`], [`random`] and
+//! [`log`]. Off Wasm (in unit tests) [`Request`] and [`Response`] work as they are, and whatever
+//! asks the node panics.
+#![deny(unsafe_code)]
+
+#[doc(hidden)]
+pub mod bindings;
+pub mod clock;
+pub mod config;
+#[doc(hidden)]
+pub mod export;
+pub mod kv;
+pub mod log;
+mod percent;
+pub mod random;
+mod request;
+mod response;
+
+pub use atoll_guest_macros::handler;
+pub use request::Request;
+pub use response::{IntoResponse, Response};

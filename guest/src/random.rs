@@ -1,0 +1,13 @@
+//! Random numbers fit for secrets, drawn by the node.
+
+use crate::bindings::atoll::edge::random;
+
+/// Returns `len` random bytes. Traps above 65,536.
+pub fn bytes(len: u32) -> Vec<u8> {
+    random::bytes(len)
+}
+
+/// Returns a number, all 64 bits random.
+pub fn number() -> u64 {
+    random::number()
+}

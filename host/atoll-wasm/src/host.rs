@@ -1,0 +1,195 @@
+//! What the node gives a guest: [`Host`], and the values that pass between them.
+
+use bytes::Bytes;
+
+/// What one call may reach, as the node grants it. One value for each call, dropped with it.
+///
+/// Methods are called on the guest's own stack and must not wait: the store answers from memory.
+/// Grants are the implementation's business: what was not granted is [`KvError::Denied`]. Arguments
+/// are the guest's and not checked, except for the number of keys, bytes and log lines (see
+/// [`limits`](crate::limits)).
+pub trait Host: Send + 'static {
+    /// An opened bucket, with whatever the implementation needs to know of the grant.
+    type Bucket: Send + 'static;
+
+    /// Opens a bucket by name.
+    fn open(&mut self, name: &str) -> Result<Self::Bucket, KvError>;
+
+    /// Returns the value of a key. It is copied into the guest from here.
+    fn get(&mut self, bucket: &Self::Bucket, key: &str) -> Result<Option<Bytes>, KvError>;
+
+    /// Returns the value of a key with its version and its end.
+    fn get_entry(&mut self, bucket: &Self::Bucket, key: &str) -> Result<Option<Entry>, KvError>;
+
+    /// Returns whether a key holds something.
+    fn exists(&mut self, bucket: &Self::Bucket, key: &str) -> Result<bool, KvError>;
+
+    /// Writes a value; returns the version that it got.
+    fn set(&mut self, bucket: &Self::Bucket, key: &str, set: Set) -> Result<String, KvError>;
+
+    /// Deletes a key; returns whether it held something.
+    fn delete(&mut self, bucket: &Self::Bucket, key: &str) -> Result<bool, KvError>;
+
+    /// Adds to a counter and returns its new value. `ttl_ms` is for a counter that this call
+    /// creates; one that exists keeps its end.
+    fn increment(
+        &mut self,
+        bucket: &Self::Bucket,
+        key: &str,
+        by: Increment,
+    ) -> Result<i64, KvError>;
+
+    /// Returns a page of keys.
+    fn list(&mut self, bucket: &Self::Bucket, list: List) -> Result<KeyPage, KvError>;
+
+    /// Keeps a line of the handler's log. At most `LOG_LINES_MAX` a call, of at most
+    /// `LOG_LINE_BYTES_MAX` bytes each.
+    fn log(&mut self, level: Level, message: &str);
+
+    /// Returns a setting that the handler was deployed with.
+    fn config(&mut self, key: &str) -> Option<String>;
+
+    /// Returns the time in milliseconds since 1970.
+    fn now_ms(&mut self) -> u64;
+
+    /// Fills `bytes` with randomness fit for secrets.
+    fn random(&mut self, bytes: &mut [u8]);
+}
+
+/// What a key holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The bytes.
+    pub value: Bytes,
+    /// Names this write: equal on every node, changed by every write.
+    pub version: String,
+    /// When it ends, in milliseconds since 1970.
+    pub expires_at_ms: Option<u64>,
+}
+
+/// A write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Set {
+    /// The bytes.
+    pub value: Bytes,
+    /// Lifetime from now, in milliseconds, at least 1; `None`: until it is deleted.
+    pub ttl_ms: Option<u64>,
+    /// What must hold.
+    pub condition: Condition,
+}
+
+/// What must hold for a write to be done; if it does not, that is [`KvError::ConditionFailed`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Condition {
+    /// Nothing.
+    Always,
+    /// The key holds nothing.
+    IfAbsent,
+    /// The key holds something.
+    IfPresent,
+    /// The key holds exactly this version.
+    IfVersion(String),
+}
+
+/// An addition to a counter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Increment {
+    /// What to add.
+    pub delta: i64,
+    /// Lifetime of a counter that this creates, in milliseconds, at least 1.
+    pub ttl_ms: Option<u64>,
+}
+
+/// Which keys to list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct List {
+    /// Only keys that begin with this.
+    pub prefix: String,
+    /// At most this many: 1 to `KEYS_MAX`.
+    pub limit: usize,
+    /// From the page before, as the guest gave it back.
+    pub cursor: Option<String>,
+}
+
+/// A page of keys.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KeyPage {
+    /// May be empty although another page follows.
+    pub keys: Vec<String>,
+    /// Asks for the next page; `None`: this was the last.
+    pub cursor: Option<String>,
+}
+
+/// Why a store operation was not done. The text of a variant reaches the guest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KvError {
+    /// There is no bucket of this name.
+    NoSuchBucket,
+    /// The handler was not granted this; names the missing grant.
+    Denied(String),
+    /// The key holds a value of another kind.
+    WrongType,
+    /// The key, the value or the answer is too large; has the bound.
+    TooLarge(String),
+    /// The memory budget is spent.
+    Full,
+    /// A condition did not hold.
+    ConditionFailed,
+    /// An argument has no sense.
+    Invalid(String),
+    /// The same call may work later.
+    Unavailable(String),
+    /// Anything else.
+    Other(String),
+}
+
+/// How much a log line matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// For whoever hunts a bug in the details.
+    Trace,
+    /// For whoever hunts a bug.
+    Debug,
+    /// Worth reading on an ordinary day.
+    Info,
+    /// Something is wrong, and the handler coped.
+    Warn,
+    /// Something is wrong, and someone must act.
+    Error,
+}
+
+/// A request, lent to the guest.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// As sent.
+    pub method: &'a str,
+    /// `http` or `https`.
+    pub scheme: &'a str,
+    /// Begins with `/`; not decoded, no query.
+    pub path: &'a str,
+    /// What stood after `?`, not decoded.
+    pub query: Option<&'a str>,
+    /// Host and perhaps port that the client asked for.
+    pub authority: Option<&'a str>,
+    /// Names in lower case. The node leaves out what concerns one connection only.
+    pub headers: &'a [(&'a str, &'a [u8])],
+    /// The whole body. The node bounds it.
+    pub body: &'a [u8],
+    /// IP address of the client.
+    pub client_address: Option<&'a str>,
+}
+
+/// A checked answer of a guest: it can go out as it is.
+///
+/// Status and fields are valid in HTTP, the body is within its limit. The fields that frame a
+/// message or concern one connection were dropped, and so was the body of a 204, 205 or 304, which
+/// has none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Response {
+    /// 200 to 599.
+    pub status: u16,
+    /// Names in lower case, tokens of RFC 9110; values with no control characters but the tab.
+    pub headers: Vec<(String, Vec<u8>)>,
+    /// The whole body.
+    pub body: Bytes,
+}

@@ -1,0 +1,136 @@
+//! One instance of a handler and its one call: what it holds, and how its end is told.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use wasmtime::{PoolConcurrencyLimitError, Store, Trap};
+
+use crate::bindings::HandlerPre;
+use crate::bindings::atoll::edge::types as raw;
+use crate::error::{CallError, MEMORY_TAKEN, PLACES_TAKEN, quote};
+use crate::host::{Host, Request, Response};
+use crate::imports::LogBudget;
+use crate::imports::kv::Buckets;
+use crate::limits::{HANDLES_MAX, HOSTCALL_BYTES_MAX, Limits};
+use crate::memory::{Budget, Limiter, Refusal};
+use crate::processor::Meter;
+use crate::response;
+
+/// What the host keeps for one instance: the data of its `Store`.
+#[derive(Debug)]
+pub(crate) struct Guest<H: Host> {
+    pub(crate) host: H,
+    pub(crate) buckets: Buckets<H::Bucket>,
+    pub(crate) log: LogBudget,
+    memory: Limiter,
+    meter: Meter,
+}
+
+/// A store that is ready for one instance.
+pub(crate) fn store<H: Host>(
+    engine: &wasmtime::Engine,
+    host: H,
+    budget: &Arc<Budget>,
+    limits: &Limits,
+) -> Store<Guest<H>> {
+    let guest = Guest {
+        host,
+        buckets: Buckets::new(),
+        log: LogBudget::new(),
+        memory: Limiter::new(Arc::clone(budget), limits.memory_bytes),
+        meter: Meter::new(limits.cpu_ms),
+    };
+    let mut store = Store::new(engine, guest);
+    store.limiter(|guest| &mut guest.memory);
+    store.set_hostcall_fuel(HOSTCALL_BYTES_MAX);
+    store.set_max_component_handles(HANDLES_MAX);
+    store.set_epoch_deadline(1);
+    store.epoch_deadline_callback(|mut context| Ok(context.data_mut().meter.tick()));
+    store
+}
+
+/// Makes the instance and runs its one call. The store is of no use afterwards.
+pub(crate) async fn run<H: Host>(
+    pre: &HandlerPre<Guest<H>>,
+    store: &mut Store<Guest<H>>,
+    request: Request<'_>,
+    limits: &Limits,
+) -> Result<Response, CallError> {
+    let call = async {
+        let instance = pre.instantiate_async(&mut *store).await?;
+        let handler = instance.atoll_edge_incoming_handler();
+        handler.call_handle(&mut *store, lend(&request)).await
+    };
+    let answer = within(limits, call).await?;
+    match answer {
+        Ok(raw::Response { status, headers, body }) => {
+            response::check(status, headers, body.into(), limits)
+        }
+        Err(error) => Err(explain(&error, store.data(), limits)),
+    }
+}
+
+/// Makes the instance and calls nothing, which runs its start code.
+pub(crate) async fn start<H: Host>(
+    pre: &HandlerPre<Guest<H>>,
+    store: &mut Store<Guest<H>>,
+    limits: &Limits,
+) -> Result<(), CallError> {
+    let start = async { pre.instantiate_async(&mut *store).await.map(drop) };
+    let started = within(limits, start).await?;
+    started.map_err(|error| explain(&error, store.data(), limits))
+}
+
+/// Waits no longer than the wall limit. The epoch's yields see to it that the timer is looked at
+/// while the guest computes.
+async fn within<T>(limits: &Limits, work: impl Future<Output = T>) -> Result<T, CallError> {
+    tokio::time::timeout(Duration::from_millis(limits.wall_ms.into()), work)
+        .await
+        .map_err(|_| CallError::WallLimit { wall_ms: limits.wall_ms })
+}
+
+fn lend<'a>(request: &'a Request<'a>) -> raw::Request<'a> {
+    raw::Request {
+        method: request.method,
+        scheme: request.scheme,
+        path: request.path,
+        query: request.query,
+        authority: request.authority,
+        headers: request.headers,
+        body: request.body,
+        client_address: request.client_address,
+    }
+}
+
+/// Says why the guest ended: the limit that it met rather than the trap that this became.
+fn explain<H: Host>(error: &wasmtime::Error, guest: &Guest<H>, limits: &Limits) -> CallError {
+    if error.is::<PoolConcurrencyLimitError>() {
+        return CallError::Busy(PLACES_TAKEN);
+    }
+    let trap = error.downcast_ref::<Trap>();
+    if trap == Some(&Trap::Interrupt) && guest.meter.is_spent() {
+        return CallError::CpuLimit { cpu_ms: limits.cpu_ms };
+    }
+    match guest.memory.refusal() {
+        Some(Refusal::Limit) => CallError::MemoryLimit { memory_bytes: limits.memory_bytes },
+        Some(Refusal::Budget) => CallError::Busy(MEMORY_TAKEN),
+        None => CallError::Trap { reason: trap.map_or_else(|| host_refusal(error), trap_reason) },
+    }
+}
+
+/// The reasons that a developer meets, in words; the rest as wasmtime says it.
+fn trap_reason(trap: &Trap) -> String {
+    let words = match trap {
+        Trap::UnreachableCodeReached => "it panicked (its log may say where) or aborted",
+        Trap::StackOverflow => "its call stack overflowed: endless recursion?",
+        Trap::MemoryOutOfBounds => "it read or wrote outside of its memory",
+        Trap::IntegerDivisionByZero => "it divided by zero",
+        other => return other.to_string().trim_start_matches("wasm trap: ").to_owned(),
+    };
+    words.to_owned()
+}
+
+/// Not a trap of the guest's code, but something that the host or the component model refused it.
+fn host_refusal(error: &wasmtime::Error) -> String {
+    quote(&error.root_cause().to_string())
+}

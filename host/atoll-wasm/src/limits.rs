@@ -1,0 +1,95 @@
+//! Every bound that a guest meets.
+
+/// What one call may use. Values above the bounds below are taken as the bound, zero as the least
+/// that makes sense.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Time on a processor, in milliseconds, host calls included: 1 to `CPU_MS_MAX`, default 100. A
+    /// handler that computes is stopped within 10 ms of it, never before it.
+    pub cpu_ms: u32,
+    /// Time from call to answer, in milliseconds: 1 to `WALL_MS_MAX`, default 10,000. Counts
+    /// waiting for a processor too, so it should be well above `cpu_ms`.
+    pub wall_ms: u32,
+    /// Linear memory of the instance, in bytes, default 128 MiB (an interpreter needs tens of MiB
+    /// before it does anything). Never more than the engine's `memory_bytes_max`.
+    pub memory_bytes: usize,
+    /// Body of the response, in bytes, default 16 MiB, at most `RESPONSE_BYTES_MAX`.
+    pub response_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { cpu_ms: 100, wall_ms: 10_000, memory_bytes: 128 << 20, response_bytes: 16 << 20 }
+    }
+}
+
+impl Limits {
+    /// Returns the limits with every field within its bounds.
+    pub(crate) fn bounded(self, memory_bytes_max: usize) -> Limits {
+        Limits {
+            cpu_ms: self.cpu_ms.clamp(1, CPU_MS_MAX),
+            wall_ms: self.wall_ms.clamp(1, WALL_MS_MAX),
+            memory_bytes: self.memory_bytes.min(memory_bytes_max),
+            response_bytes: self.response_bytes.min(RESPONSE_BYTES_MAX),
+        }
+    }
+}
+
+/// Upper bound of [`Limits::cpu_ms`].
+pub const CPU_MS_MAX: u32 = 300_000;
+/// Upper bound of [`Limits::wall_ms`].
+pub const WALL_MS_MAX: u32 = 600_000;
+/// Upper bound of [`Limits::response_bytes`].
+pub const RESPONSE_BYTES_MAX: usize = 64 << 20;
+
+/// Period of the epoch thread. A guest that computes yields this often, so a neighbour on the same
+/// thread waits no longer for each such guest; and its CPU time is counted in this unit.
+pub const TICK_MS: u64 = 2;
+/// Ticks without any call after which the epoch thread sleeps until the next one: an idle node does
+/// not wake up.
+pub(crate) const IDLE_TICKS_MAX: u32 = 250;
+
+/// Bytes that one host call, or the answer, may bring from the guest: a value of the largest size
+/// with its key.
+pub const HOSTCALL_BYTES_MAX: usize = (64 << 20) + (64 << 10);
+/// Handles of resources (opened buckets) that an instance may hold at once.
+pub const HANDLES_MAX: usize = 256;
+
+/// Core instances, tables and memories of one component. `wit-component` makes three or four
+/// instances and two tables of a Rust crate; interpreters and composed components need more.
+pub const CORE_INSTANCES_MAX: u32 = 32;
+/// See [`CORE_INSTANCES_MAX`].
+pub const TABLES_MAX: u32 = 16;
+/// See [`CORE_INSTANCES_MAX`].
+pub const MEMORIES_MAX: u32 = 4;
+/// Elements of one table: function pointers, mostly. 8 bytes each.
+pub const TABLE_ELEMENTS_MAX: usize = 65_536;
+
+/// Header fields of a response.
+pub const HEADERS_MAX: usize = 128;
+/// Names and values of all header fields of a response together.
+pub const HEADER_BYTES_MAX: usize = 64 << 10;
+
+/// Keys of one `get-many`, entries of one `set-many`, keys of one page.
+pub const KEYS_MAX: usize = 1_000;
+/// Keys of a page when the guest does not say.
+pub const KEYS_DEFAULT: usize = 100;
+/// Bytes of the values of one `get-many`.
+pub const GET_MANY_BYTES_MAX: usize = 64 << 20;
+
+/// Lines that one request may log; the rest is counted, not kept.
+pub const LOG_LINES_MAX: u32 = 256;
+/// Bytes of one line; the rest is cut.
+pub const LOG_LINE_BYTES_MAX: usize = 4 << 10;
+
+/// Bytes of one `random.bytes`.
+pub const RANDOM_BYTES_MAX: u32 = 65_536;
+
+/// Names that an error message lists before it only counts.
+pub(crate) const NAMES_SHOWN_MAX: usize = 32;
+/// Bytes of a name or a message that came with a guest, in our messages.
+pub(crate) const QUOTE_BYTES_MAX: usize = 256;
+
+const _: () =
+    assert!(RESPONSE_BYTES_MAX < HOSTCALL_BYTES_MAX, "any allowed body must fit in one transfer");
+const _: () = assert!(2 * TICK_MS < 10, "a loop is stopped within 10 ms of its limit");

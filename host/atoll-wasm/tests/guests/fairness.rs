@@ -1,0 +1,47 @@
+//! A guest that computes does not hold up its neighbours on the same thread.
+
+use std::time::Duration;
+
+use atoll_wasm::error::CallError;
+use atoll_wasm::limits::{Limits, TICK_MS};
+
+use crate::component::{Answer, handler};
+use crate::host::{GET, Nothing, compile, runtime};
+use crate::limits::{LOOP, thread_time};
+
+/// Two ticks at most while the timer fires, two while the call runs, and one for measuring.
+const DELAY_MAX: Duration = Duration::from_millis(5 * TICK_MS);
+
+#[test]
+fn a_loop_delays_a_timer_and_a_call_on_its_thread_by_a_few_ticks() {
+    let looping = compile(&handler(LOOP));
+    let quick = compile(&handler(&Answer::OK.code()));
+    let limits = Limits { cpu_ms: 300, wall_ms: 60_000, ..Limits::default() };
+    let neighbour = async {
+        let mut turns = 0;
+        loop {
+            // Processor time of the thread that both share: what the loop takes while the neighbour
+            // wants to run.
+            let before = thread_time();
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            assert_eq!(quick.call(Nothing, GET, &limits).await.unwrap().status, 200);
+            let delay = thread_time() - before;
+            assert!(delay < DELAY_MAX, "{delay:?} in turn {turns}");
+            turns += 1;
+            if turns == 20 {
+                return;
+            }
+        }
+    };
+    let ended = runtime().block_on(async {
+        let mut call = Box::pin(looping.call(Nothing, GET, &limits));
+        tokio::select! {
+            () = neighbour => None,
+            ended = &mut call => Some(ended),
+        }
+    });
+    assert_eq!(
+        ended, None::<Result<_, CallError>>,
+        "the loop ended before the neighbour had its turns"
+    );
+}

@@ -1,0 +1,112 @@
+//! A host for guests that need nothing of it, and what every test calls with.
+
+use std::sync::OnceLock;
+
+use atoll_wasm::component::Handler;
+use atoll_wasm::engine::{Engine, EngineConfig};
+use atoll_wasm::error::CallError;
+use atoll_wasm::host::{
+    Entry, Host, Increment, KeyPage, KvError, Level, List, Request, Response, Set,
+};
+use atoll_wasm::limits::Limits;
+use bytes::Bytes;
+
+/// Grants nothing. Time stands still, dice always show 7.
+pub(crate) struct Nothing;
+
+fn denied<T>() -> Result<T, KvError> {
+    Err(KvError::Denied("nothing is granted".to_owned()))
+}
+
+impl Host for Nothing {
+    type Bucket = ();
+
+    fn open(&mut self, _name: &str) -> Result<(), KvError> {
+        denied()
+    }
+
+    fn get(&mut self, _bucket: &(), _key: &str) -> Result<Option<Bytes>, KvError> {
+        denied()
+    }
+
+    fn get_entry(&mut self, _bucket: &(), _key: &str) -> Result<Option<Entry>, KvError> {
+        denied()
+    }
+
+    fn exists(&mut self, _bucket: &(), _key: &str) -> Result<bool, KvError> {
+        denied()
+    }
+
+    fn set(&mut self, _bucket: &(), _key: &str, _set: Set) -> Result<String, KvError> {
+        denied()
+    }
+
+    fn delete(&mut self, _bucket: &(), _key: &str) -> Result<bool, KvError> {
+        denied()
+    }
+
+    fn increment(&mut self, _bucket: &(), _key: &str, _by: Increment) -> Result<i64, KvError> {
+        denied()
+    }
+
+    fn list(&mut self, _bucket: &(), _list: List) -> Result<KeyPage, KvError> {
+        denied()
+    }
+
+    fn log(&mut self, _level: Level, _message: &str) {}
+
+    fn config(&mut self, _key: &str) -> Option<String> {
+        None
+    }
+
+    fn now_ms(&mut self) -> u64 {
+        1_000
+    }
+
+    fn random(&mut self, bytes: &mut [u8]) {
+        bytes.fill(7);
+    }
+}
+
+pub(crate) const GET: Request<'static> = Request {
+    method: "GET",
+    scheme: "http",
+    path: "/",
+    query: None,
+    authority: Some("localhost"),
+    headers: &[("accept", b"*/*")],
+    body: b"",
+    client_address: Some("127.0.0.1"),
+};
+
+pub(crate) const SMALL: EngineConfig = EngineConfig {
+    instances_max: 8,
+    memory_bytes_max: 64 << 20,
+    memory_bytes_total: 128 << 20,
+    component_bytes_max: 1 << 20,
+};
+
+/// An engine of a test's own, where it needs one to itself.
+pub(crate) fn engine(config: EngineConfig) -> Engine<Nothing> {
+    Engine::new(config).unwrap()
+}
+
+/// Compiles on the engine that the tests share.
+#[track_caller]
+pub(crate) fn compile(wasm: &[u8]) -> Handler<Nothing> {
+    shared().compile(wasm).unwrap()
+}
+
+pub(crate) fn shared() -> &'static Engine<Nothing> {
+    static SHARED: OnceLock<Engine<Nothing>> = OnceLock::new();
+    SHARED.get_or_init(|| engine(EngineConfig { instances_max: 64, ..SMALL }))
+}
+
+/// Runs one call to its end, on this thread.
+pub(crate) fn call(handler: &Handler<Nothing>, limits: &Limits) -> Result<Response, CallError> {
+    runtime().block_on(handler.call(Nothing, GET, limits))
+}
+
+pub(crate) fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap()
+}

@@ -1,0 +1,9 @@
+//! What guests can and cannot do, shown with small components written as text.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod calls;
+mod component;
+mod fairness;
+mod host;
+mod limits;
+mod refused;

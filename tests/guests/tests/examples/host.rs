@@ -1,0 +1,137 @@
+//! A store in memory, as simple as can be: what the handlers of these tests are granted.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use atoll_wasm::host::{Condition, Entry, Host, Increment, KeyPage, KvError, Level, List, Set};
+use bytes::Bytes;
+
+/// The time of these tests, in milliseconds since 1970.
+const NOW_MS: u64 = 1_800_000_000_000;
+
+/// The bucket `default`, and the log; a clone is another handle on the same.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Memory(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    entries: BTreeMap<String, Entry>,
+    writes: u64,
+    lines: Vec<(Level, String)>,
+}
+
+impl Memory {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap()
+    }
+
+    pub(crate) fn text(&self, key: &str) -> Option<String> {
+        let state = self.state();
+        Some(String::from_utf8_lossy(&state.entries.get(key)?.value).into_owned())
+    }
+
+    pub(crate) fn put(&self, key: &str, value: &'static str) {
+        self.state().write(key, Bytes::from_static(value.as_bytes()), None);
+    }
+
+    pub(crate) fn lines(&self) -> Vec<(Level, String)> {
+        self.state().lines.clone()
+    }
+}
+
+impl State {
+    fn write(&mut self, key: &str, value: Bytes, expires_at_ms: Option<u64>) -> String {
+        self.writes += 1;
+        let version = self.writes.to_string();
+        let entry = Entry { value, version: version.clone(), expires_at_ms };
+        self.entries.insert(key.to_owned(), entry);
+        version
+    }
+}
+
+impl Host for Memory {
+    type Bucket = ();
+
+    fn open(&mut self, name: &str) -> Result<(), KvError> {
+        match name {
+            "default" => Ok(()),
+            _ => Err(KvError::Denied(format!("kv:{name}"))),
+        }
+    }
+
+    fn get(&mut self, _bucket: &(), key: &str) -> Result<Option<Bytes>, KvError> {
+        Ok(self.state().entries.get(key).map(|entry| entry.value.clone()))
+    }
+
+    fn get_entry(&mut self, _bucket: &(), key: &str) -> Result<Option<Entry>, KvError> {
+        Ok(self.state().entries.get(key).cloned())
+    }
+
+    fn exists(&mut self, _bucket: &(), key: &str) -> Result<bool, KvError> {
+        Ok(self.state().entries.contains_key(key))
+    }
+
+    fn set(&mut self, _bucket: &(), key: &str, set: Set) -> Result<String, KvError> {
+        let mut state = self.state();
+        let version = state.entries.get(key).map(|entry| entry.version.clone());
+        let holds = match set.condition {
+            Condition::Always => true,
+            Condition::IfAbsent => version.is_none(),
+            Condition::IfPresent => version.is_some(),
+            Condition::IfVersion(wanted) => version == Some(wanted),
+        };
+        match (key, holds) {
+            ("", _) => Err(KvError::Invalid("an empty key".to_owned())),
+            (_, false) => Err(KvError::ConditionFailed),
+            (_, true) => Ok(state.write(key, set.value, set.ttl_ms.map(|ttl_ms| NOW_MS + ttl_ms))),
+        }
+    }
+
+    fn delete(&mut self, _bucket: &(), key: &str) -> Result<bool, KvError> {
+        Ok(self.state().entries.remove(key).is_some())
+    }
+
+    fn increment(&mut self, _bucket: &(), key: &str, by: Increment) -> Result<i64, KvError> {
+        let mut state = self.state();
+        let (value, expires_at_ms) = match state.entries.get(key) {
+            Some(entry) => {
+                let text = String::from_utf8_lossy(&entry.value);
+                (text.parse::<i64>().map_err(|_| KvError::WrongType)?, entry.expires_at_ms)
+            }
+            None => (0, by.ttl_ms.map(|ttl_ms| NOW_MS + ttl_ms)),
+        };
+        let value = value + by.delta;
+        state.write(key, value.to_string().into(), expires_at_ms);
+        Ok(value)
+    }
+
+    /// Two keys a page whatever the guest asked, so that short lists have several pages.
+    fn list(&mut self, _bucket: &(), list: List) -> Result<KeyPage, KvError> {
+        let after = list.cursor.map_or(Bound::Included(list.prefix.clone()), Bound::Excluded);
+        let state = self.state();
+        let with_prefix = state
+            .entries
+            .range((after, Bound::Unbounded))
+            .map(|(key, _)| key.clone())
+            .take_while(|key| key.starts_with(&list.prefix));
+        let keys: Vec<String> = with_prefix.take(list.limit.min(2)).collect();
+        Ok(KeyPage { cursor: keys.last().cloned(), keys })
+    }
+
+    fn log(&mut self, level: Level, message: &str) {
+        self.state().lines.push((level, message.to_owned()));
+    }
+
+    fn config(&mut self, _key: &str) -> Option<String> {
+        None
+    }
+
+    fn now_ms(&mut self) -> u64 {
+        NOW_MS
+    }
+
+    fn random(&mut self, bytes: &mut [u8]) {
+        bytes.fill(7);
+    }
+}
