@@ -115,9 +115,7 @@ fn put(target: &Target) -> anyhow::Result<()> {
 /// Builds the example handler and puts it live.
 fn deploy(atoll: &Path, api: SocketAddr, gateway: SocketAddr) -> anyhow::Result<Target> {
     eprintln!("building the handler {HANDLER}");
-    server::run_cargo(&["run", "--quiet", "--package", "atoll-guests", "--"])?;
-    let component =
-        server::target_folder().join(format!("wasm32-unknown-unknown/guest/{HANDLER}.wasm"));
+    let component = atoll_guests::build()?.path(HANDLER);
     let mut command = Command::new(atoll);
     command.arg("deploy").arg(&component).args(["--name", HANDLER]);
     command.args(["--route", &format!("/{HANDLER}/*"), "--api", &api.to_string()]);

@@ -135,37 +135,21 @@ fn printed_by(program: &str, argument: &str) -> String {
     String::from_utf8_lossy(&both).into_owned()
 }
 
-/// The root of the workspace.
-pub(crate) fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
-
-/// Where cargo puts what it builds.
-pub(crate) fn target_folder() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
-}
-
 /// Builds the node as it is shipped, and returns the path of the binary.
 ///
 /// # Errors
 /// If it does not compile.
 pub(crate) fn build_atoll() -> anyhow::Result<PathBuf> {
     eprintln!("building target/release/atoll");
-    run_cargo(&["build", "--release", "--quiet", "--package", "atoll-node"])?;
-    Ok(target_folder().join("release/atoll"))
-}
-
-/// Runs cargo in the workspace; what it prints goes to standard error.
-///
-/// # Errors
-/// If it fails.
-pub(crate) fn run_cargo(arguments: &[&str]) -> anyhow::Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(program);
-    command.args(arguments).current_dir(root()).stdin(Stdio::null()).stdout(Stdio::null());
-    let status = command.status().context("cargo")?;
-    ensure!(status.success(), "cargo {} failed", arguments.join(" "));
-    Ok(())
+    command.args(["build", "--release", "--quiet", "--package", "atoll-node"]).current_dir(&root);
+    let status = command.stdin(Stdio::null()).status().context("cargo")?;
+    ensure!(status.success(), "atoll does not compile");
+    // Cargo takes a relative target folder from where it is run, which is the root here.
+    let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
+    Ok(root.join(target).join("release/atoll"))
 }
 
 /// Starts redis-server without persistence, as a cache is run.
