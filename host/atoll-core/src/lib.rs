@@ -7,4 +7,5 @@ pub mod clock;
 pub mod entry;
 pub mod key;
 pub mod limits;
+pub mod resp;
 pub mod store;
