@@ -8,5 +8,6 @@ pub mod entry;
 pub mod key;
 pub mod limits;
 pub mod manifest;
+pub mod resp;
 pub mod route;
 pub mod store;

@@ -32,7 +32,38 @@ pub const LIST_PAGE_MAX: usize = 1_000;
 pub const SCAN_COUNT_MAX: usize = 100_000;
 /// Most origins that the store can tell apart.
 pub const ORIGIN_COUNT_MAX: usize = u16::MAX as usize;
+/// Most arguments of one RESP request, the command's name included.
+pub const REQUEST_ARGUMENT_COUNT_MAX: usize = 1024 * 1024;
+/// Longest RESP request, in bytes: two values of the largest size and what goes with them.
+pub const REQUEST_BYTES_MAX: usize = 2 * VALUE_BYTES_MAX + 1024 * 1024;
+/// Bytes that all RESP connections together may hold for unfinished requests and unwritten replies.
+pub const REQUEST_MEMORY_BYTES_MAX: usize = 1024 * 1024 * 1024;
+/// Longest inline request, in bytes.
+pub const REQUEST_INLINE_BYTES_MAX: usize = 64 * 1024;
+/// Bytes that a RESP thread reads at once, and so executes in one turn.
+pub const REQUEST_SCRATCH_BYTES: usize = 64 * 1024;
+/// Most arguments of a request before the client has authenticated.
+pub const STRANGER_ARGUMENT_COUNT_MAX: usize = 10;
+/// Longest argument before the client has authenticated, in bytes.
+pub const STRANGER_ARGUMENT_BYTES_MAX: usize = 16 * 1024;
+/// From this length on an argument is received into a buffer of its own, which becomes the value.
+pub const VALUE_APART_BYTES_MIN: usize = 32 * 1024;
+/// Most bytes that one RESP reply copies; a larger one becomes an error.
+pub const REPLY_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// Most shared values in one RESP reply.
+pub const REPLY_SHARED_COUNT_MAX: usize = 1024 * 1024;
+/// Bytes of replies after which a connection stops executing until they are written.
+pub const REPLY_BATCH_BYTES: usize = 1024 * 1024;
+/// Longest pattern of KEYS and SCAN, in bytes.
+pub const PATTERN_BYTES_MAX: usize = 1_024;
+/// Longest name that a RESP client may give itself or its library, in bytes.
+pub const CLIENT_NAME_BYTES_MAX: usize = 256;
 
+const _: () = assert!(REQUEST_BYTES_MAX < u32::MAX as usize, "offsets in a request have 32 bits");
+const _: () = assert!(
+    VALUE_INLINE_BYTES_MAX < VALUE_APART_BYTES_MIN,
+    "what is received apart is stored apart, without a copy"
+);
 const _: () = assert!(VALUE_INLINE_BYTES_MAX < VALUE_BYTES_MAX, "inline values are the small ones");
 const _: () = assert!(SHARD_COUNT.is_power_of_two(), "a shard is chosen by a mask");
 /// Longest handler name, in bytes.

@@ -2,7 +2,7 @@
 
 use crate::config::Config;
 use crate::node::Node;
-use crate::{api, gateway, listen, sweep, telemetry};
+use crate::{api, gateway, listen, resp, sweep, telemetry};
 use anyhow::Context;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -61,6 +61,15 @@ async fn serve(config: Config, doors: Doors, announce: Announce) -> anyhow::Resu
         let router = gateway::router(Arc::clone(&node));
         let listener = tokio::net::TcpListener::from_std(listener)?;
         tasks.spawn(listen::serve(listener, router, shutdown.clone()));
+    }
+    if let Some(listener) = doors.resp {
+        let resp_config = resp::Config {
+            thread_count: usize::from(config.resp_threads),
+            clients_max: config.clients_max,
+            password: config.resp_password.clone(),
+        };
+        let threads = resp::serve(listener, Arc::clone(&node), resp_config, shutdown.clone())?;
+        tasks.spawn(threads.stopped());
     }
     tasks.close();
 

@@ -1,0 +1,132 @@
+//! A connected client, as other clients see it in CLIENT LIST.
+
+use super::command::{COMMANDS, Command};
+use super::output::Protocol;
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// No command yet.
+const NO_COMMAND: u16 = u16::MAX;
+
+/// What is known of a connection. Its session writes, anyone may read.
+#[derive(Debug)]
+pub struct Client {
+    id: u64,
+    address: String,
+    local_address: String,
+    connected_ms: u64,
+    active_ms: AtomicU64,
+    database: AtomicU8,
+    protocol: AtomicU8,
+    command: AtomicU16,
+    labels: Mutex<Labels>,
+}
+
+/// The names that a client gave.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Labels {
+    /// CLIENT SETNAME.
+    pub name: String,
+    /// CLIENT SETINFO LIB-NAME.
+    pub library: String,
+    /// CLIENT SETINFO LIB-VER.
+    pub library_version: String,
+}
+
+/// Both ends of a new connection.
+#[derive(Clone, Debug)]
+pub struct Ends {
+    /// The client's, as `address:port`.
+    pub address: String,
+    /// Ours.
+    pub local_address: String,
+}
+
+impl Client {
+    /// A client that connected at `now_ms`. Ids are never used twice.
+    pub fn new(id: u64, ends: Ends, now_ms: u64) -> Client {
+        Client {
+            id,
+            address: ends.address,
+            local_address: ends.local_address,
+            connected_ms: now_ms,
+            active_ms: AtomicU64::new(now_ms),
+            database: AtomicU8::new(0),
+            protocol: AtomicU8::new(2),
+            command: AtomicU16::new(NO_COMMAND),
+            labels: Mutex::default(),
+        }
+    }
+
+    /// Names the connection for as long as the process runs.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// The client's end, as `address:port`.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Our end.
+    pub fn local_address(&self) -> &str {
+        &self.local_address
+    }
+
+    /// When it last sent something, in ms since the epoch.
+    pub fn active_ms(&self) -> u64 {
+        self.active_ms.load(Relaxed)
+    }
+
+    /// Notes that it sent something at `now_ms`.
+    pub fn set_active(&self, now_ms: u64) {
+        self.active_ms.store(now_ms, Relaxed);
+    }
+
+    pub(super) fn set_command(&self, command: &'static Command) {
+        self.command.store(command.index() as u16, Relaxed);
+    }
+
+    pub(super) fn set_database(&self, database: u8) {
+        self.database.store(database, Relaxed);
+    }
+
+    pub(super) fn set_protocol(&self, protocol: Protocol) {
+        let version = if protocol == Protocol::Resp3 { 3 } else { 2 };
+        self.protocol.store(version, Relaxed);
+    }
+
+    /// The names that it gave.
+    pub fn labels(&self) -> MutexGuard<'_, Labels> {
+        // Three strings: whatever a panic left of them is as good as any.
+        self.labels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The line of CLIENT LIST, without its end.
+    pub fn describe(&self, now_ms: u64) -> String {
+        let labels = self.labels().clone();
+        let second = |then_ms: u64| now_ms.saturating_sub(then_ms) / 1_000;
+        let command = COMMANDS.get(usize::from(self.command.load(Relaxed)));
+        let mut line = String::new();
+        // Writing to a string cannot fail.
+        let _ = write!(
+            line,
+            "id={id} addr={address} laddr={local} name={name} age={age} idle={idle} flags=N db={db} \
+             sub=0 psub=0 ssub=0 multi=-1 cmd={command} user=default redir=-1 resp={protocol} \
+             lib-name={library} lib-ver={version}",
+            id = self.id,
+            address = self.address,
+            local = self.local_address,
+            name = labels.name,
+            age = second(self.connected_ms),
+            idle = second(self.active_ms()),
+            db = self.database.load(Relaxed),
+            command = command.map_or("NULL", |command| command.name),
+            protocol = self.protocol.load(Relaxed),
+            library = labels.library,
+            version = labels.library_version,
+        );
+        line
+    }
+}

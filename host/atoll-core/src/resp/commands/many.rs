@@ -1,0 +1,72 @@
+//! MGET, MSET and MSETNX: several keys as of one moment.
+
+use super::answer_value;
+use crate::entry::Deadline;
+use crate::resp::fault::Fault;
+use crate::resp::session::{Call, Place};
+use crate::store::edit::{Edit, NewValue};
+
+/// What the store may need for a new key beside key and value, in bytes: an upper bound.
+const RECORD_OVERHEAD_BYTES: usize = 256;
+
+/// Which keys MSET may touch.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Condition {
+    Always,
+    AllAbsent,
+}
+
+pub(crate) fn mget(call: &mut Call<'_>) -> Result<(), Fault> {
+    let (keys, place) = (call.keys(1, 1)?, call.place());
+    call.output.array(keys.len());
+    let (mut found, output) = (0, &mut *call.output);
+    let count = keys.len();
+    place.store.read_many(place.bucket, keys, place.now, |view| {
+        found += usize::from(answer_value(output, view));
+    });
+    call.around.tally.looked_up(found, count - found);
+    Ok(())
+}
+
+pub(crate) fn mset(call: &mut Call<'_>) -> Result<(), Fault> {
+    set_all(call, "mset", Condition::Always)?;
+    call.output.ok();
+    Ok(())
+}
+
+pub(crate) fn msetnx(call: &mut Call<'_>) -> Result<(), Fault> {
+    let stored = set_all(call, "msetnx", Condition::AllAbsent)?;
+    call.output.integer(i64::from(stored));
+    Ok(())
+}
+
+/// Sets all pairs, or none. Returns whether they were set.
+fn set_all(call: &Call<'_>, name: &str, condition: Condition) -> Result<bool, Fault> {
+    if call.len().is_multiple_of(2) {
+        return Err(Fault::Arity(name.to_owned()));
+    }
+    let (keys, place) = (call.keys(1, 2)?, call.place());
+    let Place { store, bucket, now } = place;
+    let bytes: usize = call.arguments.from(1).map(<[u8]>::len).sum();
+    let needed = bytes + keys.len() * RECORD_OVERHEAD_BYTES;
+    store.transaction(bucket, keys.clone(), now, |transaction| {
+        if condition == Condition::AllAbsent
+            && keys.clone().any(|key| transaction.read(key, |view| view.is_some()))
+        {
+            return Ok(false);
+        }
+        // Asked for all at once: a write that runs out of memory half way would leave a half.
+        if store.used_bytes().saturating_add(needed) > store.memory_bytes_max() {
+            return Err(Fault::Memory);
+        }
+        for (pair, key) in keys.enumerate() {
+            let index = 2 + 2 * pair;
+            let value = match call.arguments.shared(index) {
+                Some(bytes) => NewValue::Shared(bytes.clone()),
+                None => NewValue::Copy(call.argument(index)),
+            };
+            transaction.write(key, Edit::set(value, Deadline::NEVER))?;
+        }
+        Ok(true)
+    })
+}

@@ -1,0 +1,342 @@
+//! One client's conversation: its state, and the way of each request from name to reply.
+
+use super::client::Client;
+use super::command::{self, Command};
+use super::commands::keyspace::Walk;
+use super::fault::{Fault, excerpt};
+use super::output::{Output, Protocol};
+use super::request::{Arguments, Trust};
+use super::server::{Password, Server};
+use super::tally::Tally;
+use crate::clock::Now;
+use crate::entry::Deadline;
+use crate::limits::KEY_BYTES_MAX;
+use crate::store::edit::{Edit, WriteError};
+use crate::store::view::View;
+use crate::store::{Bucket, Store};
+use std::sync::Arc;
+
+/// The number of databases behind SELECT.
+pub const DATABASE_COUNT: u8 = 16;
+
+/// The state of one connection.
+#[derive(Debug)]
+pub struct Session {
+    pub(super) client: Arc<Client>,
+    pub(super) protocol: Protocol,
+    pub(super) database: u8,
+    pub(super) trust: Trust,
+    pub(super) replies: Replies,
+    pub(super) walk: Option<Box<Walk>>,
+    closing: bool,
+}
+
+/// Which replies the client wants: CLIENT REPLY.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Replies {
+    All,
+    None,
+    /// All but that of the next command.
+    SkipNext,
+    /// All but that of this command.
+    SkipThis,
+}
+
+/// What the shell should do after a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// Take the next request.
+    Continue,
+    /// Let others run, then call [`Session::proceed`] before the next request.
+    Again,
+    /// Write what there is and close.
+    Close,
+}
+
+/// What a session works with during one batch.
+#[derive(Clone, Copy)]
+pub struct Surroundings<'a> {
+    /// Where the keys are.
+    pub store: &'a Store,
+    /// The process around.
+    pub server: &'a dyn Server,
+    /// The counts of this thread.
+    pub tally: &'a Tally,
+    /// Read once for the batch.
+    pub now: Now,
+}
+
+impl std::fmt::Debug for Surroundings<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Surroundings").field("now", &self.now).finish_non_exhaustive()
+    }
+}
+
+/// One request in execution.
+pub(super) struct Call<'c> {
+    pub(super) around: Surroundings<'c>,
+    pub(super) session: &'c mut Session,
+    pub(super) arguments: Arguments<'c>,
+    pub(super) output: &'c mut Output,
+}
+
+/// Where a call's keys are, and when it looks at them.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'c> {
+    pub(super) store: &'c Store,
+    pub(super) bucket: &'c Bucket,
+    pub(super) now: Now,
+}
+
+impl Session {
+    /// The session of a client that has just connected.
+    pub fn new(client: Arc<Client>, server: &dyn Server) -> Session {
+        Session {
+            client,
+            protocol: Protocol::Resp2,
+            database: 0,
+            trust: initial_trust(server),
+            replies: Replies::All,
+            walk: None,
+            closing: false,
+        }
+    }
+
+    /// The client, as others see it.
+    pub fn client(&self) -> &Arc<Client> {
+        &self.client
+    }
+
+    /// How much the client may ask for.
+    #[inline]
+    pub fn trust(&self) -> Trust {
+        self.trust
+    }
+
+    /// Executes one request and appends its reply.
+    #[inline]
+    pub fn execute(
+        &mut self,
+        around: Surroundings<'_>,
+        arguments: Arguments<'_>,
+        output: &mut Output,
+    ) -> Flow {
+        let mark = output.begin(self.protocol);
+        if self.replies == Replies::SkipNext {
+            self.replies = Replies::SkipThis;
+        }
+        let outcome = match command::find(arguments.get(0)) {
+            Some(command) => {
+                let mut call = Call { around, session: self, arguments, output };
+                let outcome = call.run(command);
+                around.tally.called(command.index());
+                if outcome.is_err() {
+                    around.tally.failed(command.index());
+                }
+                self.client.set_command(command);
+                outcome
+            }
+            None => {
+                around.tally.unknown.add(1);
+                Err(unknown_command(arguments))
+            }
+        };
+        self.conclude(outcome, mark, output)
+    }
+
+    /// Goes on with a command that returned [`Flow::Again`].
+    pub fn proceed(&mut self, around: Surroundings<'_>, output: &mut Output) -> Flow {
+        let mark = output.begin(self.protocol);
+        let outcome = match self.walk.take() {
+            Some(walk) => walk.step(self, around, output),
+            None => Ok(()),
+        };
+        self.conclude(outcome, mark, output)
+    }
+
+    /// Asks for the connection to be closed after the current reply.
+    pub(super) fn close(&mut self) {
+        self.closing = true;
+    }
+
+    /// As at the start of the connection, but for what the client said about itself.
+    pub(super) fn reset(&mut self, server: &dyn Server) {
+        self.set_protocol(Protocol::Resp2);
+        self.set_database(0);
+        self.trust = initial_trust(server);
+        self.replies = Replies::All;
+        self.client.labels().name.clear();
+    }
+
+    pub(super) fn set_database(&mut self, database: u8) {
+        self.database = database;
+        self.client.set_database(database);
+    }
+
+    pub(super) fn set_protocol(&mut self, protocol: Protocol) {
+        self.protocol = protocol;
+        self.client.set_protocol(protocol);
+    }
+
+    fn conclude(
+        &mut self,
+        outcome: Result<(), Fault>,
+        mark: super::output::Mark,
+        output: &mut Output,
+    ) -> Flow {
+        let fault = match outcome {
+            Ok(()) if output.has_overflowed() => Some(Fault::ReplyLength),
+            Ok(()) => None,
+            Err(fault) => Some(fault),
+        };
+        if let Some(fault) = fault {
+            output.truncate(mark);
+            output.error(&fault.to_string());
+        }
+        if self.walk.is_some() {
+            return Flow::Again;
+        }
+        match self.replies {
+            Replies::All | Replies::SkipNext => {}
+            Replies::None => output.truncate(mark),
+            Replies::SkipThis => {
+                output.truncate(mark);
+                self.replies = Replies::All;
+            }
+        }
+        if self.closing { Flow::Close } else { Flow::Continue }
+    }
+}
+
+fn initial_trust(server: &dyn Server) -> Trust {
+    match server.settings().password {
+        Password::Asked => Trust::Stranger,
+        Password::NotAsked => Trust::Client,
+    }
+}
+
+fn unknown_command(arguments: Arguments<'_>) -> Fault {
+    let mut given = String::new();
+    for argument in arguments.from(1) {
+        if given.len() >= 128 {
+            break;
+        }
+        given += &format!("'{}' ", excerpt(argument, 128 - given.len()));
+    }
+    let name = excerpt(arguments.get(0), 128);
+    Fault::other(format!("unknown command '{name}', with args beginning with: {given}"))
+}
+
+impl<'c> Call<'c> {
+    /// Checks the number of arguments and the client's rights, then runs the command.
+    #[inline]
+    fn run(&mut self, command: &'static Command) -> Result<(), Fault> {
+        if !command.arity.accepts(self.arguments.len()) {
+            return Err(Fault::Arity(command.name.to_owned()));
+        }
+        if self.session.trust == Trust::Stranger && !command.is_allowed_before_auth() {
+            return Err(Fault::Stranger);
+        }
+        if command.subcommands.is_empty() {
+            return (command.run)(self);
+        }
+        let name = self.arguments.get(1);
+        let subcommand = command.subcommand(name).ok_or_else(|| {
+            let (name, whole) = (excerpt(name, 128), command.name.to_ascii_uppercase());
+            Fault::other(format!("unknown subcommand '{name}'. Try {whole} HELP."))
+        })?;
+        if !subcommand.arity.accepts(self.arguments.len()) {
+            return Err(Fault::Arity(format!("{}|{}", command.name, subcommand.name)));
+        }
+        (subcommand.run)(self)
+    }
+
+    /// Arguments, the command's name included.
+    #[inline]
+    pub(super) fn len(&self) -> usize {
+        self.arguments.len()
+    }
+
+    /// The argument at `index`; 0 is the command's name.
+    #[inline]
+    pub(super) fn argument(&self, index: usize) -> &'c [u8] {
+        self.arguments.get(index)
+    }
+
+    /// Whether the argument at `index` is `word`, in any case.
+    pub(super) fn is(&self, index: usize, word: &str) -> bool {
+        self.argument(index).eq_ignore_ascii_case(word.as_bytes())
+    }
+
+    /// The argument at `index` as a key.
+    #[inline]
+    pub(super) fn key(&self, index: usize) -> Result<&'c [u8], Fault> {
+        checked_key(self.argument(index))
+    }
+
+    /// The argument at `index` as an integer.
+    pub(super) fn integer(&self, index: usize) -> Result<i64, Fault> {
+        super::decimal::integer(self.argument(index)).ok_or(Fault::NotInteger)
+    }
+
+    /// Every `step`th argument from `first` on, as keys.
+    pub(super) fn keys(
+        &self,
+        first: usize,
+        step: usize,
+    ) -> Result<impl ExactSizeIterator<Item = &'c [u8]> + Clone + use<'c>, Fault> {
+        let keys = self.arguments.from(first).step_by(step);
+        keys.clone().try_for_each(|key| checked_key(key).map(drop))?;
+        Ok(keys)
+    }
+
+    /// Where the call's keys are.
+    #[inline]
+    pub(super) fn place(&self) -> Place<'c> {
+        let Surroundings { store, now, .. } = self.around;
+        Place { store, bucket: store.database(self.session.database), now }
+    }
+
+    /// The time of the batch, in ms since the epoch.
+    #[inline]
+    pub(super) fn now_ms(&self) -> u64 {
+        self.around.now.millis()
+    }
+}
+
+fn checked_key(key: &[u8]) -> Result<&[u8], Fault> {
+    if key.is_empty() || key.len() > KEY_BYTES_MAX { Err(Fault::Key) } else { Ok(key) }
+}
+
+impl Place<'_> {
+    /// Calls `look` with what `key` shows.
+    #[inline]
+    pub(super) fn read<R>(self, key: &[u8], look: impl FnOnce(Option<View<'_>>) -> R) -> R {
+        self.store.read(self.bucket, key, self.now, look)
+    }
+
+    /// Lets `decide` look at `key` and makes the edit that it decides on.
+    #[inline]
+    pub(super) fn write<'e, R>(
+        self,
+        key: &[u8],
+        decide: impl FnOnce(Option<View<'_>>) -> (Edit<'e>, R),
+    ) -> Result<R, Fault> {
+        Ok(self.store.write(self.bucket, key, self.now, decide)?.answer)
+    }
+}
+
+impl From<WriteError> for Fault {
+    fn from(error: WriteError) -> Fault {
+        match error {
+            WriteError::Full { .. } => Fault::Memory,
+            WriteError::TooLarge { .. } => Fault::ValueLength,
+        }
+    }
+}
+
+/// The deadline at `millis`, or `None` where that is not after `now_ms`: the key then goes at once.
+pub(super) fn future(millis: i64, now_ms: u64) -> Option<Deadline> {
+    let millis = u64::try_from(millis).ok().filter(|&millis| millis > now_ms)?;
+    Some(Deadline::at_millis(millis))
+}
