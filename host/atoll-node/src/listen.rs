@@ -35,6 +35,15 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PeerAddress(pub(crate) SocketAddr);
 
+/// The addresses of the doors that were bound, with the ports that the system chose where 0 was asked
+/// for. `None` is a door that stays shut.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Addresses {
+    pub(crate) gateway: Option<SocketAddr>,
+    pub(crate) api: Option<SocketAddr>,
+    pub(crate) resp: Option<SocketAddr>,
+}
+
 /// Binds `address`. `flag` names it in the error.
 pub(crate) fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<std::net::TcpListener> {
     let listen = || -> std::io::Result<std::net::TcpListener> {
