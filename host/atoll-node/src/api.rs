@@ -9,6 +9,7 @@ mod count;
 mod guard;
 mod kv;
 mod limits;
+mod linger;
 mod page;
 mod path;
 mod probes;
@@ -80,6 +81,7 @@ pub(crate) fn router(node: Arc<Node>, settings: ApiSettings) -> Router {
         .method_not_allowed_fallback(wrong_method)
         .merge(guarded)
         .layer(from_fn(guard::harden))
+        .layer(from_fn(linger::linger))
         .layer(from_fn_with_state(counts, count::count))
         .with_state(api)
 }
