@@ -1,6 +1,10 @@
 //! The command line: what a person types, and the one line that answers a mistake.
 
+mod client;
+mod kv;
+mod output;
 mod serve;
+mod status;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -19,6 +23,10 @@ struct Cli {
 enum Command {
     /// Run a node
     Serve(Box<serve::ServeArgs>),
+    /// Read, write, list and watch keys
+    Kv(kv::KvArgs),
+    /// Show what a node is and holds
+    Status(status::StatusArgs),
 }
 
 /// Runs the command that was typed. Errors are one line on stderr that says what to do.
@@ -26,9 +34,13 @@ pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Command::Serve(args) => serve::serve(*args),
+        Command::Kv(args) => kv::kv(&args),
+        Command::Status(args) => status::status(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        // Whoever reads the output has seen enough.
+        Err(error) if error.is::<output::Closed>() => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("atoll: {error:#}");
             ExitCode::FAILURE

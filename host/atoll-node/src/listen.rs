@@ -2,12 +2,15 @@
 //!
 //! Knows nothing about paths. `axum::serve` has no time-out for headers and no bound on connections.
 
+mod stall;
+
 use anyhow::Context;
 use axum::Router;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use stall::WriteStall;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +25,8 @@ use tracing::{debug, warn};
 const CONNECTION_COUNT_MAX: usize = 16_384;
 /// Longest wait for the head of a request, and so longest idle time of a kept connection.
 const HEADER_WAIT: Duration = Duration::from_secs(30);
+/// Longest time in which a client may take nothing of its answer.
+const WRITE_WAIT: Duration = Duration::from_secs(30);
 /// Longest head of a request in bytes; a longer one gets 431.
 const HEADER_BYTES_MAX: usize = 64 * 1024;
 /// Most headers of a request.
@@ -34,6 +39,15 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Who is on the other end of a request's connection; an extension of every request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PeerAddress(pub(crate) SocketAddr);
+
+/// The addresses of the doors that were bound, with the ports that the system chose where 0 was asked
+/// for. `None` is a door that stays shut.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Addresses {
+    pub(crate) gateway: Option<SocketAddr>,
+    pub(crate) api: Option<SocketAddr>,
+    pub(crate) resp: Option<SocketAddr>,
+}
 
 /// Binds `address`. `flag` names it in the error.
 pub(crate) fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<std::net::TcpListener> {
@@ -117,6 +131,9 @@ fn connection(
         .keep_alive_interval(Some(HEADER_WAIT))
         .max_header_list_size(HEADER_BYTES_MAX as u32);
     builder
-        .serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service))
+        .serve_connection_with_upgrades(
+            TokioIo::new(WriteStall::new(stream, WRITE_WAIT)),
+            TowerToHyperService::new(service),
+        )
         .into_owned()
 }

@@ -2,7 +2,10 @@
 //!
 //! Doors know this and never one another.
 
+mod figures;
+
 use crate::config::Config;
+use crate::metrics::Metrics;
 use anyhow::Context;
 use atoll_core::clock::Now;
 use atoll_core::store::{Dice, Store, StoreConfig};
@@ -20,6 +23,7 @@ pub(crate) struct Node {
     started: Instant,
     draining: AtomicBool,
     log_grown: watch::Receiver<()>,
+    metrics: Metrics,
 }
 
 impl Node {
@@ -42,7 +46,11 @@ impl Node {
         );
         let (name, started, draining) =
             (config.name.clone(), Instant::now(), AtomicBool::new(false));
-        Ok(Arc::new(Node { name, store, started, draining, log_grown }))
+        let metrics = Metrics::new();
+        let node = Arc::new(Node { name, store, started, draining, log_grown, metrics });
+        // A weak handle, or the node would keep itself alive.
+        node.metrics.register_collector(figures::Figures::new(Arc::downgrade(&node)));
+        Ok(node)
     }
 
     /// The node's stable name.
@@ -69,6 +77,11 @@ impl Node {
     /// Changes whenever the op log has grown: for readers of the log to wait on.
     pub(crate) fn log_grown(&self) -> watch::Receiver<()> {
         self.log_grown.clone()
+    }
+
+    /// Where every door registers its figures.
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// Whether the node should be sent new requests.

@@ -1,6 +1,7 @@
 //! From a checked configuration to a running node and back: bind, wire, wait, drain.
 
 use crate::config::Config;
+use crate::listen::Addresses;
 use crate::node::Node;
 use crate::{api, gateway, listen, resp, sweep, telemetry};
 use anyhow::Context;
@@ -53,7 +54,12 @@ async fn serve(config: Config, doors: Doors, announce: Announce) -> anyhow::Resu
 
     tasks.spawn(sweep::sweep(Arc::clone(&node), shutdown.clone()));
     if let Some(listener) = doors.api {
-        let router = api::router(Arc::clone(&node), config.api_token.clone());
+        let settings = api::ApiSettings {
+            token: config.api_token.clone(),
+            addresses,
+            shutdown: shutdown.clone(),
+        };
+        let router = api::router(Arc::clone(&node), settings);
         let listener = tokio::net::TcpListener::from_std(listener)?;
         tasks.spawn(listen::serve(listener, router, shutdown.clone()));
     }
@@ -90,13 +96,6 @@ async fn serve(config: Config, doors: Doors, announce: Announce) -> anyhow::Resu
     }
     info!(uptime_s = node.uptime_s(), "node has stopped");
     Ok(())
-}
-
-/// The addresses that were bound, with the ports that the system chose where 0 was asked for.
-struct Addresses {
-    gateway: Option<SocketAddr>,
-    api: Option<SocketAddr>,
-    resp: Option<SocketAddr>,
 }
 
 impl Doors {

@@ -1,0 +1,4 @@
+//! What a request's head asks for, decided without a socket: preconditions and ranges.
+
+pub mod conditional;
+pub mod range;

@@ -1,0 +1,109 @@
+//! `/v1/cluster`: what this node is and holds. `/metrics`: the same for Prometheus.
+
+use super::Api;
+use crate::problem::Problem;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use http::{HeaderValue, StatusCode, header};
+use serde::Serialize;
+use std::sync::Arc;
+
+pub(super) fn router() -> Router<Arc<Api>> {
+    Router::new().route("/v1/cluster", get(cluster)).route("/metrics", get(metrics))
+}
+
+/// The nodes that this one knows: for now itself.
+#[derive(Debug, Serialize)]
+struct Cluster {
+    nodes: Vec<NodeStatus>,
+}
+
+/// One node.
+#[derive(Debug, Serialize)]
+pub(super) struct NodeStatus {
+    pub(super) name: String,
+    /// Of the running process.
+    pub(super) origin: String,
+    pub(super) version: &'static str,
+    pub(super) uptime_s: u64,
+    pub(super) ready: bool,
+    pub(super) addresses: AddressStatus,
+    pub(super) memory: MemoryStatus,
+    /// Those that hold something, by name.
+    pub(super) buckets: Vec<BucketStatus>,
+}
+
+/// Where the doors are; `null` is a door that is shut.
+#[derive(Debug, Serialize)]
+pub(super) struct AddressStatus {
+    pub(super) gateway: Option<String>,
+    pub(super) api: Option<String>,
+    pub(super) resp: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct MemoryStatus {
+    pub(super) used_bytes: usize,
+    pub(super) max_bytes: usize,
+    pub(super) log_bytes: usize,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct BucketStatus {
+    pub(super) name: String,
+    /// Expired ones included until they are collected.
+    pub(super) keys: usize,
+    pub(super) volatile_keys: usize,
+    pub(super) used_bytes: usize,
+}
+
+impl NodeStatus {
+    /// This node, now.
+    pub(super) fn of(api: &Api) -> NodeStatus {
+        let (node, store) = (&api.node, api.node.store());
+        let buckets = store.buckets().into_iter().filter_map(|bucket| {
+            let stats = bucket.stats();
+            (stats.key_count > 0).then(|| BucketStatus {
+                name: bucket.name().to_string(),
+                keys: stats.key_count,
+                volatile_keys: stats.volatile_count,
+                used_bytes: stats.used_bytes,
+            })
+        });
+        let address = |address: Option<std::net::SocketAddr>| address.map(|a| a.to_string());
+        NodeStatus {
+            name: node.name().to_owned(),
+            origin: store.origin().to_string(),
+            version: env!("CARGO_PKG_VERSION"),
+            uptime_s: node.uptime_s(),
+            ready: node.is_ready(),
+            addresses: AddressStatus {
+                gateway: address(api.addresses.gateway),
+                api: address(api.addresses.api),
+                resp: address(api.addresses.resp),
+            },
+            memory: MemoryStatus {
+                used_bytes: store.used_bytes(),
+                max_bytes: store.memory_bytes_max(),
+                log_bytes: store.log_bytes(),
+            },
+            buckets: buckets.collect(),
+        }
+    }
+}
+
+async fn cluster(State(api): State<Arc<Api>>) -> Response {
+    let no_store = [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
+    (no_store, Json(Cluster { nodes: vec![NodeStatus::of(&api)] })).into_response()
+}
+
+async fn metrics(State(api): State<Arc<Api>>) -> Result<Response, Problem> {
+    let text = api.node.metrics().text().map_err(|_| {
+        let detail = "the figures could not be written down";
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "metrics", detail)
+    })?;
+    let form = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    Ok(([(header::CONTENT_TYPE, HeaderValue::from_static(form))], text).into_response())
+}

@@ -1,0 +1,171 @@
+//! `/v1/kv/...`: buckets and their keys.
+//!
+//! The rest of the path is taken as it was sent, so one route holds all of it and this file tells
+//! keys, buckets and batches apart.
+
+mod batch;
+mod list;
+mod name;
+mod patch;
+mod read;
+mod watch;
+mod write;
+
+use super::Api;
+use super::path::Target;
+use super::query::seconds_text;
+use crate::problem::Problem;
+use atoll_core::clock::{Now, Stamp};
+use atoll_core::entry::Deadline;
+use atoll_core::http::conditional::{Access, Current, Preconditions, TagList, Verdict};
+use atoll_core::store::TooManyBuckets;
+use atoll_core::store::edit::WriteError;
+use atoll_core::store::view::{Version, View};
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::Response;
+use axum::routing::any;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use std::fmt::Display;
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+/// When a value ends, in seconds since the Unix epoch.
+const EXPIRES_AT: HeaderName = HeaderName::from_static("atoll-expires-at");
+
+pub(super) fn router() -> Router<Arc<Api>> {
+    // The first route only gives the root itself the same answers as what lies below it.
+    Router::new().route("/v1/kv/", any(answer)).route("/v1/kv/{*rest}", any(answer))
+}
+
+async fn answer(State(api): State<Arc<Api>>, request: Request) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
+    match (Target::parse(parts.uri.path())?, &parts.method) {
+        (Target::Key(bucket, key), &Method::GET | &Method::HEAD) => {
+            read::get(&api, &bucket, &key, &parts)
+        }
+        (Target::Key(bucket, key), &Method::PUT) => {
+            write::put(&api, &bucket, &key, (&parts, body)).await
+        }
+        (Target::Key(bucket, key), &Method::DELETE) => write::delete(&api, &bucket, &key, &parts),
+        (Target::Key(bucket, key), &Method::PATCH) => {
+            patch::patch(&api, &bucket, &key, (&parts, body)).await
+        }
+        (Target::Key(..), _) => Err(Problem::method_not_allowed("GET, HEAD, PUT, PATCH, DELETE")),
+        (Target::Bucket(bucket), &Method::GET | &Method::HEAD) => {
+            if watch::is_asked_for(&parts) {
+                watch::watch(&api, bucket, &parts)
+            } else {
+                list::list(&api, &bucket, &parts).await
+            }
+        }
+        (Target::Bucket(_), _) => Err(Problem::method_not_allowed("GET, HEAD")),
+        (Target::Batch(bucket), &Method::POST) => batch::batch(&api, bucket, (&parts, body)).await,
+        (Target::Batch(_), _) => Err(Problem::method_not_allowed("POST")),
+    }
+}
+
+/// The preconditions of a request. A list of tags that is none is an error; a date that is none is
+/// ignored, as RFC 9110 13.1.3 asks.
+fn preconditions(headers: &HeaderMap) -> Result<Preconditions, Problem> {
+    let tags = |name: HeaderName| {
+        let mut lines = headers.get_all(&name).iter().map(HeaderValue::as_bytes).peekable();
+        if lines.peek().is_none() {
+            return Ok(None);
+        }
+        TagList::parse(lines)
+            .map(Some)
+            .map_err(|error| Problem::bad_request("bad-precondition", format!("{name}: {error}")))
+    };
+    let date = |name: HeaderName| {
+        let date = httpdate::parse_http_date(headers.get(name)?.to_str().ok()?).ok()?;
+        Some(date.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
+    };
+    Ok(Preconditions {
+        if_match: tags(header::IF_MATCH)?,
+        if_unmodified_since_s: date(header::IF_UNMODIFIED_SINCE),
+        if_none_match: tags(header::IF_NONE_MATCH)?,
+        if_modified_since_s: date(header::IF_MODIFIED_SINCE),
+    })
+}
+
+/// Whether a write may go on that sees `view`. Called under the key's lock, so that nothing comes
+/// between the look and the write; a write on another node may (newest wins, there as here).
+fn may_write(preconditions: &Preconditions, view: Option<&View<'_>>) -> bool {
+    if preconditions.is_empty() {
+        return true;
+    }
+    let seen = view.map(|view| (view.version().to_string(), view.stamp()));
+    let current =
+        seen.as_ref().map(|(tag, stamp)| Current { tag, modified_s: stamp.hlc.millis() / 1_000 });
+    preconditions.evaluate(Access::Write, current) == Verdict::Proceed
+}
+
+/// The version that a write has made. It has reset every counter cell that it saw.
+fn version_of(stamp: Stamp) -> Version {
+    Version { stamp, cells: 0 }
+}
+
+/// The entity tag of a version, in its quotes.
+fn entity_tag(version: impl Display) -> String {
+    format!("\"{version}\"")
+}
+
+fn insert(headers: &mut HeaderMap, name: HeaderName, text: &str) {
+    let value = HeaderValue::from_str(text).expect("numbers, dates and tags are visible ASCII");
+    headers.insert(name, value);
+}
+
+/// The headers that name a version and its end.
+fn version_headers(version: &Version, deadline: Deadline, headers: &mut HeaderMap) {
+    insert(headers, header::ETAG, &entity_tag(version));
+    if let Some(at_ms) = deadline.millis() {
+        insert(headers, EXPIRES_AT, &seconds_text(at_ms));
+    }
+}
+
+/// The second of the latest write, never after now: RFC 9110 8.8.2.1.
+fn modified_s(stamp: Stamp, now: Now) -> u64 {
+    stamp.hlc.millis().min(now.millis()) / 1_000
+}
+
+fn http_date(at_s: u64) -> String {
+    // Far below the year 9999, which the formatter ends at: a stamp has 53 bits of microseconds.
+    httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(at_s))
+}
+
+/// An answer without a body.
+fn empty(status: StatusCode) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response
+}
+
+fn precondition_failed() -> Problem {
+    let detail = "the key is not in the state that the request asks for; read it again";
+    Problem::new(StatusCode::PRECONDITION_FAILED, "precondition-failed", detail)
+}
+
+fn no_such_key() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "no-such-key", "there is no such key in this bucket")
+}
+
+impl From<WriteError> for Problem {
+    fn from(error: WriteError) -> Problem {
+        match error {
+            WriteError::Full { .. } => {
+                Problem::new(StatusCode::INSUFFICIENT_STORAGE, "memory-full", error.to_string())
+            }
+            WriteError::TooLarge { .. } => {
+                Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", error.to_string())
+            }
+        }
+    }
+}
+
+impl From<TooManyBuckets> for Problem {
+    fn from(error: TooManyBuckets) -> Problem {
+        Problem::new(StatusCode::INSUFFICIENT_STORAGE, "too-many-buckets", error.to_string())
+    }
+}

@@ -1,0 +1,170 @@
+//! `/`: what a person sees who opens the API's address in a browser.
+//!
+//! One page, no scripts, nothing loaded from elsewhere; everything that is shown is escaped.
+
+use super::Api;
+use super::cluster::NodeStatus;
+use axum::Router;
+use axum::extract::State;
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::get;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::{HeaderValue, header};
+use sha2::{Digest, Sha256};
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+const STYLE: &str = "\
+:root{color-scheme:light dark}\
+body{font:16px/1.5 system-ui,sans-serif;max-width:46rem;margin:2rem auto;padding:0 1rem}\
+h1{font-size:1.4rem}h2{font-size:1.1rem;margin-top:2rem}\
+table{border-collapse:collapse}\
+td,th{text-align:left;padding:.2rem 1.5rem .2rem 0;border-bottom:1px solid #8884}\
+td.n,th.n{text-align:right}\
+pre{background:#8882;padding:.8rem;overflow-x:auto;border-radius:4px}";
+
+pub(super) fn router() -> Router<Arc<Api>> {
+    Router::new().route("/", get(page))
+}
+
+async fn page(State(api): State<Arc<Api>>) -> Response {
+    let mut response = Html(render(&NodeStatus::of(&api))).into_response();
+    let style = STANDARD.encode(Sha256::digest(STYLE.as_bytes()));
+    let policy = format!(
+        "default-src 'none'; style-src 'sha256-{style}'; base-uri 'none'; form-action 'none'; \
+         frame-ancestors 'none'"
+    );
+    let policy = HeaderValue::from_str(&policy).expect("base64 is visible ASCII");
+    response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+fn render(status: &NodeStatus) -> String {
+    let name = escape(&status.name);
+    let mut page = format!(
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width\">\
+         <title>Atoll · {name}</title><style>{STYLE}</style></head><body>\n\
+         <h1>Atoll · {name}</h1>\n<p>Version {version}, {state}, up for {uptime}.</p>\n",
+        version = escape(status.version),
+        state = if status.ready { "ready" } else { "draining" },
+        uptime = duration(status.uptime_s),
+    );
+    let row = |page: &mut String, left: &str, right: &str| {
+        let (left, right) = (escape(left), escape(right));
+        writeln!(page, "<tr><th>{left}</th><td>{right}</td></tr>").expect(ANY_TEXT);
+    };
+    page += "<h2>Node</h2>\n<table>\n";
+    let doors = &status.addresses;
+    for (door, address) in [("Gateway", &doors.gateway), ("API", &doors.api), ("RESP", &doors.resp)]
+    {
+        row(&mut page, door, address.as_deref().unwrap_or("off"));
+    }
+    let memory = &status.memory;
+    let used = format!("{} of {}", size(memory.used_bytes), size(memory.max_bytes));
+    row(&mut page, "Memory", &used);
+    row(&mut page, "Changes kept for watchers", &size(memory.log_bytes));
+    row(&mut page, "Process", &status.origin);
+    page += "</table>\n<h2>Buckets</h2>\n";
+    if status.buckets.is_empty() {
+        page += "<p>No keys yet.</p>\n";
+    } else {
+        page += "<table>\n<tr><th>Name</th><th class=\"n\">Keys</th>\
+                 <th class=\"n\">Memory</th></tr>\n";
+        for bucket in &status.buckets {
+            let (name, used) = (escape(&bucket.name), size(bucket.used_bytes));
+            let keys = bucket.keys;
+            writeln!(
+                page,
+                "<tr><td>{name}</td><td class=\"n\">{keys}</td><td class=\"n\">{used}</td></tr>"
+            )
+            .expect(ANY_TEXT);
+        }
+        page += "</table>\n";
+    }
+    page += "<h2>Next</h2>\n<pre>";
+    page += &escape(&commands(status));
+    page += "</pre>\n</body></html>\n";
+    page
+}
+
+/// Why writing to a string cannot fail.
+const ANY_TEXT: &str = "a string takes any text";
+
+fn commands(status: &NodeStatus) -> String {
+    let mut text = String::new();
+    if let Some(api) = &status.addresses.api {
+        text += &format!(
+            "curl -T - http://{api}/v1/kv/default/hello <<< world\n\
+             curl http://{api}/v1/kv/default/hello\n\
+             curl 'http://{api}/v1/kv/default?prefix=h'\n\
+             curl -N 'http://{api}/v1/kv/default?watch='\n\
+             atoll kv --api http://{api} set greeting hello --ttl 60\n\
+             atoll status --api http://{api}\n"
+        );
+    }
+    if let Some((_, port)) = status.addresses.resp.as_ref().and_then(|resp| resp.rsplit_once(':')) {
+        text += &format!("redis-cli -p {port} GET hello\n");
+    }
+    text
+}
+
+/// Text for an element's content or a quoted attribute.
+fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '&' => escaped += "&amp;",
+            '<' => escaped += "&lt;",
+            '>' => escaped += "&gt;",
+            '"' => escaped += "&quot;",
+            '\'' => escaped += "&#39;",
+            other => escaped.push(other),
+        }
+    }
+    escaped
+}
+
+/// Bytes in a unit that a person reads.
+fn size(bytes: usize) -> String {
+    match bytes {
+        0..1_024 => format!("{bytes} B"),
+        1_024..1_048_576 => format!("{:.1} KiB", bytes as f64 / 1_024.0),
+        1_048_576..1_073_741_824 => format!("{:.1} MiB", bytes as f64 / 1_048_576.0),
+        _ => format!("{:.1} GiB", bytes as f64 / 1_073_741_824.0),
+    }
+}
+
+fn duration(seconds: u64) -> String {
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3_600 => format!("{minutes} min {} s", seconds % 60),
+        3_600..86_400 => format!("{hours} h {minutes} min"),
+        _ => format!("{days} d {hours} h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_shown_is_escaped() {
+        assert_eq!(escape("<a href='\"&'>ä"), "&lt;a href=&#39;&quot;&amp;&#39;&gt;ä");
+    }
+
+    #[test]
+    fn figures_have_the_unit_that_a_person_reads() {
+        assert_eq!(size(1_023), "1023 B");
+        assert_eq!(size(1_536), "1.5 KiB");
+        assert_eq!(size(64 << 20), "64.0 MiB");
+        assert_eq!(size(5 << 30), "5.0 GiB");
+        assert_eq!(duration(59), "59 s");
+        assert_eq!(duration(61), "1 min 1 s");
+        assert_eq!(duration(7_260), "2 h 1 min");
+        assert_eq!(duration(90_000), "1 d 1 h");
+    }
+}
