@@ -55,17 +55,10 @@ pub const REPLY_SHARED_COUNT_MAX: usize = 1024 * 1024;
 /// Bytes of replies after which a connection stops executing until they are written.
 pub const REPLY_BATCH_BYTES: usize = 1024 * 1024;
 /// Longest pattern of KEYS and SCAN, in bytes.
-pub const PATTERN_BYTES_MAX: usize = 1_024;
+pub const GLOB_BYTES_MAX: usize = 1_024;
 /// Longest name that a RESP client may give itself or its library, in bytes.
 pub const CLIENT_NAME_BYTES_MAX: usize = 256;
 
-const _: () = assert!(REQUEST_BYTES_MAX < u32::MAX as usize, "offsets in a request have 32 bits");
-const _: () = assert!(
-    VALUE_INLINE_BYTES_MAX < VALUE_APART_BYTES_MIN,
-    "what is received apart is stored apart, without a copy"
-);
-const _: () = assert!(VALUE_INLINE_BYTES_MAX < VALUE_BYTES_MAX, "inline values are the small ones");
-const _: () = assert!(SHARD_COUNT.is_power_of_two(), "a shard is chosen by a mask");
 /// Longest handler name, in bytes.
 pub const HANDLER_NAME_BYTES_MAX: usize = 64;
 /// Largest component, in bytes. Interpreters come at 10 to 20 MB.
@@ -77,4 +70,11 @@ pub const ROUTE_COUNT_MAX: usize = 32;
 /// Longest route pattern or grant as text, in bytes.
 pub const PATTERN_BYTES_MAX: usize = 1_024;
 
+const _: () = assert!(REQUEST_BYTES_MAX < u32::MAX as usize, "offsets in a request have 32 bits");
+const _: () = assert!(
+    VALUE_INLINE_BYTES_MAX < VALUE_APART_BYTES_MIN,
+    "what is received apart is stored apart, without a copy"
+);
+const _: () = assert!(VALUE_INLINE_BYTES_MAX < VALUE_BYTES_MAX, "inline values are the small ones");
+const _: () = assert!(SHARD_COUNT.is_power_of_two(), "a shard is chosen by a mask");
 const _: () = assert!(COMPONENT_BYTES_MAX <= VALUE_BYTES_MAX, "a component is kept as a value");

@@ -7,9 +7,9 @@ mod attributes;
 mod cluster;
 mod count;
 mod guard;
+mod handlers;
 mod kv;
 mod limits;
-mod linger;
 mod page;
 mod path;
 mod probes;
@@ -20,7 +20,8 @@ mod upload;
 mod tests;
 
 use crate::config::Secret;
-use crate::listen::Addresses;
+use crate::handlers::Handlers;
+use crate::listen::{Addresses, linger};
 use crate::node::Node;
 use crate::problem::Problem;
 use axum::Router;
@@ -36,6 +37,8 @@ use upload::Uploads;
 /// What the API is told at start.
 #[derive(Debug)]
 pub(crate) struct ApiSettings {
+    /// Those that are deployed.
+    pub(crate) handlers: Arc<Handlers>,
     /// Asked for on all paths but the probes, where given.
     pub(crate) token: Option<Secret>,
     /// The doors of the node, for its status page.
@@ -48,6 +51,7 @@ pub(crate) struct ApiSettings {
 #[derive(Debug)]
 struct Api {
     node: Arc<Node>,
+    handlers: Arc<Handlers>,
     addresses: Addresses,
     shutdown: CancellationToken,
     uploads: Uploads,
@@ -64,6 +68,7 @@ pub(crate) fn router(node: Arc<Node>, settings: ApiSettings) -> Router {
     let api = Arc::new(Api {
         uploads: Uploads::new(node.store().memory_bytes_max()),
         node,
+        handlers: settings.handlers,
         addresses: settings.addresses,
         shutdown: settings.shutdown,
         walks: Semaphore::new(WALK_COUNT_MAX),
@@ -71,6 +76,7 @@ pub(crate) fn router(node: Arc<Node>, settings: ApiSettings) -> Router {
     });
     let guarded = Router::new()
         .merge(cluster::router())
+        .merge(handlers::router())
         .merge(kv::router())
         .merge(page::router())
         .fallback(unknown_path)

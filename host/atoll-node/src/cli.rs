@@ -1,6 +1,7 @@
 //! The command line: what a person types, and the one line that answers a mistake.
 
 mod client;
+mod handlers;
 mod kv;
 mod output;
 mod serve;
@@ -25,6 +26,12 @@ enum Command {
     Serve(Box<serve::ServeArgs>),
     /// Read, write, list and watch keys
     Kv(kv::KvArgs),
+    /// Put a handler live on a node, or a new version of one
+    Deploy(handlers::DeployArgs),
+    /// List the handlers of a node
+    Handlers(handlers::HandlersArgs),
+    /// Take a handler away
+    Remove(handlers::RemoveArgs),
     /// Show what a node is and holds
     Status(status::StatusArgs),
 }
@@ -35,6 +42,9 @@ pub(crate) fn main() -> ExitCode {
     let result = match cli.command {
         Command::Serve(args) => serve::serve(*args),
         Command::Kv(args) => kv::kv(&args),
+        Command::Deploy(args) => handlers::deploy(&args),
+        Command::Handlers(args) => handlers::list(&args),
+        Command::Remove(args) => handlers::remove(&args),
         Command::Status(args) => status::status(&args),
     };
     match result {

@@ -1,11 +1,89 @@
-//! The gateway door: public HTTP, routed to handlers.
+//! The gateway door: public HTTP, routed to handlers. All paths are the user's.
 
-use crate::node::Node;
+mod exchange;
+
+use crate::handlers::{Deployed, Handlers};
+use crate::listen::linger;
+use crate::problem::Problem;
+use atoll_core::route::Target;
+use atoll_wasm::error::CallError;
 use axum::Router;
+use axum::extract::{Request, State};
+use axum::middleware::from_fn;
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
 use std::sync::Arc;
+use tracing::{debug, warn};
 
-/// The gateway's routes.
-pub(crate) fn router(node: Arc<Node>) -> Router {
-    let _ = node;
-    Router::new()
+/// The gateway's one route: whatever comes is matched against the deployed handlers.
+pub(crate) fn router(handlers: Arc<Handlers>) -> Router {
+    Router::new().fallback(dispatch).layer(from_fn(linger::linger)).with_state(handlers)
+}
+
+async fn dispatch(State(handlers): State<Arc<Handlers>>, request: Request) -> Response {
+    let target = Target {
+        method: request.method().as_str(),
+        host: exchange::host(&request),
+        path: request.uri().path(),
+    };
+    match handlers.find(target) {
+        Some(deployed) => {
+            handle(&handlers, &deployed, request).await.unwrap_or_else(IntoResponse::into_response)
+        }
+        None => no_route(&request).into_response(),
+    }
+}
+
+/// Lets a guest answer. Whatever it does ends this request and nothing else.
+async fn handle(
+    handlers: &Handlers,
+    deployed: &Deployed,
+    request: Request,
+) -> Result<Response, Problem> {
+    let name = &deployed.record.name;
+    let Ok(_place) = deployed.places.try_acquire() else {
+        let detail = format!("handler {name} already answers as many requests at once as it may");
+        return Err(Problem::busy("handler-busy", detail, 1));
+    };
+    let exchange = exchange::read(request).await?;
+    let headers = exchange.headers();
+    let answer = deployed
+        .handler
+        .call(handlers.host(deployed), exchange.lend(&headers), &deployed.limits)
+        .await;
+    handlers.ended(deployed, &answer);
+    match answer {
+        Ok(answer) => exchange::respond(answer),
+        Err(error) => {
+            match error {
+                CallError::Busy(_) => debug!(handler = name, %error, "handler turned away"),
+                _ => warn!(handler = name, kind = error.kind(), %error, "handler failed"),
+            }
+            Err(failure(name, &error))
+        }
+    }
+}
+
+fn no_route(request: &Request) -> Problem {
+    let (method, path) = (request.method(), request.uri().path());
+    let detail = format!(
+        "no route takes {method} {path}; give a handler one with atoll deploy --route '{path}'"
+    );
+    Problem::new(StatusCode::NOT_FOUND, "no-route", detail)
+}
+
+/// What the caller is told of a guest that did not answer.
+fn failure(name: &str, error: &CallError) -> Problem {
+    let (status, code) = match error {
+        CallError::Trap { .. } => (StatusCode::BAD_GATEWAY, "handler-trap"),
+        CallError::CpuLimit { .. } => (StatusCode::GATEWAY_TIMEOUT, "handler-cpu-limit"),
+        CallError::WallLimit { .. } => (StatusCode::GATEWAY_TIMEOUT, "handler-wall-limit"),
+        CallError::MemoryLimit { .. } => (StatusCode::BAD_GATEWAY, "handler-memory-limit"),
+        CallError::ResponseLimit { .. } => (StatusCode::BAD_GATEWAY, "handler-response-limit"),
+        CallError::BadResponse(_) => (StatusCode::BAD_GATEWAY, "handler-bad-response"),
+        CallError::Busy(_) => {
+            return Problem::busy("handler-busy", format!("handler {name}: {error}"), 1);
+        }
+    };
+    Problem::new(status, code, format!("handler {name}: {error}"))
 }

@@ -5,6 +5,7 @@ mod api;
 mod cli;
 mod config;
 mod gateway;
+mod handlers;
 mod listen;
 mod metrics;
 mod node;

@@ -7,6 +7,7 @@ mod acceptor;
 mod clients;
 mod connection;
 mod door;
+mod figures;
 mod process;
 mod worker;
 
@@ -34,7 +35,6 @@ pub(crate) struct Config {
 /// The running threads of this door.
 #[derive(Debug)]
 pub(crate) struct Threads {
-    door: Arc<Door>,
     handles: Vec<JoinHandle<()>>,
     /// Open for as long as a thread runs.
     running: mpsc::Receiver<std::convert::Infallible>,
@@ -48,7 +48,8 @@ pub(crate) fn serve(
     shutdown: CancellationToken,
 ) -> anyhow::Result<Threads> {
     let port = listener.local_addr().context("the RESP listener has no address")?.port();
-    let door = Arc::new(Door::new(node, &config, port));
+    let door = Arc::new(Door::new(Arc::clone(&node), &config, port));
+    node.metrics().register_collector(figures::Figures::new(Arc::downgrade(&door)));
     let (alive, running) = mpsc::channel(1);
     let mut listener = Some(listener);
     let mut handles = Vec::new();
@@ -74,15 +75,10 @@ pub(crate) fn serve(
             .context("cannot start a RESP thread")?;
         handles.push(handle);
     }
-    Ok(Threads { door, handles, running })
+    Ok(Threads { handles, running })
 }
 
 impl Threads {
-    /// The numbers of this door, for metrics and status.
-    pub(crate) fn door(&self) -> &Arc<Door> {
-        &self.door
-    }
-
     /// Completes when every connection has ended after a shutdown.
     pub(crate) async fn stopped(mut self) {
         // Nothing is ever sent: the channel closes with the last thread.

@@ -1,6 +1,7 @@
 //! From a checked configuration to a running node and back: bind, wire, wait, drain.
 
 use crate::config::Config;
+use crate::handlers::Handlers;
 use crate::listen::Addresses;
 use crate::node::Node;
 use crate::{api, gateway, listen, resp, sweep, telemetry};
@@ -48,6 +49,7 @@ pub(crate) fn run(config: Config, announce: Announce) -> anyhow::Result<()> {
 
 async fn serve(config: Config, doors: Doors, announce: Announce) -> anyhow::Result<()> {
     let node = Node::new(&config)?;
+    let handlers = Handlers::new(Arc::clone(&node))?;
     let shutdown = CancellationToken::new();
     let tasks = TaskTracker::new();
     let addresses = doors.addresses()?;
@@ -55,6 +57,7 @@ async fn serve(config: Config, doors: Doors, announce: Announce) -> anyhow::Resu
     tasks.spawn(sweep::sweep(Arc::clone(&node), shutdown.clone()));
     if let Some(listener) = doors.api {
         let settings = api::ApiSettings {
+            handlers: Arc::clone(&handlers),
             token: config.api_token.clone(),
             addresses,
             shutdown: shutdown.clone(),
@@ -64,7 +67,7 @@ async fn serve(config: Config, doors: Doors, announce: Announce) -> anyhow::Resu
         tasks.spawn(listen::serve(listener, router, shutdown.clone()));
     }
     if let Some(listener) = doors.gateway {
-        let router = gateway::router(Arc::clone(&node));
+        let router = gateway::router(Arc::clone(&handlers));
         let listener = tokio::net::TcpListener::from_std(listener)?;
         tasks.spawn(listen::serve(listener, router, shutdown.clone()));
     }
@@ -81,7 +84,11 @@ async fn serve(config: Config, doors: Doors, announce: Announce) -> anyhow::Resu
 
     addresses.announce(&config, announce);
     info!(name = node.name(), origin = %node.store().origin(), "node is ready");
-    wait_for_signal().await?;
+    tokio::select! {
+        told = wait_for_signal() => told?,
+        // A door that could not go on.
+        () = shutdown.cancelled() => {}
+    }
     info!("node is draining");
     node.start_draining();
     shutdown.cancel();

@@ -34,18 +34,22 @@ impl Store {
             return Swept { collected: 0, round_done: true };
         };
         let sight = self.sight(bucket, now);
-        let mut shard = bucket.shards[sweeper.shard].lock().expect(POISONED);
-        let before = shard.counts().bytes;
-        let end = shard.place_count().min(sweeper.place + STEP_PLACES);
-        let collected =
-            (sweeper.place..end).filter(|&place| shard.collect_at(place, floor, &sight)).count();
-        sweeper.place = end;
-        if end == shard.place_count() {
-            shard.shrink();
-            sweeper.place = 0;
-            sweeper.shard += 1;
+        let (mut collected, mut budget) = (0, STEP_PLACES);
+        while budget > 0 && sweeper.shard < SHARD_COUNT {
+            let mut shard = bucket.shards[sweeper.shard].lock().expect(POISONED);
+            let before = shard.counts().bytes;
+            let end = shard.place_count().min(sweeper.place + budget);
+            let places = sweeper.place..end;
+            budget -= places.len();
+            collected += places.filter(|&place| shard.collect_at(place, floor, &sight)).count();
+            sweeper.place = end;
+            if end == shard.place_count() {
+                shard.shrink();
+                sweeper.place = 0;
+                sweeper.shard += 1;
+            }
+            self.account(before, shard.counts().bytes);
         }
-        self.account(before, shard.counts().bytes);
         if sweeper.shard == SHARD_COUNT {
             sweeper.shard = 0;
             sweeper.bucket += 1;

@@ -37,8 +37,3 @@ pub(super) const UPLOAD_READ_WAIT: Duration = Duration::from_secs(10);
 pub(super) const UPLOAD_GRACE: Duration = Duration::from_secs(30);
 /// Slowest body that is waited for, in bytes a second.
 pub(super) const UPLOAD_RATE_MIN: usize = 64 << 10;
-/// After a body is refused, so many bytes of it are still read away that the client sees why: a body
-/// of the largest value and a little more.
-pub(super) const REFUSED_BYTES_MAX: usize = 80 << 20;
-/// Longest time for that.
-pub(super) const REFUSED_WAIT: Duration = Duration::from_secs(30);

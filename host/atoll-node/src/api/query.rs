@@ -17,12 +17,26 @@ impl Query {
     ///
     /// A name that is not among `known` is an error: a mistyped `ttl` must not store for ever.
     pub(super) fn parse(text: Option<&str>, known: &[&str]) -> Result<Query, Problem> {
+        Query::parse_repeatable(text, known, &[])
+    }
+
+    /// The same, where those among `repeatable` may be given more than once.
+    pub(super) fn parse_repeatable(
+        text: Option<&str>,
+        known: &[&str],
+        repeatable: &[&str],
+    ) -> Result<Query, Problem> {
+        let among = |names: &[&str], name: &[u8]| names.iter().any(|n| n.as_bytes() == name);
         let mut given: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
         for pair in text.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let (name, value) = (form(name)?, form(value)?);
-            if !known.iter().any(|known| known.as_bytes() == name) {
-                return Err(unknown(&name, known));
+            if among(repeatable, &name) {
+                given.push((name, value));
+                continue;
+            }
+            if !among(known, &name) {
+                return Err(unknown(&name, &[repeatable, known].concat()));
             }
             if given.iter().any(|(earlier, _)| *earlier == name) {
                 let name = String::from_utf8_lossy(&name);
@@ -37,6 +51,12 @@ impl Query {
     /// The value of a parameter, if it was given.
     pub(super) fn get(&self, name: &str) -> Option<&[u8]> {
         let found = self.given.iter().find(|(given, _)| given == name.as_bytes());
+        found.map(|(_, value)| &value[..])
+    }
+
+    /// Every value of a parameter that may be repeated, in the order given.
+    pub(super) fn get_all<'q>(&'q self, name: &'q str) -> impl Iterator<Item = &'q [u8]> {
+        let found = self.given.iter().filter(move |(given, _)| given == name.as_bytes());
         found.map(|(_, value)| &value[..])
     }
 

@@ -41,6 +41,7 @@ impl Door {
         let shutdown = CancellationToken::new();
         let api = "127.0.0.1:8081".parse().ok();
         let settings = ApiSettings {
+            handlers: Handlers::new(Arc::clone(&node)).expect("an engine"),
             token: config.api_token.clone(),
             addresses: Addresses { api, ..Addresses::default() },
             shutdown: shutdown.clone(),

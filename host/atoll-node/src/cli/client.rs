@@ -2,6 +2,7 @@
 
 use anyhow::{Context, anyhow, bail};
 use clap::Args;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use serde::Deserialize;
 use std::io::Read;
 use std::time::Duration;
@@ -13,6 +14,9 @@ const CONNECT_WAIT: Duration = Duration::from_secs(5);
 const ANSWER_WAIT: Duration = Duration::from_secs(60);
 /// Longest answer other than a value that is read into memory, in bytes.
 const ANSWER_BYTES_MAX: u64 = 64 << 20;
+
+/// What a path or a query may hold unescaped. A dot is escaped: `..` would be taken for a step up.
+const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'~');
 
 /// Where the node is.
 #[derive(Args, Clone, Debug)]
@@ -156,6 +160,11 @@ pub(super) fn text(answer: http::Response<Body>) -> anyhow::Result<String> {
     let mut body = answer.into_body().into_reader().take(ANSWER_BYTES_MAX);
     body.read_to_string(&mut text).context("the answer was cut short")?;
     Ok(text)
+}
+
+/// Bytes as they stand in a path or a query.
+pub(super) fn escape(bytes: &[u8]) -> String {
+    percent_encode(bytes, UNRESERVED).to_string()
 }
 
 #[cfg(test)]

@@ -1,10 +1,9 @@
 //! `atoll kv`: keys from the command line.
 
-use super::client::{Ask, Client, ClientArgs, accepted, text};
+use super::client::{Ask, Client, ClientArgs, accepted, escape, text};
 use super::output::{print, table, visible};
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use serde::Deserialize;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -13,9 +12,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use ureq::SendBody;
 use ureq::http::Method;
-
-/// What a path or a query may hold unescaped. A dot is escaped: `..` would be taken for a step up.
-const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'~');
 
 /// From this length on the node is asked before a value is sent: it may refuse it.
 const EXPECT_BYTES_MIN: u64 = 1 << 20;
@@ -238,10 +234,6 @@ impl Node<'_> {
         }
         bail!("the node ended the watch; start it again to go on")
     }
-}
-
-fn escape(bytes: &[u8]) -> String {
-    percent_encode(bytes, UNRESERVED).to_string()
 }
 
 /// The target of a link to the next page.

@@ -9,7 +9,9 @@ use std::path::PathBuf;
 /// Values are taken from flags first, then from ATOLL_* variables, then from the configuration file,
 /// then from the defaults that are shown here.
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(
+    args_override_self = true,
+    after_help = "\
 Examples:
   atoll serve                                  everything on 127.0.0.1, memory only
   atoll serve --gateway 0.0.0.0:80             handlers public, the rest on loopback
@@ -17,7 +19,8 @@ Examples:
 
 atoll.toml takes the same names, with _ for -:
   gateway = \"0.0.0.0:80\"
-  memory_max = \"4GiB\"")]
+  memory_max = \"4GiB\""
+)]
 pub(super) struct ServeArgs {
     /// Read this TOML file; without it ./atoll.toml is read where there is one
     #[arg(long, value_name = "FILE", env = "ATOLL_CONFIG")]

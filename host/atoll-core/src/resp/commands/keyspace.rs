@@ -1,6 +1,6 @@
 //! Whole keys and whole databases: DEL, EXISTS, TYPE, KEYS, SCAN, DBSIZE, FLUSHDB.
 
-use crate::limits::{PATTERN_BYTES_MAX, SCAN_COUNT_MAX};
+use crate::limits::{GLOB_BYTES_MAX, SCAN_COUNT_MAX};
 use crate::resp::fault::Fault;
 use crate::resp::glob::{self, Letters};
 use crate::resp::output::{Elements, Output};
@@ -63,8 +63,8 @@ pub(crate) fn encoding(call: &mut Call<'_>) -> Result<(), Fault> {
 }
 
 fn checked_pattern(pattern: &[u8]) -> Result<&[u8], Fault> {
-    if pattern.len() > PATTERN_BYTES_MAX {
-        return Err(Fault::other(format!("a pattern has at most {PATTERN_BYTES_MAX} bytes")));
+    if pattern.len() > GLOB_BYTES_MAX {
+        return Err(Fault::other(format!("a pattern has at most {GLOB_BYTES_MAX} bytes")));
     }
     Ok(pattern)
 }

@@ -4,7 +4,6 @@
 //! them, all they would see is a broken pipe. The answer itself is sent at once, and a client that asked
 //! first (`Expect: 100-continue`) has nothing to be read away.
 
-use super::limits::{REFUSED_BYTES_MAX, REFUSED_WAIT};
 use axum::body::Body;
 use axum::extract::Request;
 use axum::middleware::Next;
@@ -17,8 +16,15 @@ use http_body_util::BodyExt as _;
 use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
+
+/// After a body is refused, so many bytes of it are still read away that the client sees why: a body
+/// of the largest value and a little more.
+const REFUSED_BYTES_MAX: usize = 80 << 20;
+/// Longest time for that.
+const REFUSED_WAIT: Duration = Duration::from_secs(30);
 
 /// A request's body that comes back when its reader drops it before the end.
 struct Lent {
@@ -56,7 +62,7 @@ impl Drop for Lent {
 }
 
 /// Reads away what a refused request still sends.
-pub(super) async fn linger(request: Request, next: Next) -> Response {
+pub(crate) async fn linger(request: Request, next: Next) -> Response {
     if request.headers().contains_key(header::EXPECT) || request.body().is_end_stream() {
         return next.run(request).await;
     }

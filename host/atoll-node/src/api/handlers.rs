@@ -1,0 +1,152 @@
+//! `/v1/handlers`: deploying, listing and removing handlers.
+
+use super::Api;
+use super::query::Query;
+use crate::handlers::{DeployError, Deployed, Deployment};
+use crate::problem::Problem;
+use atoll_core::limits::COMPONENT_BYTES_MAX;
+use atoll_core::manifest::{HandlerLimits, HandlerRecord};
+use atoll_core::store::edit::WriteError;
+use axum::extract::{Path, Request, State};
+use axum::routing::get;
+use axum::{Json, Router};
+use http::StatusCode;
+use serde::Serialize;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Parameters of a deployment that are given once; `route` and `grant` may be repeated.
+const LIMITS: [&str; 5] = ["cpu_ms", "wall_ms", "memory_bytes", "response_bytes", "concurrency"];
+
+pub(super) fn router() -> Router<Arc<Api>> {
+    Router::new()
+        .route("/v1/handlers", get(list))
+        .route("/v1/handlers/{name}", get(show).put(deploy).delete(remove))
+}
+
+/// One handler as the API shows it.
+#[derive(Debug, Serialize)]
+struct HandlerStatus {
+    #[serde(flatten)]
+    record: HandlerRecord,
+    /// Requests that have ended, of this version on this node.
+    requests: u64,
+    /// Those of them that got an error of the node's in the place of an answer.
+    failures: u64,
+}
+
+impl HandlerStatus {
+    fn of(deployed: &Deployed) -> HandlerStatus {
+        HandlerStatus {
+            record: deployed.record.clone(),
+            requests: deployed.counts.requests.load(Ordering::Relaxed),
+            failures: deployed.counts.failures.load(Ordering::Relaxed),
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct HandlerList {
+    handlers: Vec<HandlerStatus>,
+}
+
+async fn list(State(api): State<Arc<Api>>) -> Json<HandlerList> {
+    let handlers = api.handlers.list();
+    let handlers = handlers.iter().map(|deployed| HandlerStatus::of(deployed)).collect();
+    Json(HandlerList { handlers })
+}
+
+async fn show(
+    State(api): State<Arc<Api>>,
+    Path(name): Path<String>,
+) -> Result<Json<HandlerStatus>, Problem> {
+    let deployed = api.handlers.get(&name).ok_or_else(|| unknown(&name))?;
+    Ok(Json(HandlerStatus::of(&deployed)))
+}
+
+/// `PUT /v1/handlers/NAME?route=PATTERN[&grant=GRANT][&LIMIT=N]` with the component as the body.
+async fn deploy(
+    State(api): State<Arc<Api>>,
+    Path(name): Path<String>,
+    request: Request,
+) -> Result<(StatusCode, Json<HandlerStatus>), Problem> {
+    let (parts, body) = request.into_parts();
+    let query = Query::parse_repeatable(parts.uri.query(), &LIMITS, &["route", "grant"])?;
+    let routes = texts(&query, "route")?;
+    let grants = texts(&query, "grant")?;
+    let limits = limits(&query)?;
+    let gathered = api.uploads.gather(&parts.headers, body, COMPONENT_BYTES_MAX).await?;
+    let component = gathered.bytes.clone();
+    let wanted = Deployment { name, routes, grants, limits, component };
+    let deployed = api.handlers.deploy(wanted).await.map_err(refusal)?;
+    let status = match deployed.record.version {
+        1 => StatusCode::CREATED,
+        _ => StatusCode::OK,
+    };
+    Ok((status, Json(HandlerStatus::of(&deployed))))
+}
+
+async fn remove(
+    State(api): State<Arc<Api>>,
+    Path(name): Path<String>,
+) -> Result<StatusCode, Problem> {
+    match api.handlers.remove(&name).await {
+        Ok(true) => Ok(StatusCode::NO_CONTENT),
+        Ok(false) => Err(unknown(&name)),
+        Err(error) => Err(refusal(DeployError::Store(error))),
+    }
+}
+
+/// The values of a repeated parameter, as text.
+fn texts(query: &Query, name: &'static str) -> Result<Vec<String>, Problem> {
+    let text = |value: &[u8]| {
+        String::from_utf8(value.to_vec()).map_err(|_| {
+            Problem::bad_request("bad-parameter", format!("{name} is not text in UTF-8"))
+        })
+    };
+    query.get_all(name).map(text).collect()
+}
+
+/// The limits that were given, and the defaults of the others.
+fn limits(query: &Query) -> Result<HandlerLimits, Problem> {
+    fn number<T: std::str::FromStr>(query: &Query, name: &str, default: T) -> Result<T, Problem> {
+        let Some(value) = query.get(name) else { return Ok(default) };
+        let text = std::str::from_utf8(value).unwrap_or_default();
+        text.parse().map_err(|_| {
+            Problem::bad_request("bad-parameter", format!("{name} is a whole number in range"))
+        })
+    }
+    let default = HandlerLimits::default();
+    Ok(HandlerLimits {
+        cpu_ms: number(query, "cpu_ms", default.cpu_ms)?,
+        wall_ms: number(query, "wall_ms", default.wall_ms)?,
+        memory_bytes: number(query, "memory_bytes", default.memory_bytes)?,
+        response_bytes: number(query, "response_bytes", default.response_bytes)?,
+        concurrency: number(query, "concurrency", default.concurrency)?,
+    })
+}
+
+fn unknown(name: &str) -> Problem {
+    let detail = format!("no handler is called {name}; GET /v1/handlers lists those there are");
+    Problem::new(StatusCode::NOT_FOUND, "unknown-handler", detail)
+}
+
+fn refusal(error: DeployError) -> Problem {
+    let (status, code) = match &error {
+        DeployError::Manifest(_) => (StatusCode::BAD_REQUEST, "bad-deployment"),
+        DeployError::RouteTaken { .. } => (StatusCode::CONFLICT, "route-taken"),
+        DeployError::Compile(_) => (StatusCode::UNPROCESSABLE_ENTITY, "bad-component"),
+        DeployError::NotGranted(_) => (StatusCode::UNPROCESSABLE_ENTITY, "not-granted"),
+        DeployError::Start(_) => (StatusCode::UNPROCESSABLE_ENTITY, "cannot-start"),
+        DeployError::Store(WriteError::TooLarge { .. }) => {
+            (StatusCode::PAYLOAD_TOO_LARGE, "too-large")
+        }
+        DeployError::Store(WriteError::Full { .. }) | DeployError::TooMany => {
+            (StatusCode::INSUFFICIENT_STORAGE, "full")
+        }
+        DeployError::GivenUp => {
+            return Problem::busy("compilation-given-up", error.to_string(), 1);
+        }
+    };
+    Problem::new(status, code, error.to_string())
+}

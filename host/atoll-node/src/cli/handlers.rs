@@ -1,0 +1,235 @@
+//! `atoll deploy`, `atoll handlers`, `atoll remove`: the handlers of a node.
+
+use super::client::{Ask, Client, ClientArgs, accepted, escape, text};
+use super::output::{print, table, visible};
+use anyhow::Context;
+use clap::Args;
+use serde::Deserialize;
+use std::path::PathBuf;
+use ureq::SendBody;
+use ureq::http::Method;
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  cargo guests                             build the examples of this repository
+  atoll deploy target/wasm32-unknown-unknown/guest/counter.wasm --route '/counter/*'
+  atoll deploy api.wasm --name api --route 'GET example.com/api/*' --grant kv:default/api:=r
+
+Routes: [METHOD[,METHOD...] ][HOST]/PATH. A last segment * takes everything below, * elsewhere takes
+one segment. Where several routes match, the more specific one wins.
+
+Grants: kv:BUCKET=rw, kv:BUCKET=r, kv:BUCKET/PREFIX=w. What is not granted is denied. Without --grant
+a handler may read and write the bucket default; --grant none gives it nothing.
+
+Deploying a name again replaces it; requests in flight finish on the version they began with.")]
+pub(super) struct DeployArgs {
+    #[command(flatten)]
+    client: ClientArgs,
+    /// The handler: a WebAssembly component of the world atoll:edge/handler
+    #[arg(value_name = "COMPONENT.wasm")]
+    component: PathBuf,
+    /// Name of the handler, of a-z, 0-9 and - [default: the file's name]
+    #[arg(long)]
+    name: Option<String>,
+    /// Requests that it answers; may be repeated
+    #[arg(long, required = true, value_name = "PATTERN")]
+    route: Vec<String>,
+    /// What it may reach; may be repeated
+    #[arg(long, value_name = "GRANT", default_value = "kv:default=rw")]
+    grant: Vec<String>,
+    /// Processor time that one request may use, in ms [default: 100]
+    #[arg(long, value_name = "MS")]
+    cpu_ms: Option<u32>,
+    /// Time that one request may take, in ms [default: 10000]
+    #[arg(long, value_name = "MS")]
+    wall_ms: Option<u32>,
+    /// Memory that one request may use, in MiB [default: 64]
+    #[arg(long, value_name = "MIB")]
+    memory_mib: Option<u32>,
+    /// Requests that it answers at once [default: 256]
+    #[arg(long, value_name = "COUNT")]
+    concurrency: Option<u32>,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  atoll handlers
+  atoll handlers --json | jq '.handlers[].routes'")]
+pub(super) struct HandlersArgs {
+    #[command(flatten)]
+    client: ClientArgs,
+    /// Print the node's answer as it is
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  atoll remove counter                     its keys stay in the store")]
+pub(super) struct RemoveArgs {
+    #[command(flatten)]
+    client: ClientArgs,
+    /// Name of the handler
+    name: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Handler {
+    name: String,
+    version: u64,
+    component_bytes: u64,
+    routes: Vec<String>,
+    grants: Vec<String>,
+    requests: u64,
+    failures: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct Handlers {
+    handlers: Vec<Handler>,
+}
+
+/// Sends the component and says what is live.
+pub(super) fn deploy(args: &DeployArgs) -> anyhow::Result<()> {
+    let client = args.client.client()?;
+    let path = args.component.display();
+    let component =
+        std::fs::read(&args.component).with_context(|| format!("cannot read {path}"))?;
+    let ask = Ask::new(Method::PUT, args.path()?);
+    let answer = text(accepted(client.send(ask, SendBody::from_reader(&mut &component[..]))?)?)?;
+    let handler: Handler = serde_json::from_str(&answer).context(OTHER_VERSION)?;
+    print(render_deployed(&handler, gateway(&client).as_deref()))
+}
+
+const OTHER_VERSION: &str = "what answers there is no node of this version";
+
+impl DeployArgs {
+    fn path(&self) -> anyhow::Result<String> {
+        let stem = self.component.file_stem().and_then(|stem| stem.to_str());
+        let name = self.name.as_deref().or(stem).context("give the handler a --name")?;
+        let mut path = format!("/v1/handlers/{}", escape(name.as_bytes()));
+        let mut separator = '?';
+        let mut push = |name: &str, value: &str| {
+            path += &format!("{separator}{name}={}", escape(value.as_bytes()));
+            separator = '&';
+        };
+        for route in &self.route {
+            push("route", route);
+        }
+        for grant in self.grant.iter().filter(|grant| *grant != "none") {
+            push("grant", grant);
+        }
+        let memory_bytes = self.memory_mib.map(|mib| u64::from(mib) << 20);
+        let limits = [
+            ("cpu_ms", self.cpu_ms.map(u64::from)),
+            ("wall_ms", self.wall_ms.map(u64::from)),
+            ("memory_bytes", memory_bytes),
+            ("concurrency", self.concurrency.map(u64::from)),
+        ];
+        for (name, value) in limits {
+            if let Some(value) = value {
+                push(name, &value.to_string());
+            }
+        }
+        Ok(path)
+    }
+}
+
+/// Where the node's gateway is, for the next command to try.
+fn gateway(client: &Client) -> Option<String> {
+    let answer = client.fetch(Ask::new(Method::GET, "/v1/cluster")).ok()?;
+    let cluster: serde_json::Value = serde_json::from_str(&text(answer).ok()?).ok()?;
+    Some(cluster["nodes"][0]["addresses"]["gateway"].as_str()?.to_owned())
+}
+
+fn render_deployed(handler: &Handler, gateway: Option<&str>) -> String {
+    let grants = if handler.grants.is_empty() { "nothing" } else { &handler.grants.join(", ") };
+    let mut text = format!(
+        "{name} is live, version {version} ({kib} KiB)\n  routes  {routes}\n  granted {grants}\n",
+        name = visible(&handler.name),
+        version = handler.version,
+        kib = handler.component_bytes.div_ceil(1_024),
+        routes = visible(&handler.routes.join(", ")),
+        grants = visible(grants),
+    );
+    // A route with a host or a method needs more than an address to be tried.
+    let plain = handler.routes.iter().find(|route| route.starts_with('/'));
+    if let (Some(gateway), Some(route)) = (gateway, plain) {
+        let path = route.replace('*', "x");
+        text += &format!("\nTry: curl http://{}{}\n", visible(gateway), visible(&path));
+    }
+    text
+}
+
+/// Asks the node for its handlers and prints them.
+pub(super) fn list(args: &HandlersArgs) -> anyhow::Result<()> {
+    let answer = text(args.client.client()?.fetch(Ask::new(Method::GET, "/v1/handlers"))?)?;
+    if args.json {
+        return print(answer + "\n");
+    }
+    let answer: Handlers = serde_json::from_str(&answer).context(OTHER_VERSION)?;
+    print(render_list(&answer.handlers))
+}
+
+fn render_list(handlers: &[Handler]) -> String {
+    if handlers.is_empty() {
+        return "no handlers yet; see: atoll help deploy\n".to_owned();
+    }
+    let head = ["handler", "version", "requests", "failures", "routes"].map(str::to_owned);
+    let mut rows = vec![head.to_vec()];
+    rows.extend(handlers.iter().map(|handler| {
+        vec![
+            visible(&handler.name),
+            handler.version.to_string(),
+            handler.requests.to_string(),
+            handler.failures.to_string(),
+            visible(&handler.routes.join(", ")),
+        ]
+    }));
+    table(&rows)
+}
+
+/// Takes the handler away.
+pub(super) fn remove(args: &RemoveArgs) -> anyhow::Result<()> {
+    let path = format!("/v1/handlers/{}", escape(args.name.as_bytes()));
+    args.client.client()?.fetch(Ask::new(Method::DELETE, path))?;
+    print(format!("{} is removed\n", visible(&args.name)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn handler(routes: &[&str], grants: &[&str]) -> Handler {
+        let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+        Handler {
+            name: "counter".into(),
+            version: 2,
+            component_bytes: 30_000,
+            routes: texts(routes),
+            grants: texts(grants),
+            requests: 7,
+            failures: 1,
+        }
+    }
+
+    #[test]
+    fn a_deployment_says_what_to_try_next() {
+        let plain = handler(&["GET /x", "/counter/*"], &["kv:default=rw"]);
+        let text = render_deployed(&plain, Some("127.0.0.1:8080"));
+        assert!(text.contains("version 2 (30 KiB)") && text.contains("granted kv:default=rw"));
+        assert!(text.ends_with("Try: curl http://127.0.0.1:8080/counter/x\n"), "{text}");
+        let narrow = render_deployed(&handler(&["GET /x"], &[]), Some("127.0.0.1:8080"));
+        assert!(narrow.contains("granted nothing") && !narrow.contains("Try"), "{narrow}");
+    }
+
+    #[test]
+    fn an_empty_list_teaches_and_a_full_one_lines_up() {
+        assert!(render_list(&[]).contains("atoll help deploy"));
+        let listed = render_list(&[handler(&["/a", "/b"], &[])]);
+        assert!(listed.lines().count() == 2 && listed.contains("/a, /b"), "{listed}");
+    }
+}

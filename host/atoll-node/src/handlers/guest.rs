@@ -1,0 +1,242 @@
+//! What a guest reaches: the store as far as it was granted, the clock, its log.
+
+use crate::node::Node;
+use atoll_core::clock::Now;
+use atoll_core::entry::Deadline;
+use atoll_core::key::{BucketName, KeyError, check_key};
+use atoll_core::manifest::{Access, Grant};
+use atoll_core::store::Bucket;
+use atoll_core::store::edit::{Edit, NewValue, WriteError};
+use atoll_core::store::list::ListQuery;
+use atoll_core::store::view::View;
+use atoll_wasm::host::{Condition, Entry, Host, Increment, KeyPage, KvError, Level, List, Set};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use std::sync::Arc;
+use tracing::{debug, error, info, trace, warn};
+
+/// Who a guest is and what it may do.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    /// The handler's name.
+    pub(crate) name: String,
+    /// What is not among them is denied.
+    pub(crate) grants: Vec<Grant>,
+}
+
+/// One request's view of the node.
+#[derive(Debug)]
+pub(crate) struct GuestHost {
+    node: Arc<Node>,
+    identity: Arc<Identity>,
+}
+
+/// A bucket that a guest has opened.
+#[derive(Debug)]
+pub(crate) struct GuestBucket {
+    bucket: Arc<Bucket>,
+}
+
+/// What a guest is about to do with a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    Read,
+    Write,
+}
+
+impl GuestHost {
+    pub(super) fn new(node: Arc<Node>, identity: Arc<Identity>) -> GuestHost {
+        GuestHost { node, identity }
+    }
+
+    /// Checks the key and the grant for it.
+    fn check(&self, bucket: &GuestBucket, key: &str, purpose: Purpose) -> Result<(), KvError> {
+        check_key(key.as_bytes()).map_err(|error| match error {
+            KeyError::Empty => KvError::Invalid(error.to_string()),
+            KeyError::TooLong { .. } => KvError::TooLarge(error.to_string()),
+        })?;
+        let access = match purpose {
+            Purpose::Read => "r",
+            Purpose::Write => "w",
+        };
+        if self.is_granted(bucket.bucket.name(), key.as_bytes(), purpose) {
+            return Ok(());
+        }
+        Err(KvError::Denied(format!("kv:{}/{key}={access} is not granted", bucket.bucket.name())))
+    }
+
+    fn is_granted(&self, bucket: &BucketName, key: &[u8], purpose: Purpose) -> bool {
+        self.identity.grants.iter().any(|grant| {
+            let access: Access = grant.access;
+            let allowed = match purpose {
+                Purpose::Read => access.reads(),
+                Purpose::Write => access.writes(),
+            };
+            allowed && grant.bucket == *bucket && key.starts_with(grant.prefix.as_bytes())
+        })
+    }
+
+    fn read<R>(
+        &self,
+        bucket: &GuestBucket,
+        key: &str,
+        look: impl FnOnce(Option<View<'_>>) -> R,
+    ) -> Result<R, KvError> {
+        self.check(bucket, key, Purpose::Read)?;
+        Ok(self.node.store().read(&bucket.bucket, key.as_bytes(), self.node.now(), look))
+    }
+}
+
+impl Host for GuestHost {
+    type Bucket = GuestBucket;
+
+    fn open(&mut self, name: &str) -> Result<GuestBucket, KvError> {
+        let parsed = BucketName::new(name).map_err(|error| KvError::Invalid(error.to_string()))?;
+        if !self.identity.grants.iter().any(|grant| grant.bucket == parsed) {
+            return Err(KvError::Denied(format!("kv:{parsed}=r is not granted")));
+        }
+        let bucket = self.node.store().open_bucket(&parsed);
+        let bucket = bucket.map_err(|error| KvError::Unavailable(error.to_string()))?;
+        Ok(GuestBucket { bucket })
+    }
+
+    fn get(&mut self, bucket: &GuestBucket, key: &str) -> Result<Option<Bytes>, KvError> {
+        self.read(bucket, key, |view| view.map(|view| view.value().to_bytes()))
+    }
+
+    fn get_entry(&mut self, bucket: &GuestBucket, key: &str) -> Result<Option<Entry>, KvError> {
+        self.read(bucket, key, |view| {
+            view.map(|view| Entry {
+                value: view.value().to_bytes(),
+                version: view.version().to_string(),
+                expires_at_ms: view.deadline().millis(),
+            })
+        })
+    }
+
+    fn exists(&mut self, bucket: &GuestBucket, key: &str) -> Result<bool, KvError> {
+        self.read(bucket, key, |view| view.is_some())
+    }
+
+    fn set(&mut self, bucket: &GuestBucket, key: &str, set: Set) -> Result<String, KvError> {
+        self.check(bucket, key, Purpose::Write)?;
+        if matches!(set.condition, Condition::IfVersion(_)) {
+            // Whether a version matches says something about what is there.
+            self.check(bucket, key, Purpose::Read)?;
+        }
+        let now = self.node.now();
+        let Set { value, ttl_ms, condition } = set;
+        let written = self.node.store().write(&bucket.bucket, key.as_bytes(), now, |view| {
+            let holds = match &condition {
+                Condition::Always => true,
+                Condition::IfAbsent => view.is_none(),
+                Condition::IfPresent => view.is_some(),
+                Condition::IfVersion(version) => {
+                    view.is_some_and(|view| view.version().to_string() == *version)
+                }
+            };
+            match holds {
+                true => (Edit::set(NewValue::Shared(value), deadline(now, ttl_ms)), ()),
+                false => (Edit::Keep, ()),
+            }
+        });
+        let stamp = written.map_err(refusal)?.stamp.ok_or(KvError::ConditionFailed)?;
+        Ok(stamp.to_string())
+    }
+
+    fn delete(&mut self, bucket: &GuestBucket, key: &str) -> Result<bool, KvError> {
+        self.check(bucket, key, Purpose::Write)?;
+        let now = self.node.now();
+        let written = self
+            .node
+            .store()
+            .write(&bucket.bucket, key.as_bytes(), now, |view| (Edit::Delete, view.is_some()));
+        Ok(written.map_err(refusal)?.answer)
+    }
+
+    fn increment(
+        &mut self,
+        bucket: &GuestBucket,
+        key: &str,
+        by: Increment,
+    ) -> Result<i64, KvError> {
+        self.check(bucket, key, Purpose::Write)?;
+        let now = self.node.now();
+        let written = self.node.store().write(&bucket.bucket, key.as_bytes(), now, |view| {
+            let Some(before) = view.map_or(Some(0), |view| view.value().as_integer()) else {
+                return (Edit::Keep, Err(KvError::WrongType));
+            };
+            match before.checked_add(by.delta) {
+                None => (Edit::Keep, Err(KvError::Invalid("the sum leaves 64 bits".to_owned()))),
+                Some(sum) => {
+                    let deadline = deadline(now, by.ttl_ms);
+                    (Edit::Add { delta: by.delta, deadline }, Ok(sum))
+                }
+            }
+        });
+        written.map_err(refusal)?.answer
+    }
+
+    fn list(&mut self, bucket: &GuestBucket, list: List) -> Result<KeyPage, KvError> {
+        let foreign = || KvError::Invalid("the cursor is not one of this node's".to_owned());
+        let after = match &list.cursor {
+            None => Vec::new(),
+            Some(cursor) => URL_SAFE_NO_PAD.decode(cursor).map_err(|_| foreign())?,
+        };
+        let query = ListQuery {
+            prefix: list.prefix.as_bytes(),
+            after: &after,
+            delimiter: None,
+            limit: list.limit,
+        };
+        let page = self.node.store().list(&bucket.bucket, query, self.node.now(), |_| ());
+        let last = page.items.last().map(|(name, _)| URL_SAFE_NO_PAD.encode(name));
+        let name = bucket.bucket.name();
+        let granted = page
+            .items
+            .into_iter()
+            .filter(|(key, _)| self.is_granted(name, key, Purpose::Read))
+            .filter_map(|(key, _)| String::from_utf8(key).ok());
+        Ok(KeyPage { keys: granted.collect(), cursor: last.filter(|_| page.has_more) })
+    }
+
+    fn log(&mut self, level: Level, message: &str) {
+        let handler = self.identity.name.as_str();
+        match level {
+            Level::Trace => trace!(handler, message, "handler says"),
+            Level::Debug => debug!(handler, message, "handler says"),
+            Level::Info => info!(handler, message, "handler says"),
+            Level::Warn => warn!(handler, message, "handler says"),
+            Level::Error => error!(handler, message, "handler says"),
+        }
+    }
+
+    fn config(&mut self, _key: &str) -> Option<String> {
+        // Nothing can be configured yet: a deployment has no settings.
+        None
+    }
+
+    fn now_ms(&mut self) -> u64 {
+        self.node.now().millis()
+    }
+
+    fn random(&mut self, bytes: &mut [u8]) {
+        // The system was asked at start and had some; it does not run dry.
+        if let Err(error) = getrandom::fill(bytes) {
+            error!(%error, "the system gives no random numbers");
+        }
+    }
+}
+
+fn deadline(now: Now, ttl_ms: Option<u64>) -> Deadline {
+    let at = |ttl_ms| Deadline::at_millis(now.millis().saturating_add(ttl_ms));
+    ttl_ms.map_or(Deadline::NEVER, at)
+}
+
+fn refusal(error: WriteError) -> KvError {
+    match error {
+        WriteError::Full { .. } => KvError::Full,
+        WriteError::TooLarge { .. } => KvError::TooLarge(error.to_string()),
+    }
+}

@@ -1,0 +1,62 @@
+"""What an application does with redis-py, in both protocols: prints done, or fails."""
+
+import sys
+import time
+
+import redis
+
+port, password = int(sys.argv[1]), sys.argv[2]
+
+
+def check(protocol):
+    client = redis.Redis(port=port, password=password, protocol=protocol, decode_responses=True)
+    client.flushdb()
+    assert client.ping()
+    assert client.set("name", "ada", ex=100)
+    assert client.get("name") == "ada"
+    assert 98 <= client.ttl("name") <= 100
+    assert client.set("name", "grace", nx=True) is None
+    assert client.set("name", "grace", get=True) == "ada"
+    assert client.ttl("name") == -1
+    assert client.incr("hits") == 1 and client.incrby("hits", 41) == 42
+    assert client.incrbyfloat("ratio", 0.5) == 0.5
+    assert client.mset({"a": "1", "b": "2"})
+    assert client.mget("a", "absent", "b") == ["1", None, "2"]
+    assert client.delete("a", "b", "absent") == 2
+    assert client.append("text", "foo") == 3 and client.append("text", "bar") == 6
+    assert client.getrange("text", 1, 3) == "oob"
+    assert client.getdel("text") == "foobar" and client.get("text") is None
+    assert client.expire("name", 1, gt=True) is False
+    assert client.pexpire("name", 1)
+    time.sleep(0.01)
+    assert client.get("name") is None and client.exists("name") == 0
+    pipeline = client.pipeline(transaction=False)
+    for n in range(1000):
+        pipeline.set(f"key:{n}", n)
+    assert all(pipeline.execute())
+    assert len(list(client.scan_iter("key:*", count=100))) == 1000
+    assert sorted(client.keys("key:99?")) == [f"key:{n}" for n in range(990, 1000)]
+    assert client.dbsize() == 1002
+    assert client.info("server")["redis_version"].startswith("7.4")
+    assert client.config_get("maxmemory-policy")
+    assert client.type("hits") == "string"
+    try:
+        client.incr("key:text") if client.set("key:text", "x") else None
+        raise AssertionError("text was incremented")
+    except redis.ResponseError as error:
+        assert "not an integer" in str(error)
+    raw = redis.Redis(port=port, password=password, protocol=protocol)
+    blob = bytes(range(256)) * 4096
+    assert raw.set(b"\x00\xff", blob) and raw.get(b"\x00\xff") == blob
+    other = redis.Redis(port=port, password=password, protocol=protocol, db=5)
+    assert other.get("hits") is None
+
+
+for protocol in (2, 3):
+    check(protocol)
+try:
+    redis.Redis(port=port, password="wrong").ping()
+    raise AssertionError("a wrong password was let in")
+except redis.AuthenticationError:
+    pass
+print("done")

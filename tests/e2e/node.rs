@@ -1,0 +1,219 @@
+//! A node under test: its process, its addresses, its end.
+
+use serde_json::Value;
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// The binary that cargo has built for these tests.
+pub const ATOLL: &str = env!("CARGO_BIN_EXE_atoll");
+
+/// How long anything may take on a busy machine before a test fails.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A running node; killed when it is dropped.
+#[derive(Debug)]
+pub struct TestNode {
+    child: Child,
+    /// `host:port` of the doors.
+    pub gateway: SocketAddr,
+    pub api: SocketAddr,
+    pub resp: SocketAddr,
+}
+
+impl TestNode {
+    /// A node on free ports.
+    pub fn start() -> TestNode {
+        TestNode::start_with(&[])
+    }
+
+    /// A node on free ports with more flags.
+    pub fn start_with(flags: &[&str]) -> TestNode {
+        let mut child = serve(flags).stdout(Stdio::piped()).spawn().expect("atoll starts");
+        let mut line = String::new();
+        let stdout = child.stdout.take().expect("stdout is piped");
+        BufReader::new(stdout).read_line(&mut line).expect("stdout is read");
+        let ready: Value = serde_json::from_str(&line)
+            .unwrap_or_else(|error| panic!("no ready line, {error}: {line:?}"));
+        let address = |door: &str| {
+            let text = ready[door].as_str().unwrap_or_else(|| panic!("no {door} in {line}"));
+            text.parse().unwrap_or_else(|error| panic!("{door}: {error}"))
+        };
+        TestNode { gateway: address("gateway"), api: address("api"), resp: address("resp"), child }
+    }
+
+    /// The process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Resident memory in bytes.
+    pub fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id()))
+            .expect("the node is running");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS is told");
+        let kib = line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok());
+        kib.expect("VmRSS is a number") * 1_024
+    }
+
+    /// Sends a signal by name, as `kill` does.
+    pub fn signal(&self, name: &str) {
+        let id = self.id().to_string();
+        let sent = Command::new("kill").args(["-s", name, &id]).status().expect("kill runs");
+        assert!(sent.success());
+    }
+
+    /// Waits for the node to end by itself.
+    pub fn wait(&mut self) -> ExitStatus {
+        wait_until("the node ends", || self.child.try_wait().expect("the node can be waited for"))
+    }
+
+    /// The answer to an HTTP request to `http://ADDRESS/PATH`.
+    pub fn http(&self, method: &str, address: SocketAddr, path: &str, body: &[u8]) -> Answer {
+        let request = http::Request::builder()
+            .method(method)
+            .uri(format!("http://{address}{path}"))
+            .body(body)
+            .expect("a valid request");
+        let agent: ureq::Agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(PATIENCE))
+            .allow_non_standard_methods(true)
+            .max_redirects(0)
+            .build()
+            .into();
+        let response = agent.run(request).expect("the node answers");
+        let (parts, mut body) = response.into_parts();
+        let mut bytes = Vec::new();
+        body.as_reader().read_to_end(&mut bytes).expect("the whole body comes");
+        Answer { status: parts.status.as_u16(), headers: parts.headers, body: bytes }
+    }
+
+    /// An open connection to the RESP port.
+    pub fn resp_client(&self) -> RespClient {
+        RespClient::connect(self.resp)
+    }
+}
+
+impl Drop for TestNode {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// `atoll serve` on free ports with more flags, not yet started.
+pub fn serve(flags: &[&str]) -> Command {
+    let mut command = Command::new(ATOLL);
+    command
+        .args(["serve", "--ready-json", "--log", "warn", "--name", "test"])
+        .args(["--gateway", "127.0.0.1:0", "--api", "127.0.0.1:0", "--resp", "127.0.0.1:0"])
+        .args(flags)
+        .stdin(Stdio::null());
+    command
+}
+
+/// Waits until `look` gives something, with patience.
+#[track_caller]
+pub fn wait_until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// An HTTP answer.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: http::HeaderMap,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// The body as text.
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).expect("a text body")
+    }
+
+    /// The body as JSON.
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&self.body)))
+    }
+
+    /// A header as text.
+    pub fn header(&self, name: &str) -> &str {
+        let value = self.headers.get(name).unwrap_or_else(|| panic!("no {name}: {self:?}"));
+        value.to_str().expect("a text header")
+    }
+}
+
+/// A bare RESP connection: requests out, raw reply lines in.
+#[derive(Debug)]
+pub struct RespClient {
+    reader: BufReader<TcpStream>,
+}
+
+impl RespClient {
+    /// Connects with patience on reads and writes.
+    pub fn connect(address: SocketAddr) -> RespClient {
+        let stream = TcpStream::connect(address).expect("the RESP port is open");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a time-out can be set");
+        stream.set_write_timeout(Some(PATIENCE)).expect("a time-out can be set");
+        RespClient { reader: BufReader::new(stream) }
+    }
+
+    /// The socket below.
+    pub fn stream(&mut self) -> &mut TcpStream {
+        self.reader.get_mut()
+    }
+
+    /// Sends bytes as they are.
+    pub fn send(&mut self, bytes: &[u8]) {
+        self.stream().write_all(bytes).expect("the node reads");
+    }
+
+    /// One reply in a short form: `+OK`, `-ERR …`, `:1`, `$value`, `$-1`, `*2`.
+    pub fn reply(&mut self) -> String {
+        let mut line = String::new();
+        self.reader.read_line(&mut line).expect("the node replies");
+        let line = line.trim_end().to_owned();
+        match line.strip_prefix('$').map(str::parse::<usize>) {
+            Some(Ok(len)) => {
+                let mut bytes = vec![0; len + 2];
+                self.reader.read_exact(&mut bytes).expect("the whole value comes");
+                bytes.truncate(len);
+                format!("${}", String::from_utf8_lossy(&bytes))
+            }
+            _ => line,
+        }
+    }
+
+    /// The reply to one command.
+    pub fn command(&mut self, arguments: &[&str]) -> String {
+        let mut request = format!("*{}\r\n", arguments.len());
+        for argument in arguments {
+            write!(request, "${}\r\n{argument}\r\n", argument.len()).expect("text can be written");
+        }
+        self.send(request.as_bytes());
+        self.reply()
+    }
+
+    /// Whether the node has closed the connection, once what it sent is read.
+    pub fn is_closed(&mut self) -> bool {
+        let mut rest = Vec::new();
+        match self.reader.read_to_end(&mut rest) {
+            Ok(_) => true,
+            // Closed while bytes of ours were still on their way.
+            Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Starting and stopping: what a person sees, and what a supervisor sees.
+
+use crate::node::{ATOLL, TestNode, serve};
+use crate::tools::text;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Command, Stdio};
+
+/// A start-up that must fail: its exit code and what it wrote to stderr.
+#[track_caller]
+fn check_refused(flags: &[&str], want: &str) {
+    let output = serve(flags).output().expect("atoll runs");
+    let message = text(&output.stderr);
+    assert!(!output.status.success(), "{flags:?} should be refused");
+    assert!(message.contains(want), "{message:?} should contain {want:?}");
+    assert!(!message.contains("panicked"), "{message}");
+    assert!(output.stdout.is_empty(), "nothing was ready");
+}
+
+#[track_caller]
+fn check_one_line(flags: &[&str], want: &str) {
+    check_refused(flags, want);
+    let output = serve(flags).output().expect("atoll runs");
+    assert_eq!(
+        text(&output.stderr).trim().lines().count(),
+        1,
+        "one line: {}",
+        text(&output.stderr)
+    );
+}
+
+#[test]
+fn a_port_in_use_is_named_with_the_flag_that_helps() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("it is bound").to_string();
+    let want = format!("cannot listen on {address}; choose another with --resp");
+    check_one_line(&["--resp", &address], &want);
+}
+
+#[test]
+fn a_mistake_ends_start_up_with_one_line_that_says_what_to_write() {
+    check_one_line(&["--api", "0.0.0.0:0"], "set ATOLL_API_TOKEN");
+    check_one_line(&["--resp", "0.0.0.0:0"], "set ATOLL_RESP_PASSWORD");
+    check_one_line(&["--memory-max", "much"], "write a number");
+    check_one_line(&["--config", "/nonexistent/atoll.toml"], "/nonexistent/atoll.toml");
+    check_one_line(&["--log", "nonsense=nonsense=nonsense"], "--log");
+    check_refused(&["--memory-mx", "1"], "--memory-max");
+}
+
+#[test]
+fn the_banner_names_the_doors_and_the_next_thing_to_type() {
+    let mut child = Command::new(ATOLL)
+        .args([
+            "serve",
+            "--gateway",
+            "127.0.0.1:0",
+            "--api",
+            "127.0.0.1:0",
+            "--resp",
+            "127.0.0.1:0",
+        ])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("atoll starts");
+    let stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
+    let mut banner = String::new();
+    for line in stdout.lines() {
+        banner += &line.expect("stdout is read");
+        banner.push('\n');
+        if banner.contains("redis-cli") {
+            break;
+        }
+    }
+    child.kill().expect("it can be killed");
+    child.wait().expect("it ends");
+    for want in ["memory only", "gateway", "API", "RESP", "curl -X PUT http://127.0.0.1:"] {
+        assert!(banner.contains(want), "{want:?} is missing:\n{banner}");
+    }
+}
+
+#[test]
+fn sigterm_lets_a_request_in_flight_end_and_exits_0() {
+    let mut node = TestNode::start();
+    // Half a request: the node waits for the rest of the value.
+    let mut slow = TcpStream::connect(node.api).expect("the API is open");
+    slow.write_all(
+        b"PUT /v1/kv/default/slow HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 4\r\n\r\nab",
+    )
+    .expect("the node reads");
+    // The answer to another request shows that the first has been taken up.
+    assert_eq!(node.http("GET", node.api, "/readyz", b"").status, 200);
+    node.signal("TERM");
+    crate::node::wait_until("the API no longer listens", || TcpStream::connect(node.api).err());
+    slow.write_all(b"cd").expect("the node still reads");
+    let mut answer = String::new();
+    slow.read_to_string(&mut answer).expect("the node answers, then closes");
+    assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+    assert_eq!(node.wait().code(), Some(0));
+}
+
+#[test]
+fn a_node_that_is_idle_stops_at_once_on_either_signal() {
+    for signal in ["TERM", "INT"] {
+        let mut node = TestNode::start();
+        let mut idle = node.resp_client();
+        assert_eq!(idle.command(&["PING"]), "+PONG");
+        node.signal(signal);
+        assert_eq!(node.wait().code(), Some(0), "{signal}");
+        assert!(idle.is_closed());
+    }
+}
+
+#[test]
+fn help_teaches_every_command() {
+    let help = |arguments: &[&str]| {
+        let output = Command::new(ATOLL).args(arguments).output().expect("atoll runs");
+        assert!(output.status.success(), "{arguments:?}");
+        text(&output.stdout)
+    };
+    let overview = help(&["--help"]);
+    for command in ["serve", "kv", "deploy", "handlers", "remove", "status"] {
+        assert!(overview.contains(command), "{command} is missing:\n{overview}");
+        let own = help(&[command, "--help"]);
+        assert!(own.contains("atoll "), "{command} shows how it is typed:\n{own}");
+    }
+}
+
+#[test]
+fn a_command_without_a_node_says_how_to_start_one() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("it is bound");
+    drop(listener);
+    let api = format!("http://{address}");
+    for arguments in [&["kv", "get", "k"][..], &["status"], &["handlers"]] {
+        let output = Command::new(ATOLL)
+            .args(arguments)
+            .env("ATOLL_API_URL", &api)
+            .output()
+            .expect("atoll runs");
+        let message = text(&output.stderr);
+        assert!(!output.status.success());
+        assert!(message.contains("atoll serve"), "{arguments:?}: {message}");
+        assert_eq!(message.trim().lines().count(), 1, "one line: {message}");
+    }
+}
