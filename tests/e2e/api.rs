@@ -114,7 +114,8 @@ fn a_token_is_asked_for_on_everything_but_the_probes() {
     let node = TestNode::start_with(&["--api-token", "s3cret"]);
     assert_eq!(node.http("GET", node.api, "/livez", b"").status, 200);
     let refused = node.http("PUT", node.api, "/v1/kv/default/k", b"v");
-    assert_eq!((refused.status, refused.header("www-authenticate")), (401, "Bearer"));
+    assert_eq!(refused.status, 401);
+    assert!(refused.header("www-authenticate").starts_with("Bearer"));
     let url = format!("http://{}/v1/kv/default/k", node.api);
     let bearer = ["-H", "Authorization: Bearer s3cret"];
     curl(&[&bearer[..], &["-f", "-X", "PUT", &url, "-d", "v"]].concat());
@@ -122,7 +123,7 @@ fn a_token_is_asked_for_on_everything_but_the_probes() {
 }
 
 /// `atoll ARGUMENTS` against the node: success, stdout, stderr.
-pub fn atoll(node: &TestNode, arguments: &[&str]) -> (bool, String, String) {
+pub(crate) fn atoll(node: &TestNode, arguments: &[&str]) -> (bool, String, String) {
     let output = Command::new(ATOLL)
         .args(arguments)
         .env("ATOLL_API_URL", format!("http://{}", node.api))

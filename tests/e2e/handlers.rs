@@ -101,7 +101,7 @@ fn a_handler_reaches_only_what_it_was_granted() {
     deploy(&node, "counter", &grant);
     let denied = get(&node, "/counter/apples");
     assert_eq!(denied.status, 500);
-    assert!(denied.text().contains("kv:default"), "{}", denied.text());
+    assert_eq!(denied.text(), "internal error\n", "why is the log's business, not the caller's");
     assert_eq!(node.resp_client().command(&["DBSIZE"]), ":0");
 }
 
@@ -112,7 +112,7 @@ fn a_handler_that_misbehaves_ends_its_own_request_and_nothing_else() {
     deploy(
         &node,
         "hostile",
-        &["--name", "hostile", "--route", "/hostile/*", "--cpu-ms", "50", "--memory-mib", "16"],
+        &["--name", "hostile", "--route", "/hostile/*", "--cpu-ms", "500", "--memory-mib", "48"],
     );
     let before = node.resident_bytes();
     let cases = [
@@ -134,8 +134,8 @@ fn a_handler_that_misbehaves_ends_its_own_request_and_nothing_else() {
         assert_eq!(answer.header("content-type"), "application/problem+json");
         assert_eq!(get(&node, "/hello/x").status, 200, "after {path}");
     }
+    let stop = AtomicBool::new(false);
     std::thread::scope(|threads| {
-        let stop = AtomicBool::new(false);
         for _ in 0..8 {
             threads.spawn(|| {
                 while !stop.load(Ordering::Relaxed) {

@@ -8,29 +8,29 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// The binary that cargo has built for these tests.
-pub const ATOLL: &str = env!("CARGO_BIN_EXE_atoll");
+pub(crate) const ATOLL: &str = env!("CARGO_BIN_EXE_atoll");
 
 /// How long anything may take on a busy machine before a test fails.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A running node; killed when it is dropped.
 #[derive(Debug)]
-pub struct TestNode {
+pub(crate) struct TestNode {
     child: Child,
     /// `host:port` of the doors.
-    pub gateway: SocketAddr,
-    pub api: SocketAddr,
-    pub resp: SocketAddr,
+    pub(crate) gateway: SocketAddr,
+    pub(crate) api: SocketAddr,
+    pub(crate) resp: SocketAddr,
 }
 
 impl TestNode {
     /// A node on free ports.
-    pub fn start() -> TestNode {
+    pub(crate) fn start() -> TestNode {
         TestNode::start_with(&[])
     }
 
     /// A node on free ports with more flags.
-    pub fn start_with(flags: &[&str]) -> TestNode {
+    pub(crate) fn start_with(flags: &[&str]) -> TestNode {
         let mut child = serve(flags).stdout(Stdio::piped()).spawn().expect("atoll starts");
         let mut line = String::new();
         let stdout = child.stdout.take().expect("stdout is piped");
@@ -45,12 +45,12 @@ impl TestNode {
     }
 
     /// The process id.
-    pub fn id(&self) -> u32 {
+    pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 
     /// Resident memory in bytes.
-    pub fn resident_bytes(&self) -> u64 {
+    pub(crate) fn resident_bytes(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.id()))
             .expect("the node is running");
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS is told");
@@ -59,19 +59,25 @@ impl TestNode {
     }
 
     /// Sends a signal by name, as `kill` does.
-    pub fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let id = self.id().to_string();
         let sent = Command::new("kill").args(["-s", name, &id]).status().expect("kill runs");
         assert!(sent.success());
     }
 
     /// Waits for the node to end by itself.
-    pub fn wait(&mut self) -> ExitStatus {
+    pub(crate) fn wait(&mut self) -> ExitStatus {
         wait_until("the node ends", || self.child.try_wait().expect("the node can be waited for"))
     }
 
     /// The answer to an HTTP request to `http://ADDRESS/PATH`.
-    pub fn http(&self, method: &str, address: SocketAddr, path: &str, body: &[u8]) -> Answer {
+    pub(crate) fn http(
+        &self,
+        method: &str,
+        address: SocketAddr,
+        path: &str,
+        body: &[u8],
+    ) -> Answer {
         let request = http::Request::builder()
             .method(method)
             .uri(format!("http://{address}{path}"))
@@ -92,7 +98,7 @@ impl TestNode {
     }
 
     /// An open connection to the RESP port.
-    pub fn resp_client(&self) -> RespClient {
+    pub(crate) fn resp_client(&self) -> RespClient {
         RespClient::connect(self.resp)
     }
 }
@@ -106,7 +112,7 @@ impl Drop for TestNode {
 }
 
 /// `atoll serve` on free ports with more flags, not yet started.
-pub fn serve(flags: &[&str]) -> Command {
+pub(crate) fn serve(flags: &[&str]) -> Command {
     let mut command = Command::new(ATOLL);
     command
         .args(["serve", "--ready-json", "--log", "warn", "--name", "test"])
@@ -118,7 +124,7 @@ pub fn serve(flags: &[&str]) -> Command {
 
 /// Waits until `look` gives something, with patience.
 #[track_caller]
-pub fn wait_until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn wait_until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(found) = look() {
@@ -131,26 +137,26 @@ pub fn wait_until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 
 /// An HTTP answer.
 #[derive(Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub headers: http::HeaderMap,
-    pub body: Vec<u8>,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: http::HeaderMap,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Answer {
     /// The body as text.
-    pub fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         std::str::from_utf8(&self.body).expect("a text body")
     }
 
     /// The body as JSON.
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body)
             .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&self.body)))
     }
 
     /// A header as text.
-    pub fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         let value = self.headers.get(name).unwrap_or_else(|| panic!("no {name}: {self:?}"));
         value.to_str().expect("a text header")
     }
@@ -158,13 +164,13 @@ impl Answer {
 
 /// A bare RESP connection: requests out, raw reply lines in.
 #[derive(Debug)]
-pub struct RespClient {
+pub(crate) struct RespClient {
     reader: BufReader<TcpStream>,
 }
 
 impl RespClient {
     /// Connects with patience on reads and writes.
-    pub fn connect(address: SocketAddr) -> RespClient {
+    pub(crate) fn connect(address: SocketAddr) -> RespClient {
         let stream = TcpStream::connect(address).expect("the RESP port is open");
         stream.set_read_timeout(Some(PATIENCE)).expect("a time-out can be set");
         stream.set_write_timeout(Some(PATIENCE)).expect("a time-out can be set");
@@ -172,17 +178,17 @@ impl RespClient {
     }
 
     /// The socket below.
-    pub fn stream(&mut self) -> &mut TcpStream {
+    pub(crate) fn stream(&mut self) -> &mut TcpStream {
         self.reader.get_mut()
     }
 
     /// Sends bytes as they are.
-    pub fn send(&mut self, bytes: &[u8]) {
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
         self.stream().write_all(bytes).expect("the node reads");
     }
 
     /// One reply in a short form: `+OK`, `-ERR …`, `:1`, `$value`, `$-1`, `*2`.
-    pub fn reply(&mut self) -> String {
+    pub(crate) fn reply(&mut self) -> String {
         let mut line = String::new();
         self.reader.read_line(&mut line).expect("the node replies");
         let line = line.trim_end().to_owned();
@@ -198,7 +204,7 @@ impl RespClient {
     }
 
     /// The reply to one command.
-    pub fn command(&mut self, arguments: &[&str]) -> String {
+    pub(crate) fn command(&mut self, arguments: &[&str]) -> String {
         let mut request = format!("*{}\r\n", arguments.len());
         for argument in arguments {
             write!(request, "${}\r\n{argument}\r\n", argument.len()).expect("text can be written");
@@ -208,7 +214,7 @@ impl RespClient {
     }
 
     /// Whether the node has closed the connection, once what it sent is read.
-    pub fn is_closed(&mut self) -> bool {
+    pub(crate) fn is_closed(&mut self) -> bool {
         let mut rest = Vec::new();
         match self.reader.read_to_end(&mut rest) {
             Ok(_) => true,

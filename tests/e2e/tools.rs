@@ -4,7 +4,7 @@ use std::process::{Command, Output};
 
 /// The output of a program that must be there and must succeed.
 #[track_caller]
-pub fn run(program: &str, arguments: &[&str]) -> String {
+pub(crate) fn run(program: &str, arguments: &[&str]) -> String {
     let output = output(program, arguments);
     let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
     assert!(output.status.success(), "{program} {arguments:?}: {stdout}{stderr}");
@@ -13,14 +13,14 @@ pub fn run(program: &str, arguments: &[&str]) -> String {
 
 /// The output of a program that must be there, however it ends.
 #[track_caller]
-pub fn output(program: &str, arguments: &[&str]) -> Output {
+pub(crate) fn output(program: &str, arguments: &[&str]) -> Output {
     Command::new(program).args(arguments).output().unwrap_or_else(|error| {
         panic!("{program} cannot be run ({error}); on Debian: apt-get install {}", package(program))
     })
 }
 
 /// Bytes as text.
-pub fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 

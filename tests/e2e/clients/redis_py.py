@@ -36,7 +36,7 @@ def check(protocol):
     assert all(pipeline.execute())
     assert len(list(client.scan_iter("key:*", count=100))) == 1000
     assert sorted(client.keys("key:99?")) == [f"key:{n}" for n in range(990, 1000)]
-    assert client.dbsize() == 1002
+    assert client.dbsize() in (1002, 1003)  # an expired key counts until it is collected
     assert client.info("server")["redis_version"].startswith("7.4")
     assert client.config_get("maxmemory-policy")
     assert client.type("hits") == "string"
