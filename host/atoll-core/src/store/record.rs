@@ -68,7 +68,7 @@ impl Record {
         } else {
             self.bytes = ThinVec::with_capacity(needed);
         }
-        header.pack(&mut self.bytes, key.len());
+        self.bytes.extend_from_slice(header.pack(key.len()).as_slice());
         self.bytes.extend_from_slice(key);
         self.bytes.extend_from_slice(value);
         debug_assert_eq!(self.bytes.len(), needed, "the header packs into what it announced");
@@ -154,21 +154,51 @@ impl Header {
             + self.extra.map_or(0, |_| 4)
     }
 
-    fn pack(&self, out: &mut ThinVec<u8>, key_len: usize) {
+    fn pack(&self, key_len: usize) -> Packed {
+        let mut out = Packed { bytes: [0; PACKED_BYTES_MAX], len: 0 };
         let tombstone = if self.life == Life::Tombstone { TOMBSTONE } else { 0 };
         let deadline = if self.deadline == Deadline::NEVER { 0 } else { DEADLINE };
         let extra = if self.extra.is_some() { EXTRA } else { 0 };
-        out.push(tombstone | deadline | extra);
+        out.push(&[tombstone | deadline | extra]);
         let key_len = u16::try_from(key_len).expect("keys are checked to be short");
-        out.extend_from_slice(&key_len.to_le_bytes());
-        out.extend_from_slice(&self.hlc.to_bits().to_le_bytes());
-        write_varint(out, u64::from(self.origin));
+        out.push(&key_len.to_le_bytes());
+        out.push(&self.hlc.to_bits().to_le_bytes());
+        out.push_varint(u64::from(self.origin));
         if let Some(distance) = self.distance() {
-            write_varint(out, distance);
+            out.push_varint(distance);
         }
         if let Some(slot) = self.extra {
-            out.extend_from_slice(&slot.to_le_bytes());
+            out.push(&slot.to_le_bytes());
         }
+        out
+    }
+}
+
+/// Most bytes in front of the key: both varints at their longest.
+const PACKED_BYTES_MAX: usize = FIXED_BYTES + 3 + 10 + 4;
+
+/// A header as it is stored, on the stack: the record then grows by three copies and no more.
+struct Packed {
+    bytes: [u8; PACKED_BYTES_MAX],
+    len: usize,
+}
+
+impl Packed {
+    fn push(&mut self, bytes: &[u8]) {
+        self.bytes[self.len..self.len + bytes.len()].copy_from_slice(bytes);
+        self.len += bytes.len();
+    }
+
+    fn push_varint(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.push(&[value as u8 | 0x80]);
+            value >>= 7;
+        }
+        self.push(&[value as u8]);
+    }
+
+    fn as_slice(&self) -> &[u8] {
+        &self.bytes[..self.len]
     }
 }
 
@@ -188,14 +218,6 @@ fn unzigzag(code: u64) -> i64 {
 
 fn varint_bytes(value: u64) -> usize {
     (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
-}
-
-fn write_varint(out: &mut ThinVec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
 }
 
 #[inline]

@@ -21,11 +21,11 @@ const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove
 /// Where the node is.
 #[derive(Args, Clone, Debug)]
 pub(super) struct ClientArgs {
-    /// Address of the node's API
+    /// Address of the node's API, HOST:PORT or a URL
     #[arg(
         long,
         global = true,
-        value_name = "URL",
+        value_name = "ADDRESS",
         env = "ATOLL_API_URL",
         default_value = "http://127.0.0.1:8081"
     )]
@@ -71,15 +71,18 @@ struct Problem {
 impl ClientArgs {
     /// A client, if the address is one.
     pub(super) fn client(&self) -> anyhow::Result<Client> {
-        let base = self.api.trim_end_matches('/').to_owned();
+        let mut base = self.api.trim_end_matches('/').to_owned();
+        if !base.contains("://") {
+            base.insert_str(0, "http://");
+        }
         if base.starts_with("https://") {
-            bail!("--api {base}: a node's API speaks plain HTTP; write http://HOST:PORT");
+            bail!("--api {base}: a node's API speaks plain HTTP; write HOST:PORT");
         }
         let is_address = base.strip_prefix("http://").is_some_and(|rest| {
             !rest.contains(['/', '?', '#', '@']) && rest.parse::<http::uri::Authority>().is_ok()
         });
         if !is_address {
-            bail!("--api {:?} is no address of a node; write http://HOST:PORT", self.api);
+            bail!("--api {:?} is no address of a node; write HOST:PORT", self.api);
         }
         let config = Agent::config_builder()
             .http_status_as_error(false)
@@ -181,9 +184,11 @@ mod tests {
     #[test]
     fn an_address_that_is_none_is_explained() {
         check_refused("https://127.0.0.1", "plain HTTP");
-        for bad in ["", "127.0.0.1:8081", "http://", "http://a b", "http://a/b", "ftp://a"] {
-            check_refused(bad, "write http://HOST:PORT");
+        for bad in ["", "http://", "http://a b", "http://a/b", "ftp://a", "a/b"] {
+            check_refused(bad, "write HOST:PORT");
         }
+        let bare = ClientArgs { api: "127.0.0.1:8081".to_owned(), token: None };
+        assert_eq!(bare.client().expect("an address").base, "http://127.0.0.1:8081");
     }
 
     #[test]
