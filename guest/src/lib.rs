@@ -25,6 +25,8 @@
 //! asks the node panics.
 #![deny(unsafe_code)]
 
+#[cfg(all(target_arch = "wasm32", feature = "allocator"))]
+mod allocator;
 #[doc(hidden)]
 pub mod bindings;
 pub mod clock;
