@@ -5,8 +5,11 @@
 mod api;
 mod client_libraries;
 mod clients_at_their_worst;
+mod connections;
 mod handlers;
 mod node;
+mod redis_equality;
+mod reply;
 mod resp;
 mod start;
 mod tools;

@@ -4,6 +4,9 @@ use crate::limits::{REPLY_BYTES_MAX, REPLY_SHARED_COUNT_MAX};
 use bytes::Bytes;
 use std::io::IoSlice;
 
+/// From here on the elements of an array go out from where they were collected.
+const ELEMENTS_SHARED_BYTES_MIN: usize = 64 * 1024;
+
 /// The dialect that a client chose with HELLO.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Protocol {
@@ -168,9 +171,13 @@ impl Output {
             return;
         }
         self.header(b'$', value.len() as i64);
-        self.shared.push(Shared { at: self.bytes.len(), value: value.clone() });
-        self.shared_bytes += value.len();
+        self.share(value.clone());
         self.raw(b"\r\n");
+    }
+
+    fn share(&mut self, value: Bytes) {
+        self.shared_bytes += value.len();
+        self.shared.push(Shared { at: self.bytes.len(), value });
     }
 
     /// Text that a person reads: verbatim in RESP3.
@@ -216,12 +223,17 @@ impl Output {
         }
     }
 
-    /// An array of bulks that lie, encoded, in `elements`.
-    pub fn array_of(&mut self, elements: &Elements) {
+    /// An array of bulks that lie, encoded, in `elements`: copied where they are few, else shared.
+    pub fn array_of(&mut self, elements: Elements) {
         self.overflowed |= elements.overflowed;
-        if self.has_room(elements.bytes.len()) && !elements.overflowed {
-            self.array(elements.count);
+        if self.overflowed {
+            return;
+        }
+        self.array(elements.count);
+        if elements.bytes.len() < ELEMENTS_SHARED_BYTES_MIN {
             self.raw(&elements.bytes);
+        } else {
+            self.share(Bytes::from(elements.bytes));
         }
     }
 

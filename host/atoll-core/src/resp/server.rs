@@ -29,7 +29,9 @@ pub struct Facts {
     pub node_name: String,
     /// Of this program.
     pub version: String,
-    /// Of the operating system.
+    /// The operating system's name.
+    pub system: &'static str,
+    /// Its number for this process.
     pub process_id: u32,
     /// Where clients connect.
     pub port: u16,

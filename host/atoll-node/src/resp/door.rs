@@ -114,6 +114,7 @@ impl Server for Door {
         Facts {
             node_name: self.node.name().to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            system: std::env::consts::OS,
             process_id: std::process::id(),
             port: self.port,
             uptime_s: self.node.uptime_s(),

@@ -78,7 +78,7 @@ fn server(source: &Source<'_>, text: &mut String) {
     line(text, format_args!("server_name:atoll"));
     line(text, format_args!("atoll_version:{}", facts.version));
     line(text, format_args!("atoll_node:{}", facts.node_name));
-    line(text, format_args!("os:{}", std::env::consts::OS));
+    line(text, format_args!("os:{}", facts.system));
     line(text, format_args!("arch_bits:{}", usize::BITS));
     line(text, format_args!("process_id:{}", facts.process_id));
     line(text, format_args!("run_id:{:0>40}", source.store.origin().simple().to_string()));

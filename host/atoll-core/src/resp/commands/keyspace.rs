@@ -1,6 +1,6 @@
 //! Whole keys and whole databases: DEL, EXISTS, TYPE, KEYS, SCAN, DBSIZE, FLUSHDB.
 
-use crate::limits::{GLOB_BYTES_MAX, SCAN_COUNT_MAX};
+use crate::limits::GLOB_BYTES_MAX;
 use crate::resp::fault::Fault;
 use crate::resp::glob::{self, Letters};
 use crate::resp::output::{Elements, Output};
@@ -12,8 +12,12 @@ use xxhash_rust::xxh3::xxh3_128;
 
 /// Keys that KEYS looks at before others have their turn: well under a millisecond.
 const WALK_STEP_KEYS: usize = 4_096;
+/// Digests for which room is made at the start of a walk, so that others do not wait while it grows.
+const WALK_ROOM_MAX: usize = 4 << 20;
 /// Keys that SCAN looks at where COUNT says nothing.
 const SCAN_COUNT: usize = 10;
+/// Keys that one SCAN looks at at most, whatever COUNT says: a few milliseconds' worth.
+const SCAN_COUNT_MAX: usize = 10_000;
 /// Longest value that Redis keeps in one piece with its header; only OBJECT ENCODING shows it.
 const EMBEDDED_BYTES_MAX: usize = 44;
 
@@ -83,7 +87,8 @@ pub(in crate::resp) struct Walk {
 pub(crate) fn keys(call: &mut Call<'_>) -> Result<(), Fault> {
     let pattern = checked_pattern(call.argument(1))?.into();
     let key_count = call.place().bucket.stats().key_count;
-    let seen = (key_count > WALK_STEP_KEYS / 2).then(HashSet::new);
+    let room = || HashSet::with_capacity(key_count.min(WALK_ROOM_MAX));
+    let seen = (key_count > WALK_STEP_KEYS / 2).then(room);
     let walk = Box::new(Walk { pattern, cursor: 0, keys: Elements::default(), seen });
     walk.step(call.session, call.around, call.output)
 }
@@ -110,7 +115,7 @@ impl Walk {
             return Err(Fault::ReplyLength);
         }
         if *cursor == 0 {
-            output.array_of(keys);
+            output.array_of(std::mem::take(keys));
         } else {
             // A walk that seemed to fit into one step did not: from here on it may see keys twice.
             if seen.is_none() {
@@ -184,7 +189,7 @@ pub(crate) fn scan(call: &mut Call<'_>) -> Result<(), Fault> {
     });
     call.output.array(2);
     call.output.bulk(itoa::Buffer::new().format(next).as_bytes());
-    call.output.array_of(&keys);
+    call.output.array_of(keys);
     Ok(())
 }
 

@@ -75,7 +75,7 @@ fn a_reply_over_the_limit_becomes_an_error() {
     }
     let mut output = Output::default();
     output.begin(Protocol::Resp2);
-    output.array_of(&elements);
+    output.array_of(elements);
     assert!(output.has_overflowed());
     assert!(output.is_empty());
 }
