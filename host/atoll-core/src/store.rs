@@ -41,8 +41,9 @@ use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 use uuid::Uuid;
 use view::{Sight, View};
 
-/// What a panic under one of the store's locks leads to: suspect state is not served.
-const POISONED: &str = "the store is poisoned by an earlier panic; restart the node";
+/// The message of the panic that follows when a lock of the store is taken after a panic under it. A
+/// process that sees it must end: suspect state is not served.
+pub const POISONED: &str = "the store is poisoned by an earlier panic; restart the node";
 
 /// How large a store may become.
 #[derive(Clone, Debug)]
@@ -71,6 +72,8 @@ pub struct Store {
     databases: [Arc<Bucket>; 16],
     sequencer: Mutex<Sequencer>,
     used_bytes: AtomicUsize,
+    /// What flushes have killed, whole shards of it, until the sweep frees it.
+    rubble: Mutex<Vec<Shard>>,
     /// Called, under the sequencer's lock, whenever an op was logged. Must not block or come back.
     on_log: Box<dyn Fn() + Send + Sync>,
 }
@@ -133,8 +136,17 @@ impl Store {
         let log = Log::new(config.log_bytes_max);
         let sequencer = Mutex::new(Sequencer { clock: Hlc::ZERO, seq: 0, log });
         let origins = Origins::new(dice.origin);
-        let used_bytes = AtomicUsize::new(0);
-        Store { config, hasher, origins, buckets, databases, sequencer, used_bytes, on_log }
+        Store {
+            config,
+            hasher,
+            origins,
+            buckets,
+            databases,
+            sequencer,
+            used_bytes: AtomicUsize::new(0),
+            rubble: Mutex::default(),
+            on_log,
+        }
     }
 
     /// Names this process.
@@ -279,7 +291,9 @@ impl Store {
         Ok(())
     }
 
-    /// Marks everything that `bucket` holds as dead, with one stamped record, and frees it.
+    /// Marks everything that `bucket` holds as dead, with one stamped record.
+    ///
+    /// The memory is freed by the next sweeps, or at once where more than half of the budget is used.
     pub fn flush(&self, bucket: &Bucket, now: Now) -> Stamp {
         let mut sequencer = self.sequencer();
         let stamp = sequencer.stamp(now, self.origin());
@@ -297,12 +311,18 @@ impl Store {
     }
 
     fn drop_flushed(&self, bucket: &Bucket, now: Now) {
+        // Freed later, what is dead comes on top of what is used: not where there is no room for both.
+        let has_room = self.used_bytes() < self.config.memory_bytes_max / 2;
         for shard in &bucket.shards {
             let mut shard = shard.lock().expect(POISONED);
             let sight = self.sight(bucket, now);
             let before = shard.counts().bytes;
-            shard.drop_flushed(&sight);
+            let dead = shard.drop_flushed(&sight);
             self.account(before, shard.counts().bytes);
+            drop(shard);
+            if let Some(dead) = dead.filter(|dead| has_room && dead.counts().records > 0) {
+                self.rubble.lock().expect(POISONED).push(dead);
+            }
         }
     }
 

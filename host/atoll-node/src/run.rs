@@ -34,6 +34,7 @@ struct Doors {
 pub(crate) fn run(config: Config, announce: Announce) -> anyhow::Result<()> {
     telemetry::start(&config)?;
     raise_file_limit();
+    return_memory_in_the_background();
     let doors = Doors::bind(&config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(usize::from(config.http_threads))
@@ -184,6 +185,13 @@ async fn wait_for_signal() -> anyhow::Result<()> {
         _ = interrupt.recv() => {}
     }
     Ok(())
+}
+
+/// Freed memory goes back to the system after a few seconds even where nothing is allocated any more.
+fn return_memory_in_the_background() {
+    if let Err(error) = tikv_jemalloc_ctl::background_thread::write(true) {
+        warn!(%error, "the allocator has no thread to return memory with");
+    }
 }
 
 /// Ten thousand connections need as many file descriptors; most shells allow 1024 by default.

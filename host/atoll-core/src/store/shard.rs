@@ -20,6 +20,8 @@ pub(super) struct Shard {
     extras: Slab<Box<Extra>>,
     hasher: KeyHasher,
     counts: Counts,
+    /// No write to the shard is later.
+    newest: Hlc,
     /// Goes up whenever records may have changed their places in the table.
     epoch: u32,
 }
@@ -66,7 +68,7 @@ struct Content<'a> {
 impl Shard {
     pub(super) fn new(hasher: KeyHasher) -> Shard {
         let (table, extras) = (HashTable::new(), Slab::new());
-        Shard { table, extras, hasher, counts: Counts::default(), epoch: 0 }
+        Shard { table, extras, hasher, counts: Counts::default(), newest: Hlc::ZERO, epoch: 0 }
     }
 
     pub(super) fn counts(&self) -> Counts {

@@ -1,6 +1,6 @@
 //! Collecting what is dead, a few thousand records at a time.
 
-use super::{POISONED, Store};
+use super::{Bucket, POISONED, Store};
 use crate::clock::{Hlc, Now};
 use crate::limits::SHARD_COUNT;
 
@@ -28,13 +28,35 @@ impl Store {
     /// Looks at the next few thousand records and drops what is dead and stamped at or before `floor`:
     /// the time up to which every member of the cluster has everything (this node alone: now).
     pub fn sweep(&self, sweeper: &mut Sweeper, now: Now, floor: Hlc) -> Swept {
+        let rubble = self.rubble.lock().expect(POISONED).pop();
+        if let Some(shard) = rubble {
+            return Swept { collected: shard.counts().records, round_done: false };
+        }
         let buckets = self.buckets();
-        let Some(bucket) = buckets.get(sweeper.bucket) else {
-            *sweeper = Sweeper::default();
-            return Swept { collected: 0, round_done: true };
-        };
-        let sight = self.sight(bucket, now);
         let (mut collected, mut budget) = (0, STEP_PLACES);
+        while budget > 0 {
+            let Some(bucket) = buckets.get(sweeper.bucket) else {
+                *sweeper = Sweeper::default();
+                return Swept { collected, round_done: true };
+            };
+            let (dropped, seen) = self.sweep_bucket(bucket, sweeper, (now, floor, budget));
+            collected += dropped;
+            // A bucket costs something even if it is empty.
+            budget = budget.saturating_sub(seen.max(1));
+        }
+        Swept { collected, round_done: false }
+    }
+
+    /// Looks at up to `budget` places of a bucket. Returns how many records were dropped and how many
+    /// places seen.
+    fn sweep_bucket(
+        &self,
+        bucket: &Bucket,
+        sweeper: &mut Sweeper,
+        (now, floor, budget_max): (Now, Hlc, usize),
+    ) -> (usize, usize) {
+        let sight = self.sight(bucket, now);
+        let (mut collected, mut budget) = (0, budget_max);
         while budget > 0 && sweeper.shard < SHARD_COUNT {
             let mut shard = bucket.shards[sweeper.shard].lock().expect(POISONED);
             let before = shard.counts().bytes;
@@ -54,6 +76,6 @@ impl Store {
             sweeper.shard = 0;
             sweeper.bucket += 1;
         }
-        Swept { collected, round_done: false }
+        (collected, budget_max - budget)
     }
 }

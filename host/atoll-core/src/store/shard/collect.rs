@@ -3,7 +3,7 @@
 use super::{Probe, Shard};
 use crate::clock::{Hlc, Now};
 use crate::entry::counter;
-use crate::store::record::{Life, Record};
+use crate::store::record::Life;
 use crate::store::view::Sight;
 use slab::Slab;
 
@@ -40,30 +40,18 @@ impl Shard {
         false
     }
 
-    /// Drops what a flush has killed: all that is stamped at or before it.
-    pub(in crate::store) fn drop_flushed(&mut self, sight: &Sight<'_>) {
-        if self.table.iter().all(|record| self.is_older(record, sight.flushed)) {
+    /// Drops what a flush has killed: all that is stamped at or before it. Where that is everything,
+    /// the dead shard is handed back: taking it out is quick, freeing it may not be.
+    pub(in crate::store) fn drop_flushed(&mut self, sight: &Sight<'_>) -> Option<Shard> {
+        if self.newest < sight.flushed {
             let epoch = self.epoch.wrapping_add(1);
-            *self = Shard { epoch, ..Shard::new(self.hasher.clone()) };
-            return;
+            let empty = Shard { epoch, ..Shard::new(self.hasher.clone()) };
+            return Some(std::mem::replace(self, empty));
         }
         for place in 0..self.place_count() {
             self.collect_at(place, Hlc::ZERO, sight);
         }
-    }
-
-    /// Whether everything that a record holds was written before `flushed`.
-    fn is_older(&self, record: &Record, flushed: Hlc) -> bool {
-        let header = record.header();
-        let extra_is_older = |slot: u32| {
-            let extra = &self.extras[slot as usize];
-            let mut cells = extra.tallies.iter().flat_map(|tally| &tally.cells);
-            cells.all(|cell| cell.birth < flushed)
-                && extra.tallies.iter().all(|tally| tally.closed < flushed)
-                // A touch may have come before the version that it belongs to.
-                && extra.touch.is_none_or(|touch| touch.base.hlc < flushed)
-        };
-        header.hlc < flushed && header.extra.is_none_or(extra_is_older)
+        None
     }
 
     /// Gives back the memory of a table that has become far too large.

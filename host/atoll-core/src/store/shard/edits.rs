@@ -51,6 +51,7 @@ impl Shard {
         writer: Writer<'_>,
     ) -> Option<Made> {
         let place = self.find(probe);
+        self.newest = self.newest.max(writer.stamp.hlc);
         match edit {
             Edit::Keep => None,
             Edit::Set { value, deadline, attributes } => {

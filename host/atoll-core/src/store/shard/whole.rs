@@ -34,6 +34,7 @@ impl Shard {
 
     /// Packs `entry` as the content of the key. `origin` is its register's, interned.
     pub(in crate::store) fn save(&mut self, probe: Probe<'_>, entry: Entry, origin: u16) {
+        self.newest = self.newest.max(entry.newest());
         let Register { stamp, value, deadline } = entry.register;
         let life = if value.is_some() { Life::Value } else { Life::Tombstone };
         let (bytes, attributes) = match value {

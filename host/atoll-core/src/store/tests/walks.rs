@@ -147,3 +147,35 @@ fn a_sweep_gives_the_memory_of_the_dead_back() {
     assert!(store.used_bytes() - empty < (full - empty) / 10, "{} of {full}", store.used_bytes());
     check_counts(&store);
 }
+
+#[test]
+fn a_flush_is_quick_and_the_sweep_frees_what_it_killed() {
+    let store = store_of(1);
+    let bucket = store.database(0);
+    for n in 0..10_000 {
+        set(&store, bucket, &format!("key {n}"), "v", at(0));
+    }
+    store.flush(bucket, at(1));
+    assert_eq!((bucket.stats(), store.used_bytes()), (Stats::default(), 0));
+    set(&store, bucket, "key 1", "new", at(2));
+    assert_eq!(store.rubble.lock().expect(POISONED).len(), SHARD_COUNT);
+    let mut sweeper = Sweeper::default();
+    while !store.sweep(&mut sweeper, at(3), Hlc::from_wall(at(3))).round_done {}
+    assert!(store.rubble.lock().expect(POISONED).is_empty());
+    assert_eq!(get(&store, bucket, "key 1", at(4)).as_deref(), Some("new"));
+    assert_eq!(bucket.stats().key_count, 1);
+    check_counts(&store);
+}
+
+#[test]
+fn a_flush_of_a_store_that_is_nearly_full_frees_at_once() {
+    let config = StoreConfig { memory_bytes_max: 1 << 20, log_bytes_max: 0 };
+    let dice = Dice { origin: Uuid::from_u128(1), hash_seed: 1 };
+    let store = Store::new(config, dice, Box::new(|| ()));
+    let bucket = store.database(0);
+    for n in 0..600 {
+        set(&store, bucket, &format!("key {n}"), &"v".repeat(1_000), at(0));
+    }
+    store.flush(bucket, at(1));
+    assert!(store.rubble.lock().expect(POISONED).is_empty());
+}
