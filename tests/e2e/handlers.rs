@@ -43,6 +43,10 @@ fn a_handler_is_live_as_soon_as_it_is_deployed_and_shares_the_store() {
     assert_eq!(get(&node, "/counter/apples").text(), "apples: 43\n");
     let read = node.http("GET", node.api, "/v1/kv/default/counter:apples", b"");
     assert_eq!(read.text(), "43");
+    assert!(
+        node.http("GET", node.api, "/", b"").text().contains("/counter/*"),
+        "the page shows it"
+    );
     let (_, listed, _) = atoll(&node, &["handlers"]);
     assert!(listed.contains("counter") && listed.contains("/counter/*"), "{listed}");
     let (success, _, stderr) = atoll(&node, &["remove", "counter"]);

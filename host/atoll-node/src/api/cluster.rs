@@ -33,6 +33,15 @@ pub(super) struct NodeStatus {
     pub(super) memory: MemoryStatus,
     /// Those that hold something, by name.
     pub(super) buckets: Vec<BucketStatus>,
+    /// Those that are live, by name.
+    pub(super) handlers: Vec<LiveHandler>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct LiveHandler {
+    pub(super) name: String,
+    pub(super) version: u64,
+    pub(super) routes: Vec<String>,
 }
 
 /// Where the doors are; `null` is a door that is shut.
@@ -72,6 +81,12 @@ impl NodeStatus {
                 used_bytes: stats.used_bytes,
             })
         });
+        let handlers = api.handlers.list();
+        let handlers = handlers.iter().map(|deployed| LiveHandler {
+            name: deployed.record.name.clone(),
+            version: deployed.record.version,
+            routes: deployed.record.routes.clone(),
+        });
         let address = |address: Option<std::net::SocketAddr>| address.map(|a| a.to_string());
         NodeStatus {
             name: node.name().to_owned(),
@@ -90,6 +105,7 @@ impl NodeStatus {
                 log_bytes: store.log_bytes(),
             },
             buckets: buckets.collect(),
+            handlers: handlers.collect(),
         }
     }
 }

@@ -3,7 +3,7 @@
 //! One page, no scripts, nothing loaded from elsewhere; everything that is shown is escaped.
 
 use super::Api;
-use super::cluster::NodeStatus;
+use super::cluster::{BucketStatus, LiveHandler, NodeStatus};
 use axum::Router;
 use axum::extract::State;
 use axum::response::{Html, IntoResponse, Response};
@@ -68,26 +68,46 @@ fn render(status: &NodeStatus) -> String {
     row(&mut page, "Changes kept for watchers", &size(memory.log_bytes));
     row(&mut page, "Process", &status.origin);
     page += "</table>\n<h2>Buckets</h2>\n";
-    if status.buckets.is_empty() {
-        page += "<p>No keys yet.</p>\n";
-    } else {
-        page += "<table>\n<tr><th>Name</th><th class=\"n\">Keys</th>\
-                 <th class=\"n\">Memory</th></tr>\n";
-        for bucket in &status.buckets {
-            let (name, used) = (escape(&bucket.name), size(bucket.used_bytes));
-            let keys = bucket.keys;
-            writeln!(
-                page,
-                "<tr><td>{name}</td><td class=\"n\">{keys}</td><td class=\"n\">{used}</td></tr>"
-            )
-            .expect(ANY_TEXT);
-        }
-        page += "</table>\n";
-    }
+    page += &buckets(&status.buckets);
+    page += "<h2>Handlers</h2>\n";
+    page += &handlers(&status.handlers);
     page += "<h2>Next</h2>\n<pre>";
     page += &escape(&commands(status));
     page += "</pre>\n</body></html>\n";
     page
+}
+
+fn buckets(buckets: &[BucketStatus]) -> String {
+    if buckets.is_empty() {
+        return "<p>No keys yet.</p>\n".to_owned();
+    }
+    let mut table = "<table>\n<tr><th>Name</th><th class=\"n\">Keys</th>\
+                     <th class=\"n\">Memory</th></tr>\n"
+        .to_owned();
+    for bucket in buckets {
+        let (name, keys, used) = (escape(&bucket.name), bucket.keys, size(bucket.used_bytes));
+        writeln!(
+            table,
+            "<tr><td>{name}</td><td class=\"n\">{keys}</td><td class=\"n\">{used}</td></tr>"
+        )
+        .expect(ANY_TEXT);
+    }
+    table + "</table>\n"
+}
+
+fn handlers(handlers: &[LiveHandler]) -> String {
+    if handlers.is_empty() {
+        return "<p>No handlers yet: <code>atoll help deploy</code>.</p>\n".to_owned();
+    }
+    let mut table =
+        "<table>\n<tr><th>Name</th><th class=\"n\">Version</th><th>Routes</th></tr>\n".to_owned();
+    for handler in handlers {
+        let (name, version) = (escape(&handler.name), handler.version);
+        let routes = escape(&handler.routes.join(", "));
+        writeln!(table, "<tr><td>{name}</td><td class=\"n\">{version}</td><td>{routes}</td></tr>")
+            .expect(ANY_TEXT);
+    }
+    table + "</table>\n"
 }
 
 /// Why writing to a string cannot fail.
