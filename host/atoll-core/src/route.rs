@@ -175,7 +175,14 @@ impl Pattern {
                 return order;
             }
         }
-        other.segments.len().cmp(&self.segments.len())
+        // One begins with the other: an exact path comes before the rest of it, and a longer path
+        // takes nothing that the shorter one does.
+        let shared = self.segments.len().min(other.segments.len());
+        match (self.segments.get(shared), other.segments.get(shared)) {
+            (None, Some(Segment::Rest)) => Ordering::Less,
+            (Some(Segment::Rest), None) => Ordering::Greater,
+            _ => other.segments.len().cmp(&self.segments.len()),
+        }
     }
 
     /// Whether some request would match both, and nothing says which comes first.

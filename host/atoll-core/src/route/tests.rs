@@ -78,6 +78,7 @@ fn the_more_specific_route_is_asked_first_whatever_the_order_of_deployment() {
     let mut texts = vec![
         "/*",
         "/api/*",
+        "/api",
         "/api/users/*",
         "/api/*/posts",
         "/api/users/me",
@@ -95,6 +96,7 @@ fn the_more_specific_route_is_asked_first_whatever_the_order_of_deployment() {
         assert_eq!(find("GET", "h", "/api/users/x"), Some("/api/users/*"));
         assert_eq!(find("GET", "h", "/api/x/posts"), Some("/api/*/posts"));
         assert_eq!(find("GET", "h", "/api/x"), Some("/api/*"));
+        assert_eq!(find("GET", "h", "/api"), Some("/api"), "an exact path before the rest of it");
         assert_eq!(find("GET", "h", "/"), Some("/*"));
         assert_eq!(find("GET", "example.com", "/api/x"), Some("example.com/*"));
         assert_eq!(find("GET", "a.b.example.com", "/"), Some("*.b.example.com/*"));
