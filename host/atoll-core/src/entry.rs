@@ -245,8 +245,10 @@ impl Entry {
         counter::latest_deadline(&self.tallies, now_ms, flushed.hlc).unwrap_or(Deadline::NEVER)
     }
 
-    /// Whether nothing here can show again and every write that made it so is at or before `floor`,
-    /// up to which every member of the cluster has everything.
+    /// Whether nothing here can show again and every write that made it so is at or before `floor`.
+    ///
+    /// The floor is the second-order one: every member has everything up to it, and so has it what was
+    /// written before its author knew that. A node alone passes the present.
     pub fn is_garbage(&self, now: Now, floor: Hlc, flushed: Stamp) -> bool {
         let now_ms = now.millis();
         // What a flush killed stays dead without a tombstone: the record of the flush is kept.

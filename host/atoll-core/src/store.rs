@@ -24,7 +24,7 @@ mod tests;
 use crate::clock::{Hlc, Now, Stamp};
 use crate::entry::op::{Change, Effect, Op};
 use crate::entry::{Entry, Value};
-use crate::key::BucketName;
+use crate::key::{BucketName, KeyError, check_key};
 use crate::limits::{BUCKET_COUNT_MAX, SHARD_COUNT, VALUE_BYTES_MAX};
 use bytes::Bytes;
 use edit::{Edit, WriteError, Written};
@@ -232,23 +232,17 @@ impl Store {
         // The decision and the edit see the time of the edit's own stamp: the wall may lie behind.
         let sight = self.sight(bucket, Now::from_millis(stamp.hlc.millis()));
         let (edit, answer) = decide(shard.view(probe, &sight));
-        let made =
-            self.apply(bucket, (&mut shard, &mut sequencer), probe, edit, (stamp, &sight, now))?;
+        self.admit(&edit)?;
+        let turn = Turn { bucket, shard: &mut shard, sequencer: &mut sequencer, now };
+        let made = self.apply(turn, probe, edit, Writer { stamp, sight: &sight });
         Ok(Written { answer, stamp: made.then_some(stamp) })
     }
 
-    /// Applies one decided edit under both locks. Returns whether anything changed.
-    fn apply(
-        &self,
-        bucket: &Bucket,
-        (shard, sequencer): (&mut Shard, &mut Sequencer),
-        probe: Probe<'_>,
-        edit: Edit<'_>,
-        (stamp, sight, now): (Stamp, &Sight<'_>, Now),
-    ) -> Result<bool, WriteError> {
-        debug_assert!(crate::key::check_key(probe.key).is_ok(), "doors check keys");
-        self.admit(&edit)?;
-        let kept = sequencer.log.is_kept(now);
+    /// Applies one decided and admitted edit. Returns whether anything changed.
+    fn apply(&self, turn: Turn<'_>, probe: Probe<'_>, edit: Edit<'_>, writer: Writer<'_>) -> bool {
+        debug_assert!(check_key(probe.key).is_ok(), "doors check keys");
+        let Turn { bucket, shard, sequencer, now } = turn;
+        let kept = sequencer.log.keeps(now);
         let logged_value = match &edit {
             Edit::Set { value, .. } if kept && value.is_inline() => {
                 Some(Bytes::copy_from_slice(value.as_slice()))
@@ -256,34 +250,44 @@ impl Store {
             _ => None,
         };
         let before = shard.counts().bytes;
-        let made = shard.edit(probe, edit, Writer { stamp, sight });
+        let made = shard.edit(probe, edit, writer);
         self.account(before, shard.counts().bytes);
-        let Some(made) = made else { return Ok(false) };
-        sequencer.seq += 1;
+        let Some(made) = made else { return false };
         if kept {
             let key = Bytes::copy_from_slice(probe.key);
             let effect = Effect::Key { key, change: made.into_change(logged_value) };
-            sequencer.log.push(Op {
-                seq: sequencer.seq,
-                stamp,
-                bucket: bucket.name.clone(),
-                effect,
-            });
-            (self.on_log)();
+            self.log(sequencer, bucket, (writer.stamp, effect));
+        } else {
+            sequencer.seq += 1;
+            sequencer.log.skip();
         }
-        Ok(true)
+        true
+    }
+
+    /// Numbers a change of this process's own and keeps it for the readers of the log.
+    fn log(&self, sequencer: &mut Sequencer, bucket: &Bucket, (stamp, effect): (Stamp, Effect)) {
+        sequencer.seq += 1;
+        let (seq, bucket) = (sequencer.seq, bucket.name.clone());
+        sequencer.log.push(Op { seq, stamp, bucket, effect });
+        (self.on_log)();
     }
 
     /// Refuses what would grow a full store, and values over the limit.
     fn admit(&self, edit: &Edit<'_>) -> Result<(), WriteError> {
         let grows = match edit {
-            Edit::Keep | Edit::Delete | Edit::Expire(_) => return Ok(()),
-            Edit::Add { .. } => 0,
+            Edit::Keep | Edit::Delete => return Ok(()),
+            // A cell, a touch: small, but of a size of their own.
+            Edit::Add { .. } | Edit::Expire(_) => 0,
             Edit::Set { value, .. } => value.len(),
         };
         if grows > VALUE_BYTES_MAX {
             return Err(WriteError::TooLarge { len: grows });
         }
+        self.make_room(grows)
+    }
+
+    /// Refuses `grows` more bytes where the budget does not hold them.
+    fn make_room(&self, grows: usize) -> Result<(), WriteError> {
         let (used, max) = (self.used_bytes(), self.config.memory_bytes_max);
         if used.saturating_add(grows) > max {
             return Err(WriteError::Full { used, max });
@@ -298,12 +302,11 @@ impl Store {
         let mut sequencer = self.sequencer();
         let stamp = sequencer.stamp(now, self.origin());
         bucket.flushed.advance(stamp);
-        let kept = sequencer.log.is_kept(now);
-        sequencer.seq += 1;
-        if kept {
-            let (seq, bucket) = (sequencer.seq, bucket.name.clone());
-            sequencer.log.push(Op { seq, stamp, bucket, effect: Effect::Flush });
-            (self.on_log)();
+        if sequencer.log.keeps(now) {
+            self.log(&mut sequencer, bucket, (stamp, Effect::Flush));
+        } else {
+            sequencer.seq += 1;
+            sequencer.log.skip();
         }
         drop(sequencer);
         self.drop_flushed(bucket, now);
@@ -328,12 +331,12 @@ impl Store {
 
     /// Joins what another node knows of `key` into what this one knows. Returns whether anything
     /// was new. Neither logged nor numbered: that is the caller's part.
-    pub fn merge(
-        &self,
-        bucket: &Bucket,
-        key: &[u8],
-        theirs: &Entry,
-    ) -> Result<bool, TooManyOrigins> {
+    pub fn merge(&self, bucket: &Bucket, key: &[u8], theirs: &Entry) -> Result<bool, MergeError> {
+        check_key(key)?;
+        let len = theirs.register.value.as_ref().map_or(0, |value| value.bytes.len());
+        if len > VALUE_BYTES_MAX {
+            return Err(MergeError::TooLarge { len });
+        }
         let probe = self.probe(key);
         let mut shard = bucket.shard(probe);
         let ours = shard.load(probe, &self.origins).unwrap_or_default();
@@ -354,9 +357,7 @@ impl Store {
     pub fn merge_op(&self, op: Op, now: Now) -> Result<bool, MergeError> {
         let bucket = self.open_bucket(&op.bucket)?;
         match op.effect {
-            Effect::Key { key, change } => {
-                Ok(self.merge(&bucket, &key, &change.into_entry(op.stamp))?)
-            }
+            Effect::Key { key, change } => self.merge(&bucket, &key, &change.into_entry(op.stamp)),
             Effect::Flush => {
                 self.sequencer().witness(op.stamp.hlc);
                 let newer = bucket.flushed.advance(op.stamp);
@@ -420,9 +421,26 @@ impl Store {
     }
 }
 
+/// One writer's turn: what it holds locked, and when it came.
+struct Turn<'t> {
+    bucket: &'t Bucket,
+    shard: &'t mut Shard,
+    sequencer: &'t mut Sequencer,
+    now: Now,
+}
+
 /// Why an op of another origin was not applied. The store is unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MergeError {
+    /// Its key is none.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// Its value is over `VALUE_BYTES_MAX`.
+    #[error("a value of {len} bytes exceeds the maximum of {VALUE_BYTES_MAX} bytes")]
+    TooLarge {
+        /// Bytes that were given.
+        len: usize,
+    },
     /// It names a bucket that this node has no room for.
     #[error(transparent)]
     Buckets(#[from] TooManyBuckets),

@@ -59,8 +59,9 @@ pub fn latest_deadline(tallies: &[Tally], now_ms: u64, flushed: Hlc) -> Option<D
     cells.filter(|cell| cell.is_alive(now_ms, flushed)).map(|cell| cell.deadline).max()
 }
 
-/// Drops what is dead and known to every member: all of it stamped at or before `floor`, or killed
-/// by a flush, whose record is kept.
+/// Drops what is dead and known to every member: all of it stamped at or before `floor` (the
+/// second-order one, see [`Entry::is_garbage`](super::Entry::is_garbage)), or killed by a flush, whose
+/// record is kept.
 pub fn prune(tallies: &mut Vec<Tally>, now_ms: u64, floor: Hlc, flushed: Hlc) {
     let garbage = |cell: &Cell| {
         let by_deadline = cell.deadline.is_past(now_ms);

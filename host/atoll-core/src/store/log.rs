@@ -53,19 +53,21 @@ impl Log {
         self.first + self.ops.len() as u64
     }
 
-    /// Whether an op made now is kept. Drops what is left from readers that are long gone.
-    pub(super) fn is_kept(&mut self, now: Now) -> bool {
-        if self.readers > 0 || now.millis() < self.linger_until_ms {
-            return true;
-        }
+    /// Whether an op made now is to be kept: then it is [pushed](Log::push), else
+    /// [skipped](Log::skip).
+    pub(super) fn keeps(&self, now: Now) -> bool {
+        self.readers > 0 || now.millis() < self.linger_until_ms
+    }
+
+    /// Notes that an op was made and not kept. Drops what is left from readers that are long gone.
+    pub(super) fn skip(&mut self) {
         if !self.ops.is_empty() {
             self.first = self.end();
             self.ops = VecDeque::new();
             self.bytes = 0;
         }
-        // A position that a reader still remembers must not seem covered: an op was not kept.
+        // A position that a reader still remembers must not seem covered.
         self.first += 1;
-        false
     }
 
     /// Appends an op and drops the oldest ones over the budget.
@@ -155,7 +157,7 @@ mod tests {
         let mut log = Log::new(1 << 20);
         let start = log.subscribe();
         for seq in 1..=3 {
-            assert!(log.is_kept(Now::from_millis(1)));
+            assert!(log.keeps(Now::from_millis(1)));
             log.push(op(seq));
         }
         check_read(&log, start, &[1, 2, 3]);
@@ -168,10 +170,11 @@ mod tests {
         let mut log = Log::new(1 << 20);
         let start = log.subscribe();
         log.unsubscribe(Now::from_millis(0));
-        assert!(log.is_kept(Now::from_millis(LINGER_MS - 1)));
+        assert!(log.keeps(Now::from_millis(LINGER_MS - 1)));
         log.push(op(1));
         check_read(&log, start, &[1]);
-        assert!(!log.is_kept(Now::from_millis(LINGER_MS)));
+        assert!(!log.keeps(Now::from_millis(LINGER_MS)));
+        log.skip();
         assert_eq!(log.bytes(), 0);
         assert!(matches!(log.read(start, 10), LogRead::Fallen { .. }));
         assert!(matches!(log.read(start + 1, 10), LogRead::Fallen { .. }), "an op was not kept");

@@ -9,6 +9,11 @@ use super::{Bucket, POISONED, Store};
 use crate::clock::Now;
 use crate::limits::{SCAN_COUNT_MAX, SHARD_COUNT};
 
+/// Places that a step looks at for each key that is wanted, and at the least.
+const PLACES_PER_KEY_MAX: usize = 16;
+/// See [`PLACES_PER_KEY_MAX`].
+const STEP_PLACES_MIN: usize = 4_096;
+
 const PLACE_BITS: u32 = 32;
 const EPOCH_BITS: u32 = 18;
 const EPOCH_MASK: u64 = (1 << EPOCH_BITS) - 1;
@@ -51,24 +56,27 @@ impl Store {
     ) -> u64 {
         let sight = self.sight(bucket, now);
         let mut budget = count.clamp(1, SCAN_COUNT_MAX);
+        // Places with nothing to show cost time as well: a table may be full of what has expired.
+        let mut places_left = budget * PLACES_PER_KEY_MAX + STEP_PLACES_MIN;
         let mut at = Cursor::from_bits(cursor);
         while at.shard < SHARD_COUNT {
             let shard = bucket.shards[at.shard].lock().expect(POISONED);
             let epoch = u64::from(shard.epoch()) & EPOCH_MASK;
             let moved = at.place > 0 && at.epoch != epoch;
             let mut place = if moved { 0 } else { at.place };
-            while place < shard.place_count() && (budget > 0 || moved) {
+            while place < shard.place_count() && ((budget > 0 && places_left > 0) || moved) {
                 if let Some((key, view)) = shard.view_at(place, &sight) {
                     visit(key, view);
                     budget = budget.saturating_sub(1);
                 }
                 place += 1;
+                places_left = places_left.saturating_sub(1);
             }
             if place < shard.place_count() {
                 return Cursor { shard: at.shard, epoch, place }.to_bits();
             }
             at = Cursor { shard: at.shard + 1, epoch: 0, place: 0 };
-            if budget == 0 && at.shard < SHARD_COUNT {
+            if (budget == 0 || places_left == 0) && at.shard < SHARD_COUNT {
                 return at.to_bits();
             }
         }

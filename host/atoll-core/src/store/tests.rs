@@ -357,3 +357,96 @@ fn values_read_as_text_and_as_numbers() {
     assert_eq!(ValueRef::Inline(b"12").as_integer(), Some(12));
     assert!(ValueRef::Inline(b"").is_empty());
 }
+
+#[test]
+fn a_version_that_came_late_changes_what_a_counter_is_called() {
+    // The increment on top is newer than the late SET: the newest stamp alone says nothing of it.
+    let (first, second) = (store_of(1), store_of(2));
+    let bucket = first.database(0);
+    let seen = |now| {
+        let look = |view: View<'_>| (view.value().to_bytes(), view.version());
+        first.read(bucket, b"k", now, |view| view.map(look)).expect("it is there")
+    };
+    set(&first, bucket, "k", "5", at(1));
+    second.log_subscribe();
+    set(&second, second.database(0), "k", "100", at(2));
+    let edit = Edit::Add { delta: 1, deadline: Deadline::NEVER };
+    first.write(bucket, b"k", at(3), |_| (edit, ())).expect("there is room");
+    let before = seen(at(4));
+    let LogRead::Ops { ops, .. } = second.log_read(0, 10) else { panic!("covered") };
+    first.merge_op(ops[0].clone(), at(4)).expect("there is room");
+    let after = seen(at(5));
+    assert_eq!((&before.0[..], &after.0[..]), (&b"6"[..], &b"101"[..]));
+    assert_ne!(before.1, after.1);
+}
+
+#[test]
+fn a_transaction_decides_by_the_time_of_its_writes() {
+    let store = store_of(1);
+    let bucket = store.database(0);
+    let edit = Edit::set(NewValue::Copy(b"v"), Deadline::at_millis(at(10).millis()));
+    store.write(bucket, b"k", at(5), |_| (edit, ())).expect("there is room");
+    // The clock of the store goes ahead of the wall, as after a peer's write or a step back.
+    set(&store, bucket, "other", "v", at(20));
+    let by_write = store.write(bucket, b"k", at(6), |view| (Edit::Keep, view.is_some()));
+    let by_transaction = store.transaction(bucket, [&b"k"[..]].into_iter(), at(6), |transaction| {
+        transaction.read(b"k", |view| view.is_some())
+    });
+    assert_eq!((by_write.expect("there is room").answer, by_transaction), (false, false));
+}
+
+#[test]
+fn a_decision_that_keeps_moves_no_position() {
+    let store = store_of(1);
+    let bucket = store.database(0);
+    let end = store.log_subscribe();
+    store.log_unsubscribe(at(0));
+    let later = at(log::LINGER_MS + 1);
+    store.write(bucket, b"k", later, |_| (Edit::Keep, ())).expect("there is room");
+    assert!(matches!(store.log_read(end, 1), LogRead::Ops { .. }), "nothing was missed");
+}
+
+#[test]
+fn nothing_grows_a_full_store_but_what_was_promised() {
+    let config = StoreConfig { memory_bytes_max: 100_000, log_bytes_max: 0 };
+    let dice = Dice { origin: Uuid::from_u128(1), hash_seed: 1 };
+    let store = Store::new(config, dice, Box::new(|| ()));
+    let bucket = store.database(0);
+    let write = |n: usize, edit: Edit<'_>| {
+        store.write(bucket, n.to_string().as_bytes(), at(1), |_| (edit, ()))
+    };
+    let set = || Edit::set(NewValue::Copy(b"v"), Deadline::NEVER);
+    let count = (0..).find(|&n| write(n, set()).is_err()).expect("it fills up");
+    let before = store.used_bytes();
+    for n in 0..count {
+        let _ = write(n, Edit::Expire(Deadline::at_millis(at(1_000_000).millis())));
+    }
+    assert!(store.used_bytes() < before + 10_000, "{before} became {}", store.used_bytes());
+    let keys = [&b"a"[..], b"b"];
+    let refused = store.transaction(bucket, keys.into_iter(), at(2), |transaction| {
+        transaction.reserve(1_000).is_err()
+    });
+    assert!(refused);
+    store.flush(bucket, at(3));
+    // Promised once, the tables that grow on the way are no reason to stop half way.
+    let names: Vec<String> = (0..500).map(|n| n.to_string()).collect();
+    let keys = || names.iter().map(|name| name.as_bytes());
+    store.transaction(bucket, keys(), at(4), |transaction| {
+        transaction.reserve(99_000).expect("it is empty");
+        for key in keys() {
+            let value = [0; 150];
+            let edit = Edit::set(NewValue::Copy(&value), Deadline::NEVER);
+            transaction.write(key, edit).expect("it was promised");
+        }
+    });
+    assert_eq!(bucket.stats().key_count, 500);
+}
+
+#[test]
+fn what_a_peer_sends_is_checked_before_it_is_kept() {
+    let store = store_of(1);
+    let bucket = store.database(0);
+    let entry = Entry::default();
+    assert!(matches!(store.merge(bucket, &[], &entry), Err(MergeError::Key(_))));
+    assert!(matches!(store.merge(bucket, &[0; 70_000], &entry), Err(MergeError::Key(_))));
+}

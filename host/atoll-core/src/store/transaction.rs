@@ -1,9 +1,9 @@
 //! Several keys of one bucket, looked at and changed as one.
 
 use super::edit::{Edit, WriteError};
-use super::shard::Shard;
+use super::shard::{Shard, Writer};
 use super::view::{Sight, View};
-use super::{Bucket, POISONED, Sequencer, Store, shard_index};
+use super::{Bucket, POISONED, Sequencer, Store, Turn, shard_index};
 use crate::clock::{Now, Stamp};
 use crate::limits::SHARD_COUNT;
 use std::sync::MutexGuard;
@@ -18,8 +18,18 @@ pub struct Transaction<'a> {
     store: &'a Store,
     bucket: &'a Bucket,
     now: Now,
+    /// Of the first write at the earliest: what reads decide by.
+    decided_at: Now,
     shards: Shards<'a>,
     sequencer: MutexGuard<'a, Sequencer>,
+    has_room: Room,
+}
+
+/// Whether the memory for all writes has been promised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Room {
+    Reserved,
+    AskEachTime,
 }
 
 /// Locked shards, by ascending index: the order in which everyone locks.
@@ -53,8 +63,10 @@ impl Store {
         body: impl FnOnce(&mut Transaction<'a>) -> R,
     ) -> R {
         let shards = Shards::lock(self, bucket, keys);
-        let sequencer = self.sequencer();
-        body(&mut Transaction { store: self, bucket, now, shards, sequencer })
+        let mut sequencer = self.sequencer();
+        let decided_at = Now::from_millis(sequencer.stamp(now, self.origin()).hlc.millis());
+        let has_room = Room::AskEachTime;
+        body(&mut Transaction { store: self, bucket, now, decided_at, shards, sequencer, has_room })
     }
 
     /// Calls `look` with each of `keys` in turn, all as of one moment.
@@ -78,17 +90,34 @@ impl Transaction<'_> {
     /// Calls `look` with what `key`, one of those named, shows.
     pub fn read<R>(&mut self, key: &[u8], look: impl FnOnce(Option<View<'_>>) -> R) -> R {
         let probe = self.store.probe(key);
-        let sight = self.store.sight(self.bucket, self.now);
+        let sight = self.store.sight(self.bucket, self.decided_at);
         look(self.shards.of(probe.hash).view(probe, &sight))
+    }
+
+    /// Promises memory for `bytes` more of keys and values: no later write is refused for want of it,
+    /// so that either all or none are made.
+    pub fn reserve(&mut self, bytes: usize) -> Result<(), WriteError> {
+        self.store.make_room(bytes)?;
+        self.has_room = Room::Reserved;
+        Ok(())
     }
 
     /// Makes an edit of `key`, one of those named. Returns its stamp, or `None` where nothing changed.
     pub fn write(&mut self, key: &[u8], edit: Edit<'_>) -> Result<Option<Stamp>, WriteError> {
+        match self.store.admit(&edit) {
+            Err(WriteError::Full { .. }) if self.has_room == Room::Reserved => {}
+            admitted => admitted?,
+        }
         let probe = self.store.probe(key);
         let stamp = self.sequencer.stamp(self.now, self.store.origin());
         let sight: Sight<'_> = self.store.sight(self.bucket, Now::from_millis(stamp.hlc.millis()));
-        let locked = (self.shards.of(probe.hash), &mut *self.sequencer);
-        let made = self.store.apply(self.bucket, locked, probe, edit, (stamp, &sight, self.now))?;
+        let turn = Turn {
+            bucket: self.bucket,
+            shard: self.shards.of(probe.hash),
+            sequencer: &mut self.sequencer,
+            now: self.now,
+        };
+        let made = self.store.apply(turn, probe, edit, Writer { stamp, sight: &sight });
         Ok(made.then_some(stamp))
     }
 }

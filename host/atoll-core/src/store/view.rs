@@ -148,6 +148,10 @@ impl<'a> View<'a> {
             return Version { stamp: self.stamp(), cells: 0 };
         }
         let mut digest = Xxh3::new();
+        // A version that came late may lie below a cell's newest increment, and still be news.
+        let register = self.register.map_or(Stamp::ZERO, |header| self.sight.stamp(&header));
+        digest.update(&register.hlc.to_bits().to_le_bytes());
+        digest.update(register.origin.as_bytes());
         for (origin, cell) in self.cells() {
             digest.update(origin.as_bytes());
             for word in [cell.birth, cell.last, cell.reset.last] {

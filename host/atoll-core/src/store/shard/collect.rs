@@ -2,7 +2,7 @@
 
 use super::{Probe, Shard};
 use crate::clock::{Hlc, Now};
-use crate::entry::counter;
+use crate::entry::{Entry, counter};
 use crate::store::record::Life;
 use crate::store::view::Sight;
 use slab::Slab;
@@ -17,14 +17,18 @@ impl Shard {
     ) -> bool {
         let Some(record) = self.table.get_bucket(place) else { return false };
         let header = record.header();
-        let plain_and_alive = header.extra.is_none()
-            && header.life == Life::Value
-            && !header.deadline.is_past(sight.now_ms);
-        if plain_and_alive {
+        let extra = header.extra.map(|slot| &*self.extras[slot as usize]);
+        // Only what was touched or counted can have parts that are dead while the value is alive.
+        let all_or_nothing =
+            extra.is_none_or(|extra| extra.touch.is_none() && extra.tallies.is_empty());
+        let alive = header.life == Life::Value
+            && !header.deadline.is_past(sight.now_ms)
+            && header.hlc > sight.flushed;
+        if all_or_nothing && alive {
             return false;
         }
         let now = Now::from_millis(sight.now_ms);
-        let mut entry = self.load_at(place, sight.origins);
+        let mut entry = self.outline_at(place, sight.origins);
         if entry.is_garbage(now, floor, sight.mark.stamp()) {
             self.remove_at(place);
             return true;
@@ -34,7 +38,8 @@ impl Shard {
             if entry.tallies != self.extras[slot as usize].tallies {
                 let key = self.record(place).key().to_vec();
                 let probe = Probe { key: &key, hash: self.hasher.hash(&key) };
-                self.save(probe, entry, header.origin);
+                let whole = Entry { tallies: entry.tallies, ..self.load_at(place, sight.origins) };
+                self.save(probe, whole, header.origin);
             }
         }
         false

@@ -69,16 +69,16 @@ impl Shard {
     fn set(&mut self, place: Option<usize>, probe: Probe<'_>, new: New<'_>, stamp: Stamp) -> Made {
         let mut extra = place.and_then(|place| self.take_extra(place));
         let resets = extra.as_mut().map(|extra| extra.supersede(stamp)).unwrap_or_default();
-        let shared = (!new.value.is_inline()).then(|| match &new.value {
-            NewValue::Shared(bytes) => bytes.clone(),
-            other => Bytes::copy_from_slice(other.as_slice()),
-        });
+        let (value, shared) = match new.value.is_inline() {
+            true => (new.value, None),
+            false => (NewValue::Copy(&[]), Some(new.value.into_bytes())),
+        };
         if shared.is_some() || new.attributes.is_some() {
             let extra = extra.get_or_insert_default();
             extra.value.clone_from(&shared);
             extra.attributes.clone_from(&new.attributes);
         }
-        let inline = if shared.is_some() { &[][..] } else { new.value.as_slice() };
+        let inline = value.as_slice();
         let (hlc, deadline) = (stamp.hlc, new.deadline);
         let content = Content { hlc, origin: 0, life: Life::Value, deadline, inline, extra };
         self.put(place, probe, content);

@@ -16,12 +16,20 @@ impl Shard {
     }
 
     pub(super) fn load_at(&self, place: usize, origins: &Origins) -> Entry {
-        let (header, _, inline) = self.record(place).parts();
+        let mut entry = self.outline_at(place, origins);
+        let (_, _, inline) = self.record(place).parts();
+        if let Some(value) = entry.register.value.as_mut().filter(|value| value.bytes.is_empty()) {
+            value.bytes = Bytes::copy_from_slice(inline);
+        }
+        entry
+    }
+
+    /// Everything that the record at `place` holds but the bytes of an inline value: those are copied
+    /// for nobody who only looks at stamps.
+    pub(super) fn outline_at(&self, place: usize, origins: &Origins) -> Entry {
+        let header = self.record(place).header();
         let extra = header.extra.map(|slot| &*self.extras[slot as usize]);
-        let bytes = match extra.and_then(|extra| extra.value.as_ref()) {
-            Some(shared) => shared.clone(),
-            None => Bytes::copy_from_slice(inline),
-        };
+        let bytes = extra.and_then(|extra| extra.value.clone()).unwrap_or_default();
         let attributes = extra.and_then(|extra| extra.attributes.clone());
         let value = (header.life == Life::Value).then_some(Value { bytes, attributes });
         let stamp = Stamp { hlc: header.hlc, origin: origins.id(header.origin) };
