@@ -3,6 +3,7 @@
 use super::{Bucket, POISONED, Store};
 use crate::clock::{Hlc, Now};
 use crate::limits::SHARD_COUNT;
+use std::sync::Arc;
 
 /// Places that are looked at under one lock: well under a millisecond.
 const STEP_PLACES: usize = 2_048;
@@ -37,6 +38,8 @@ impl Store {
         while budget > 0 {
             let Some(bucket) = buckets.get(sweeper.bucket) else {
                 *sweeper = Sweeper::default();
+                drop(buckets);
+                self.drop_empty_buckets();
                 return Swept { collected, round_done: true };
             };
             let (dropped, seen) = self.sweep_bucket(bucket, sweeper, (now, floor, budget));
@@ -45,6 +48,19 @@ impl Store {
             budget = budget.saturating_sub(seen.max(1));
         }
         Swept { collected, round_done: false }
+    }
+
+    /// Forgets the buckets that hold nothing and that nobody has a handle on: clients may make up
+    /// names for ever. One that was flushed is kept, for the record of the flush.
+    fn drop_empty_buckets(&self) {
+        let mut buckets = self.buckets.write().expect(POISONED);
+        buckets.retain(|_, bucket| {
+            // Handles are only given out under this lock, so the last one is the map's own.
+            let stats = bucket.stats();
+            Arc::strong_count(bucket) > 1
+                || stats.key_count + stats.tombstone_count > 0
+                || bucket.flushed.hlc() != Hlc::ZERO
+        });
     }
 
     /// Looks at up to `budget` places of a bucket. Returns how many records were dropped and how many

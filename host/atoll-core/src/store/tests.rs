@@ -348,6 +348,37 @@ fn buckets_are_apart_and_their_number_is_bounded() {
         .any(|n| store.open_bucket(&BucketName::new(&format!("b{n}")).expect("a name")).is_err());
     assert!(refused);
     assert!(store.open_bucket(&name).is_ok(), "those that exist stay");
+    let mut sweeper = Sweeper::default();
+    while !store.sweep(&mut sweeper, at(3), Hlc::from_wall(at(3))).round_done {}
+    assert_eq!(store.buckets().len(), 17, "the empty ones are forgotten");
+    set(&store, &mine, "k", "still mine", at(4));
+    let found = store.find_bucket(&name).expect("it is in use");
+    assert_eq!(get(&store, &found, "k", at(5)).as_deref(), Some("still mine"));
+}
+
+#[test]
+fn a_bucket_in_somebodys_hands_is_not_forgotten() {
+    let store = store_of(1);
+    let name = BucketName::new("mine").expect("a name");
+    let held = store.open_bucket(&name).expect("there is room");
+    let mut sweeper = Sweeper::default();
+    while !store.sweep(&mut sweeper, at(1), Hlc::from_wall(at(1))).round_done {}
+    set(&store, &held, "k", "v", at(2));
+    let found = store.open_bucket(&name).expect("there is room");
+    assert_eq!(get(&store, &found, "k", at(3)).as_deref(), Some("v"));
+}
+
+#[test]
+fn a_counter_takes_no_more_than_it_needs() {
+    let store = store_of(1);
+    let bucket = store.database(0);
+    let add = |key: usize| {
+        let edit = Edit::Add { delta: 1, deadline: Deadline::NEVER };
+        store.write(bucket, format!("{key:016}").as_bytes(), at(0), |_| (edit, ())).expect("room");
+    };
+    (0..10_000).for_each(add);
+    let each = bucket.stats().used_bytes / 10_000;
+    assert!(each < 360, "{each} bytes for each counter");
 }
 
 #[test]
