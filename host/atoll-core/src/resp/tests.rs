@@ -93,7 +93,7 @@ impl Executor for Batch<'_> {
         while self.flow == Flow::Again {
             self.flow = self.session.proceed(self.around, self.output);
         }
-        if self.flow == Flow::Close { Next::Stop } else { Next::Continue }
+        if self.flow == Flow::Continue { Next::Continue } else { Next::Stop }
     }
 }
 

@@ -50,6 +50,8 @@ enum Turn {
     Proceed,
     /// Write the replies and close.
     Close,
+    /// The same, and tell the operator that a client spoke HTTP.
+    CloseOnHttp,
 }
 
 /// Executes the requests of one batch.
@@ -86,6 +88,7 @@ impl Batch<'_> {
             (Ok(Taken::Stopped), Flow::Continue) => Turn::Resume,
             (Ok(Taken::Stopped), Flow::Again) => Turn::Proceed,
             (Ok(Taken::Stopped), Flow::Close) => Turn::Close,
+            (Ok(Taken::Stopped), Flow::CloseOnHttp) => Turn::CloseOnHttp,
         }
     }
 }
@@ -130,6 +133,10 @@ impl Connection {
             self.write(&output).await?;
             self.worker.put_output(output);
             self.count_held(self.intake.held_bytes())?;
+            if turn == Turn::CloseOnHttp {
+                self.worker.door.warn_of_http(self.peer.client().address());
+                return Ok(());
+            }
             if turn == Turn::Close || self.peer.stopping() != Stop::No {
                 return Ok(());
             }
@@ -230,6 +237,7 @@ impl Connection {
             Flow::Continue => Turn::Resume,
             Flow::Again => Turn::Proceed,
             Flow::Close => Turn::Close,
+            Flow::CloseOnHttp => Turn::CloseOnHttp,
         };
         (turn, output)
     }
