@@ -115,6 +115,12 @@ impl Session {
         self.trust
     }
 
+    /// Bytes of memory that a command under way has collected.
+    #[inline]
+    pub fn held_bytes(&self) -> usize {
+        self.walk.as_ref().map_or(0, |walk| walk.held_bytes())
+    }
+
     /// Executes one request and appends its reply.
     #[inline]
     pub fn execute(

@@ -132,7 +132,7 @@ impl Connection {
             };
             self.write(&output).await?;
             self.worker.put_output(output);
-            self.count_held(self.intake.held_bytes())?;
+            self.count_held(self.held_bytes())?;
             if turn == Turn::CloseOnHttp {
                 self.worker.door.warn_of_http(self.peer.client().address());
                 return Ok(());
@@ -254,7 +254,7 @@ impl Connection {
             progress = output.after(progress, written?);
         }
         if !output.is_written(progress) {
-            self.count_held(self.intake.held_bytes() + output.allocated_bytes())?;
+            self.count_held(self.held_bytes() + output.allocated_bytes())?;
         }
         while !output.is_written(progress) {
             let write = poll_fn(|cx| self.poll_write_or_kill(cx, output, progress));
@@ -300,6 +300,11 @@ impl Connection {
             }
         };
         Poll::Ready(if written == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(written) })
+    }
+
+    /// Bytes of memory that the connection holds between two batches.
+    fn held_bytes(&self) -> usize {
+        self.intake.held_bytes() + self.session.held_bytes()
     }
 
     /// Counts `held_bytes` with the door where it is much.
