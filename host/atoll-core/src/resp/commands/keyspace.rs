@@ -1,6 +1,6 @@
 //! Whole keys and whole databases: DEL, EXISTS, TYPE, KEYS, SCAN, DBSIZE, FLUSHDB.
 
-use crate::limits::GLOB_BYTES_MAX;
+use crate::limits::{GLOB_BYTES_MAX, SCAN_COUNT_MAX};
 use crate::resp::fault::Fault;
 use crate::resp::glob::{self, Letters};
 use crate::resp::output::{Elements, Output};
@@ -18,8 +18,7 @@ const SEEN_TABLE_COUNT: usize = 256;
 const SEEN_BYTES: usize = (size_of::<u128>() + 1) * 8 / 7 + 1;
 /// Keys that SCAN looks at where COUNT says nothing.
 const SCAN_COUNT: usize = 10;
-/// Keys that one SCAN looks at at most, whatever COUNT says: a few milliseconds' worth.
-const SCAN_COUNT_MAX: usize = 10_000;
+const _: () = assert!(WALK_STEP_KEYS <= SCAN_COUNT_MAX, "the store cuts no step short");
 /// Longest value that Redis keeps in one piece with its header; only OBJECT ENCODING shows it.
 const EMBEDDED_BYTES_MAX: usize = 44;
 
