@@ -3,6 +3,7 @@
 use super::{Config, serve};
 use crate::config::{Config as NodeConfig, FileConfig};
 use crate::node::Node;
+use atoll_core::limits::VALUE_BYTES_MAX;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
@@ -52,4 +53,31 @@ fn a_web_page_is_hung_up_on() {
     let mut reply = Vec::new();
     page.read_to_end(&mut reply).expect("the connection is closed");
     assert_eq!(reply, b"");
+}
+
+/// The socket was closed with most of the value unread, which resets the connection: clients saw
+/// "connection reset by peer" and no reason.
+#[test]
+fn a_value_that_is_too_long_is_refused_in_words() {
+    let port = Port::open();
+    let mut client = port.connect();
+    let len = VALUE_BYTES_MAX + 1;
+    let head = format!("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n${len}\r\n");
+    client.write_all(head.as_bytes()).expect("the head is sent");
+    client.write_all(&vec![b'v'; len]).expect("the value is sent");
+    let mut reply = String::new();
+    client.read_to_string(&mut reply).expect("the connection ends in peace");
+    assert_eq!(reply, "-ERR Protocol error: invalid bulk length\r\n");
+}
+
+#[test]
+fn a_client_that_never_ends_its_nonsense_is_closed() {
+    let port = Port::open();
+    let mut client = port.connect();
+    client.write_all(b"*nonsense\r\n").expect("it is sent");
+    let (piece, mut byte_count) = (vec![b'n'; 1 << 20], 0_usize);
+    while client.write_all(&piece).is_ok() {
+        byte_count += piece.len();
+        assert!(byte_count < 1 << 30, "nobody reads a gigabyte of nonsense");
+    }
 }
