@@ -28,8 +28,8 @@ pub const DEADLINE_MS_MAX: u64 = (1 << 48) - 1;
 pub const CELL_COUNT_MAX: usize = 256;
 /// Most keys that one listing page answers.
 pub const LIST_PAGE_MAX: usize = 1_000;
-/// Most keys that one SCAN step looks at, whatever COUNT says.
-pub const SCAN_COUNT_MAX: usize = 100_000;
+/// Most keys that one SCAN step looks at, whatever COUNT says: a few milliseconds' worth.
+pub const SCAN_COUNT_MAX: usize = 10_000;
 /// Most origins that the store can tell apart.
 pub const ORIGIN_COUNT_MAX: usize = u16::MAX as usize;
 /// Most arguments of one RESP request, the command's name included.

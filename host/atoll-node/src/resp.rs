@@ -89,3 +89,6 @@ impl Threads {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -23,6 +23,8 @@ pub struct Output {
     bytes: Vec<u8>,
     shared: Vec<Shared>,
     shared_bytes: usize,
+    /// Memory of those shared values that nobody but this output keeps.
+    collected_bytes: usize,
     protocol: Protocol,
     /// Where the current reply began, and whether it outgrew what one reply may take.
     reply: Mark,
@@ -35,6 +37,8 @@ struct Shared {
     /// Offset in the buffer before which it belongs.
     at: usize,
     value: Bytes,
+    /// Memory that it takes where it was collected for this reply; a value of the store takes none.
+    collected_bytes: usize,
 }
 
 /// A place in the output to come back to.
@@ -66,9 +70,9 @@ impl Output {
         self.bytes.is_empty() && self.shared.is_empty()
     }
 
-    /// Bytes of memory that it keeps allocated.
+    /// Bytes of memory that it keeps allocated, values of the store left out.
     pub fn allocated_bytes(&self) -> usize {
-        self.bytes.capacity() + self.shared.capacity() * size_of::<Shared>()
+        self.bytes.capacity() + self.shared.capacity() * size_of::<Shared>() + self.collected_bytes
     }
 
     /// Forgets everything, and keeps the memory.
@@ -76,6 +80,7 @@ impl Output {
         self.bytes.clear();
         self.shared.clear();
         self.shared_bytes = 0;
+        self.collected_bytes = 0;
     }
 
     /// Starts a reply in `protocol`.
@@ -101,8 +106,10 @@ impl Output {
 
     /// Takes back all that was written after `mark`.
     pub fn truncate(&mut self, mark: Mark) {
-        let dropped = self.shared.drain(mark.shared_count..);
-        self.shared_bytes -= dropped.map(|shared| shared.value.len()).sum::<usize>();
+        for dropped in self.shared.drain(mark.shared_count..) {
+            self.shared_bytes -= dropped.value.len();
+            self.collected_bytes -= dropped.collected_bytes;
+        }
         self.bytes.truncate(mark.byte_count);
     }
 
@@ -171,13 +178,14 @@ impl Output {
             return;
         }
         self.header(b'$', value.len() as i64);
-        self.share(value.clone());
+        self.share(value.clone(), 0);
         self.raw(b"\r\n");
     }
 
-    fn share(&mut self, value: Bytes) {
+    fn share(&mut self, value: Bytes, collected_bytes: usize) {
         self.shared_bytes += value.len();
-        self.shared.push(Shared { at: self.bytes.len(), value });
+        self.collected_bytes += collected_bytes;
+        self.shared.push(Shared { at: self.bytes.len(), value, collected_bytes });
     }
 
     /// Text that a person reads: verbatim in RESP3.
@@ -233,7 +241,8 @@ impl Output {
         if elements.bytes.len() < ELEMENTS_SHARED_BYTES_MIN {
             self.raw(&elements.bytes);
         } else {
-            self.share(Bytes::from(elements.bytes));
+            let collected_bytes = elements.allocated_bytes();
+            self.share(Bytes::from(elements.bytes), collected_bytes);
         }
     }
 
@@ -332,6 +341,11 @@ impl Elements {
         self.bytes.extend_from_slice(bulk);
         self.bytes.extend_from_slice(b"\r\n");
         self.count += 1;
+    }
+
+    /// Bytes of memory that they take.
+    pub fn allocated_bytes(&self) -> usize {
+        self.bytes.capacity()
     }
 
     /// Whether no bulk fits any more.

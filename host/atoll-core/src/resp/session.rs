@@ -51,6 +51,8 @@ pub enum Flow {
     Again,
     /// Write what there is and close.
     Close,
+    /// As `Close`: the client speaks HTTP, so it may be a browser that a foreign page has sent here.
+    CloseOnHttp,
 }
 
 /// What a session works with during one batch.
@@ -113,6 +115,12 @@ impl Session {
         self.trust
     }
 
+    /// Bytes of memory that a command under way has collected.
+    #[inline]
+    pub fn held_bytes(&self) -> usize {
+        self.walk.as_ref().map_or(0, |walk| walk.held_bytes())
+    }
+
     /// Executes one request and appends its reply.
     #[inline]
     pub fn execute(
@@ -138,6 +146,9 @@ impl Session {
             }
             None => {
                 around.tally.unknown.add(1);
+                if is_of_http(arguments.get(0)) {
+                    return Flow::CloseOnHttp;
+                }
                 Err(unknown_command(arguments))
             }
         };
@@ -213,6 +224,13 @@ fn initial_trust(server: &dyn Server) -> Trust {
         Password::Asked => Trust::Stranger,
         Password::NotAsked => Trust::Client,
     }
+}
+
+/// Whether a command's name is what a web page can make a browser begin a line with. A page may post
+/// anything to a port of its visitor's machine, and commands could follow in the body: nothing after
+/// such a line may be executed. GET is a command, so it is the header after it that tells.
+fn is_of_http(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:")
 }
 
 fn unknown_command(arguments: Arguments<'_>) -> Fault {

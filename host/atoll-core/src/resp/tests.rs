@@ -71,6 +71,8 @@ struct Conversation {
     session: Session,
     intake: Intake,
     now: Now,
+    /// What the session held after each step of long commands.
+    held_bytes: Vec<usize>,
 }
 
 /// When every test begins.
@@ -81,6 +83,7 @@ struct Batch<'a> {
     around: Surroundings<'a>,
     output: &'a mut Output,
     flow: Flow,
+    held_bytes: &'a mut Vec<usize>,
 }
 
 impl Executor for Batch<'_> {
@@ -91,9 +94,10 @@ impl Executor for Batch<'_> {
     fn execute(&mut self, arguments: Arguments<'_>) -> Next {
         self.flow = self.session.execute(self.around, arguments, self.output);
         while self.flow == Flow::Again {
+            self.held_bytes.push(self.session.held_bytes());
             self.flow = self.session.proceed(self.around, self.output);
         }
-        if self.flow == Flow::Close { Next::Stop } else { Next::Continue }
+        if self.flow == Flow::Continue { Next::Continue } else { Next::Stop }
     }
 }
 
@@ -126,7 +130,8 @@ impl Conversation {
         };
         let session = Session::new(own, &server);
         let now = Now::from_millis(START_MS);
-        Conversation { store, server, session, intake: Intake::default(), now }
+        let (intake, held_bytes) = (Intake::default(), Vec::new());
+        Conversation { store, server, session, intake, now, held_bytes }
     }
 
     /// Sends bytes in one piece; returns the replies and whether the connection stays open.
@@ -140,7 +145,8 @@ impl Conversation {
             now: self.now,
         };
         let flow = Flow::Continue;
-        let mut batch = Batch { session: &mut self.session, around, output: &mut output, flow };
+        let (session, held_bytes) = (&mut self.session, &mut self.held_bytes);
+        let mut batch = Batch { session, around, output: &mut output, flow, held_bytes };
         let super::intake::Room::Scratch { offset } = self.intake.room() else {
             panic!("only whole requests are sent here");
         };

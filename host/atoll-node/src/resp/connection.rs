@@ -15,12 +15,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tracing::debug;
 
 /// Longest wait for a client to take some of its replies.
 const WRITE_WAIT: Duration = Duration::from_secs(60);
+/// Longest time for which what a client goes on to send after nonsense is read away, and most bytes.
+const LINGER_WAIT: Duration = Duration::from_secs(2);
+const LINGER_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// Parts of an output that one call writes.
 const SLICE_COUNT_MAX: usize = 64;
 /// From here on, what a connection holds counts against the budget that all of them share.
@@ -50,6 +53,10 @@ enum Turn {
     Proceed,
     /// Write the replies and close.
     Close,
+    /// Write the replies, read away what the client still sends, and close.
+    CloseAfterNonsense,
+    /// Write the replies, close, and tell the operator that a client spoke HTTP.
+    CloseOnHttp,
 }
 
 /// Executes the requests of one batch.
@@ -80,12 +87,13 @@ impl Batch<'_> {
         match (taken, self.flow) {
             (Err(error), _) => {
                 self.output.error(&error.to_string());
-                Turn::Close
+                Turn::CloseAfterNonsense
             }
             (Ok(Taken::All), _) => Turn::Read,
             (Ok(Taken::Stopped), Flow::Continue) => Turn::Resume,
             (Ok(Taken::Stopped), Flow::Again) => Turn::Proceed,
             (Ok(Taken::Stopped), Flow::Close) => Turn::Close,
+            (Ok(Taken::Stopped), Flow::CloseOnHttp) => Turn::CloseOnHttp,
         }
     }
 }
@@ -129,9 +137,16 @@ impl Connection {
             };
             self.write(&output).await?;
             self.worker.put_output(output);
-            self.count_held(self.intake.held_bytes())?;
-            if turn == Turn::Close || self.peer.stopping() != Stop::No {
-                return Ok(());
+            self.count_held(self.held_bytes())?;
+            match turn {
+                Turn::Close => return Ok(()),
+                Turn::CloseAfterNonsense => return self.linger().await,
+                Turn::CloseOnHttp => {
+                    self.worker.door.warn_of_http(self.peer.client().address());
+                    return Ok(());
+                }
+                _ if self.peer.stopping() != Stop::No => return Ok(()),
+                _ => {}
             }
         }
     }
@@ -230,8 +245,44 @@ impl Connection {
             Flow::Continue => Turn::Resume,
             Flow::Again => Turn::Proceed,
             Flow::Close => Turn::Close,
+            Flow::CloseOnHttp => Turn::CloseOnHttp,
         };
         (turn, output)
+    }
+
+    /// Tells the client that nothing more comes, and reads away what it still sends, within bounds.
+    ///
+    /// A socket that is closed with bytes unread is reset, and the reset overtakes the reply: a client
+    /// in the middle of a long request would never see why it was refused.
+    async fn linger(&mut self) -> io::Result<()> {
+        self.intake = Intake::default();
+        self.count_held(self.held_bytes())?;
+        self.stream.shutdown().await?;
+        let read_away = async {
+            let mut byte_count = 0;
+            while byte_count < LINGER_BYTES_MAX {
+                match poll_fn(|cx| self.poll_read_away(cx)).await? {
+                    0 => break,
+                    more => byte_count += more,
+                }
+            }
+            Ok(())
+        };
+        tokio::time::timeout(LINGER_WAIT, read_away).await.unwrap_or(Ok(()))
+    }
+
+    /// Reads some bytes and forgets them; 0 at the end of the stream, and where the node stops.
+    fn poll_read_away(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let worker = Rc::clone(&self.worker);
+        let mut scratch = worker.scratch.borrow_mut();
+        let mut buffer = ReadBuf::new(&mut scratch);
+        if Pin::new(&mut self.stream).poll_read(cx, &mut buffer)?.is_ready() {
+            let byte_count = buffer.filled().len();
+            worker.tally.input_bytes.add(byte_count as u64);
+            return Poll::Ready(Ok(byte_count));
+        }
+        self.peer.park(cx.waker());
+        if self.peer.stopping() == Stop::No { Poll::Pending } else { Poll::Ready(Ok(0)) }
     }
 
     /// Writes all of `output`. Nothing is read meanwhile, so a client that does not read its replies
@@ -246,7 +297,7 @@ impl Connection {
             progress = output.after(progress, written?);
         }
         if !output.is_written(progress) {
-            self.count_held(self.intake.held_bytes() + output.allocated_bytes())?;
+            self.count_held(self.held_bytes() + output.allocated_bytes())?;
         }
         while !output.is_written(progress) {
             let write = poll_fn(|cx| self.poll_write_or_kill(cx, output, progress));
@@ -292,6 +343,11 @@ impl Connection {
             }
         };
         Poll::Ready(if written == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(written) })
+    }
+
+    /// Bytes of memory that the connection holds between two batches.
+    fn held_bytes(&self) -> usize {
+        self.intake.held_bytes() + self.session.held_bytes()
     }
 
     /// Counts `held_bytes` with the door where it is much.

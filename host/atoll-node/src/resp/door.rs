@@ -12,6 +12,10 @@ use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use subtle::ConstantTimeEq;
+use tracing::warn;
+
+/// Between two warnings of the same kind: whoever can cause them must not fill the log.
+const WARNING_GAP_MS: u64 = 60_000;
 
 /// The shared state of the RESP port.
 #[derive(Debug)]
@@ -27,6 +31,8 @@ pub(crate) struct Door {
     rejected_count: AtomicU64,
     /// Memory that connections hold for unfinished requests and unwritten replies, where it is much.
     held_bytes: AtomicUsize,
+    /// When the operator was last told that a client spoke HTTP; 0 is never.
+    warned_of_http_ms: AtomicU64,
 }
 
 /// The digest of a password: comparing digests tells nothing about length or content.
@@ -57,6 +63,7 @@ impl Door {
             connection_count: AtomicU64::new(0),
             rejected_count: AtomicU64::new(0),
             held_bytes: AtomicUsize::new(0),
+            warned_of_http_ms: AtomicU64::new(0),
         }
     }
 
@@ -89,6 +96,18 @@ impl Door {
         let difference = after.wrapping_sub(before);
         let held = self.held_bytes.fetch_add(difference, Relaxed).wrapping_add(difference);
         if after > before && held > REQUEST_MEMORY_BYTES_MAX { Err(HeldTooMuch) } else { Ok(()) }
+    }
+
+    /// Tells the operator that the client at `address` spoke HTTP, at most once a minute.
+    pub(super) fn warn_of_http(&self, address: &str) {
+        let now_ms = self.node.now().millis();
+        let warned_ms = self.warned_of_http_ms.load(Relaxed);
+        let is_due = warned_ms == 0 || now_ms.saturating_sub(warned_ms) >= WARNING_GAP_MS;
+        // Of several threads at once, one warns.
+        let claim = || self.warned_of_http_ms.compare_exchange(warned_ms, now_ms, Relaxed, Relaxed);
+        if is_due && claim().is_ok() {
+            warn!(address, "http request to the resp port; a web page may be attacking");
+        }
     }
 
     /// The longest silence that a connection is allowed, in ms.

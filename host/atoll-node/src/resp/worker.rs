@@ -51,8 +51,8 @@ impl Worker {
 
     /// Takes back an output.
     pub(super) fn put_output(&self, mut output: Output) {
+        output.clear();
         if output.allocated_bytes() <= OUTPUT_KEPT_BYTES_MAX {
-            output.clear();
             *self.output.borrow_mut() = Some(output);
         }
     }

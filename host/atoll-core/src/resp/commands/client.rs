@@ -5,6 +5,7 @@ use crate::resp::client::Client;
 use crate::resp::decimal;
 use crate::resp::fault::{Fault, excerpt};
 use crate::resp::session::{Call, Replies};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// Checks a name that a client gave: printable ASCII without spaces. `what` starts the error.
@@ -75,6 +76,11 @@ fn is_normal(kind: &[u8]) -> Result<bool, Fault> {
     }
 }
 
+/// An id as a client writes it: a positive number.
+fn client_id(text: &[u8]) -> Option<u64> {
+    decimal::integer(text).and_then(|id| u64::try_from(id).ok()).filter(|&id| id > 0)
+}
+
 pub(crate) fn list(call: &mut Call<'_>) -> Result<(), Fault> {
     let mut clients = call.around.server.clients();
     if call.len() > 2 {
@@ -82,10 +88,9 @@ pub(crate) fn list(call: &mut Call<'_>) -> Result<(), Fault> {
             let normal = is_normal(call.argument(3))?;
             clients.retain(|_| normal);
         } else if call.len() > 3 && call.is(2, "id") {
-            let ids = call.arguments.from(3).map(decimal::integer).collect::<Option<Vec<_>>>();
-            let ids = ids.filter(|ids| ids.iter().all(|&id| id > 0));
+            let ids = call.arguments.from(3).map(client_id).collect::<Option<HashSet<u64>>>();
             let ids = ids.ok_or(Fault::other("Invalid client ID"))?;
-            clients.retain(|client| ids.iter().any(|&id| id as u64 == client.id()));
+            clients.retain(|client| ids.contains(&client.id()));
         } else {
             return Err(Fault::Syntax);
         }
@@ -126,9 +131,8 @@ impl<'c> Victims<'c> {
             let value = call.argument(at + 1);
             match call.argument(at).to_ascii_lowercase().as_slice() {
                 b"id" => {
-                    let id = decimal::integer(value).filter(|&id| id > 0);
                     let words = "client-id should be greater than 0";
-                    victims.id = Some(id.ok_or(Fault::other(words))? as u64);
+                    victims.id = Some(client_id(value).ok_or(Fault::other(words))?);
                 }
                 b"type" => victims.normal = Some(is_normal(value)?),
                 b"addr" => victims.address = Some(value),

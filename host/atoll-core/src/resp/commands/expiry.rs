@@ -1,6 +1,6 @@
 //! EXPIRE, TTL and their relatives: when a key goes.
 
-use super::options::{From, Unit};
+use super::options::{Moment, Since, Unit};
 use crate::entry::Deadline;
 use crate::resp::fault::{Fault, excerpt};
 use crate::resp::session::{Call, future};
@@ -41,19 +41,19 @@ fn answer_deadline(call: &mut Call<'_>, number: fn(u64, u64) -> u64) -> Result<(
 }
 
 pub(crate) fn expire(call: &mut Call<'_>) -> Result<(), Fault> {
-    set_deadline(call, (Unit::Seconds, From::Now), "expire")
+    set_deadline(call, (Unit::Seconds, Since::Now), "expire")
 }
 
 pub(crate) fn pexpire(call: &mut Call<'_>) -> Result<(), Fault> {
-    set_deadline(call, (Unit::Millis, From::Now), "pexpire")
+    set_deadline(call, (Unit::Millis, Since::Now), "pexpire")
 }
 
 pub(crate) fn expireat(call: &mut Call<'_>) -> Result<(), Fault> {
-    set_deadline(call, (Unit::Seconds, From::Epoch), "expireat")
+    set_deadline(call, (Unit::Seconds, Since::Epoch), "expireat")
 }
 
 pub(crate) fn pexpireat(call: &mut Call<'_>) -> Result<(), Fault> {
-    set_deadline(call, (Unit::Millis, From::Epoch), "pexpireat")
+    set_deadline(call, (Unit::Millis, Since::Epoch), "pexpireat")
 }
 
 /// When EXPIRE may change a deadline.
@@ -119,21 +119,12 @@ impl Conditions {
 
 fn set_deadline(
     call: &mut Call<'_>,
-    (unit, from): (Unit, From),
+    (unit, since): (Unit, Since),
     name: &'static str,
 ) -> Result<(), Fault> {
     let conditions = Conditions::parse(call)?;
-    let number = call.integer(2)?;
+    let new_ms = Moment { argument: 2, unit, since }.millis(call, name)?;
     let now_ms = call.now_ms();
-    let millis = match unit {
-        Unit::Seconds => number.checked_mul(1_000),
-        Unit::Millis => Some(number),
-    };
-    let absolute = millis.and_then(|millis| match from {
-        From::Now => millis.checked_add_unsigned(now_ms),
-        From::Epoch => Some(millis),
-    });
-    let new_ms = absolute.ok_or(Fault::ExpireTime(name))?;
     let changed = call.place().write(call.key(1)?, |view| match view {
         Some(view) if conditions.allow(view.deadline(), new_ms) => {
             (future(new_ms, now_ms).map_or(Edit::Delete, Edit::Expire), 1)

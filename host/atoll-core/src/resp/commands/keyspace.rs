@@ -1,6 +1,6 @@
 //! Whole keys and whole databases: DEL, EXISTS, TYPE, KEYS, SCAN, DBSIZE, FLUSHDB.
 
-use crate::limits::GLOB_BYTES_MAX;
+use crate::limits::{GLOB_BYTES_MAX, SCAN_COUNT_MAX};
 use crate::resp::fault::Fault;
 use crate::resp::glob::{self, Letters};
 use crate::resp::output::{Elements, Output};
@@ -12,12 +12,13 @@ use xxhash_rust::xxh3::xxh3_128;
 
 /// Keys that KEYS looks at before others have their turn: well under a millisecond.
 const WALK_STEP_KEYS: usize = 4_096;
-/// Digests for which room is made at the start of a walk, so that others do not wait while it grows.
-const WALK_ROOM_MAX: usize = 4 << 20;
+/// Tables that the digests of a walk are spread over.
+const SEEN_TABLE_COUNT: usize = 256;
+/// Memory that a place in one of them takes: a digest, its mark and the places that stay empty.
+const SEEN_BYTES: usize = (size_of::<u128>() + 1) * 8 / 7 + 1;
 /// Keys that SCAN looks at where COUNT says nothing.
 const SCAN_COUNT: usize = 10;
-/// Keys that one SCAN looks at at most, whatever COUNT says: a few milliseconds' worth.
-const SCAN_COUNT_MAX: usize = 10_000;
+const _: () = assert!(WALK_STEP_KEYS <= SCAN_COUNT_MAX, "the store cuts no step short");
 /// Longest value that Redis keeps in one piece with its header; only OBJECT ENCODING shows it.
 const EMBEDDED_BYTES_MAX: usize = 44;
 
@@ -79,16 +80,38 @@ pub(in crate::resp) struct Walk {
     pattern: Box<[u8]>,
     cursor: u64,
     keys: Elements,
-    /// Digests of the keys so far, where the walk takes more than one step: tables may grow between
-    /// two steps, and keys are then visited again.
-    seen: Option<HashSet<u128>>,
+    /// The keys so far, where the walk takes more than one step: tables may grow between two steps,
+    /// and keys are then visited again.
+    seen: Option<Seen>,
+}
+
+/// Digests of keys. They are in many small tables, because a large one would hold up the whole thread
+/// while it grows.
+#[derive(Debug)]
+struct Seen {
+    tables: Vec<HashSet<u128>>,
+}
+
+impl Seen {
+    fn new() -> Seen {
+        Seen { tables: vec![HashSet::new(); SEEN_TABLE_COUNT] }
+    }
+
+    /// Adds `key`; returns whether it is new.
+    fn insert(&mut self, key: &[u8]) -> bool {
+        let digest = xxh3_128(key);
+        self.tables[digest as usize % SEEN_TABLE_COUNT].insert(digest)
+    }
+
+    fn allocated_bytes(&self) -> usize {
+        self.tables.iter().map(HashSet::capacity).sum::<usize>() * SEEN_BYTES
+    }
 }
 
 pub(crate) fn keys(call: &mut Call<'_>) -> Result<(), Fault> {
     let pattern = checked_pattern(call.argument(1))?.into();
     let key_count = call.place().bucket.stats().key_count;
-    let room = || HashSet::with_capacity(key_count.min(WALK_ROOM_MAX));
-    let seen = (key_count > WALK_STEP_KEYS / 2).then(room);
+    let seen = (key_count > WALK_STEP_KEYS / 2).then(Seen::new);
     let walk = Box::new(Walk { pattern, cursor: 0, keys: Elements::default(), seen });
     walk.step(call.session, call.around, call.output)
 }
@@ -106,7 +129,7 @@ impl Walk {
         let step = (*cursor, WALK_STEP_KEYS);
         *cursor = around.store.scan(bucket, step, around.now, |key, _| {
             if glob::matches(pattern, key, Letters::Exact)
-                && seen.as_mut().is_none_or(|seen| seen.insert(xxh3_128(key)))
+                && seen.as_mut().is_none_or(|seen| seen.insert(key))
             {
                 keys.push(key);
             }
@@ -126,10 +149,15 @@ impl Walk {
         Ok(())
     }
 
+    /// Bytes of memory that it has collected.
+    pub(in crate::resp) fn held_bytes(&self) -> usize {
+        self.keys.allocated_bytes() + self.seen.as_ref().map_or(0, Seen::allocated_bytes)
+    }
+
     fn restart(&mut self) {
         self.cursor = 0;
         self.keys = Elements::default();
-        self.seen = Some(HashSet::new());
+        self.seen = Some(Seen::new());
     }
 }
 

@@ -14,8 +14,8 @@ pub(super) enum Lifetime {
     Keep,
     /// PERSIST.
     Persist,
-    /// EX, PX, EXAT or PXAT, with the index of its number.
-    Until { argument: usize, unit: Unit, from: From },
+    /// EX, PX, EXAT or PXAT.
+    Until(Moment),
 }
 
 /// What a number counts.
@@ -27,9 +27,18 @@ pub(super) enum Unit {
 
 /// What a number counts from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum From {
+pub(super) enum Since {
     Now,
     Epoch,
+}
+
+/// A point in time as a client writes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Moment {
+    /// Index of the number.
+    pub(super) argument: usize,
+    pub(super) unit: Unit,
+    pub(super) since: Since,
 }
 
 /// Whether the key must be there.
@@ -100,45 +109,53 @@ pub(super) fn of_getex(call: &Call<'_>, first: usize) -> Result<Options, Fault> 
 
 /// Reads EX, PX, EXAT or PXAT at `at` and its number after it; returns the number's index.
 fn deadline(call: &Call<'_>, at: usize, lifetime: &mut Lifetime) -> Result<usize, Fault> {
-    let (unit, from) = match call.argument(at).to_ascii_lowercase().as_slice() {
-        b"ex" => (Unit::Seconds, From::Now),
-        b"px" => (Unit::Millis, From::Now),
-        b"exat" => (Unit::Seconds, From::Epoch),
-        b"pxat" => (Unit::Millis, From::Epoch),
+    let (unit, since) = match call.argument(at).to_ascii_lowercase().as_slice() {
+        b"ex" => (Unit::Seconds, Since::Now),
+        b"px" => (Unit::Millis, Since::Now),
+        b"exat" => (Unit::Seconds, Since::Epoch),
+        b"pxat" => (Unit::Millis, Since::Epoch),
         _ => return Err(Fault::Syntax),
     };
     // The same option may come twice: the last one counts, as in Redis.
     let again = match *lifetime {
         Lifetime::Unsaid => true,
-        Lifetime::Until { unit: before, from: origin, .. } => (before, origin) == (unit, from),
+        Lifetime::Until(before) => (before.unit, before.since) == (unit, since),
         Lifetime::Keep | Lifetime::Persist => false,
     };
     if !again || at + 1 >= call.len() {
         return Err(Fault::Syntax);
     }
-    *lifetime = Lifetime::Until { argument: at + 1, unit, from };
+    *lifetime = Lifetime::Until(Moment { argument: at + 1, unit, since });
     Ok(at + 1)
 }
 
-/// The deadline that the number at `argument` means for the command `name`: `None` is in the past.
-pub(super) fn resolve(
-    call: &Call<'_>,
-    (argument, unit, from): (usize, Unit, From),
-    name: &'static str,
-) -> Result<Option<Deadline>, Fault> {
-    let number = call.integer(argument)?;
-    let invalid = Fault::ExpireTime(name);
-    if number <= 0 {
-        return Err(invalid);
+impl Moment {
+    /// In ms since the epoch. It may have passed.
+    ///
+    /// Fails where the number is none, or where 64 bits cannot count that far; `name` is the command's.
+    pub(super) fn millis(self, call: &Call<'_>, name: &'static str) -> Result<i64, Fault> {
+        let number = call.integer(self.argument)?;
+        let millis = match self.unit {
+            Unit::Seconds => number.checked_mul(1_000),
+            Unit::Millis => Some(number),
+        };
+        let absolute = millis.and_then(|millis| match self.since {
+            Since::Now => millis.checked_add_unsigned(call.now_ms()),
+            Since::Epoch => Some(millis),
+        });
+        absolute.ok_or(Fault::ExpireTime(name))
     }
-    let millis = match unit {
-        Unit::Seconds => number.checked_mul(1_000),
-        Unit::Millis => Some(number),
-    };
-    let now_ms = call.now_ms();
-    let absolute = millis.and_then(|millis| match from {
-        From::Now => millis.checked_add_unsigned(now_ms),
-        From::Epoch => Some(millis),
-    });
-    Ok(future(absolute.ok_or(invalid)?, now_ms))
+
+    /// The deadline that it is for the command `name`, which takes positive numbers only: `None` is in
+    /// the past.
+    pub(super) fn deadline(
+        self,
+        call: &Call<'_>,
+        name: &'static str,
+    ) -> Result<Option<Deadline>, Fault> {
+        if call.integer(self.argument)? <= 0 {
+            return Err(Fault::ExpireTime(name));
+        }
+        Ok(future(self.millis(call, name)?, call.now_ms()))
+    }
 }

@@ -1,7 +1,7 @@
 //! GET, SET and their relatives: one key, one whole value.
 
 use super::answer_value;
-use super::options::{self, Answer, From, Lifetime, Presence, Unit};
+use super::options::{self, Answer, Lifetime, Moment, Presence, Since, Unit};
 use crate::entry::Deadline;
 use crate::resp::fault::Fault;
 use crate::resp::session::Call;
@@ -41,9 +41,7 @@ fn set_with_options(call: &mut Call<'_>) -> Result<(), Fault> {
     let options = options::of_set(call, 3)?;
     let (key, place, value) = (call.key(1)?, call.place(), value(call, 2));
     let deadline = match options.lifetime {
-        Lifetime::Until { argument, unit, from } => {
-            options::resolve(call, (argument, unit, from), "set")?
-        }
+        Lifetime::Until(moment) => moment.deadline(call, "set")?,
         _ => Some(Deadline::NEVER),
     };
     let output = &mut *call.output;
@@ -95,7 +93,7 @@ pub(crate) fn psetex(call: &mut Call<'_>) -> Result<(), Fault> {
 fn set_for(call: &mut Call<'_>, unit: Unit, name: &'static str) -> Result<(), Fault> {
     let (key, place, value) = (call.key(1)?, call.place(), value(call, 3));
     // A positive time from now on is never in the past.
-    let deadline = options::resolve(call, (2, unit, From::Now), name)?;
+    let deadline = Moment { argument: 2, unit, since: Since::Now }.deadline(call, name)?;
     let deadline = deadline.unwrap_or(Deadline::NEVER);
     place.write(key, |_| (Edit::set(value, deadline), ()))?;
     call.output.ok();
@@ -125,13 +123,13 @@ pub(crate) fn getex(call: &mut Call<'_>) -> Result<(), Fault> {
     let (key, place) = (call.key(1)?, call.place());
     let deadline = match options.lifetime {
         Lifetime::Unsaid => return get(call),
-        Lifetime::Until { argument, unit, from } => {
+        Lifetime::Until(moment) => {
             // Redis looks for the key before it looks at the number.
             if place.read(key, |view| view.is_none()) {
                 call.output.null();
                 return Ok(());
             }
-            options::resolve(call, (argument, unit, from), "getex")?
+            moment.deadline(call, "getex")?
         }
         Lifetime::Persist | Lifetime::Keep => Some(Deadline::NEVER),
     };

@@ -80,6 +80,42 @@ fn nothing_is_executed_after_quit() {
 }
 
 #[test]
+fn a_web_page_executes_nothing() {
+    #[track_caller]
+    fn check(head: &str, want: &str) {
+        for password in [None, Some(&b"secret"[..])] {
+            let mut c = Conversation::with(password, 1 << 30);
+            let (reply, open) = c.send(format!("{head}\r\n\r\nSET k v\r\n").as_bytes());
+            let reply = String::from_utf8(reply).unwrap();
+            assert_eq!((reply.as_str(), open), (want, Open::No), "{head}");
+            assert!(
+                c.store.read(c.store.database(0), b"k", c.now, |view| view.is_none()),
+                "{head}"
+            );
+        }
+    }
+    check("POST / HTTP/1.1\r\nHost: 127.0.0.1:6379\r\nContent-Length: 9", "");
+    check("post / HTTP/1.1", "");
+    check("POST", "");
+    check("*1\r\n$4\r\nPOST", "");
+    let put = "-ERR unknown command 'PUT', with args beginning with: '/' 'HTTP/1.1' \r\n";
+    check("PUT / HTTP/1.1\r\nhOST: localhost", put);
+    let get = "-ERR wrong number of arguments for 'get' command\r\n";
+    check("GET / HTTP/1.1\r\nHost: localhost:6379", get);
+    check("GET / HTTP/1.1\r\nHOST:", get);
+}
+
+#[test]
+fn words_that_resemble_http_are_only_unknown() {
+    let mut c = Conversation::new();
+    for name in ["POSTS", "HOST", "Host:x"] {
+        let want = format!("-ERR unknown command '{name}', with args beginning with: ");
+        c.check(name, &want);
+        c.check("PING", "+PONG");
+    }
+}
+
+#[test]
 fn what_came_before_nonsense_is_answered() {
     let mut c = Conversation::new();
     let (reply, open) = c.send(b"PING\r\n*999999999\r\nPING\r\n");

@@ -100,3 +100,18 @@ fn keys_of_a_large_database_come_once_each() {
     let (reply, _) = c.send(b"KEYS key:1999?\r\n");
     assert_eq!(bulks(&reply).len(), 10);
 }
+
+#[test]
+fn what_a_long_walk_collects_is_counted_as_it_grows() {
+    let mut c = Conversation::new();
+    let names = fill(&mut c, 40_000);
+    let (reply, _) = c.send(b"KEYS *\r\n");
+    let (first, last) = (c.held_bytes[0], c.held_bytes[c.held_bytes.len() - 1]);
+    assert!(first < reply.len(), "{first} bytes for the first step");
+    // The last step that was not the end had collected nearly all keys, and a digest of each.
+    let keys = reply.len() + names.len() * size_of::<u128>();
+    assert!(last > keys * 8 / 10, "{last} bytes for {keys}");
+    assert!(last < keys * 4, "{last} bytes for {keys}");
+    assert!(c.held_bytes.is_sorted());
+    assert_eq!(c.session.held_bytes(), 0);
+}

@@ -79,3 +79,22 @@ fn a_reply_over_the_limit_becomes_an_error() {
     assert!(output.has_overflowed());
     assert!(output.is_empty());
 }
+
+#[test]
+fn what_was_collected_for_a_reply_is_its_memory_and_a_shared_value_is_not() {
+    let (mut output, mut elements) = (Output::default(), Elements::default());
+    let mark = output.begin(Protocol::Resp2);
+    let idle_bytes = 1_024;
+    output.bulk_shared(&Bytes::from(vec![b'v'; 100_000]));
+    assert!(output.allocated_bytes() < idle_bytes);
+    elements.push(&[b'k'; 100_000]);
+    output.array_of(elements);
+    assert!(output.allocated_bytes() > 100_000);
+    output.truncate(mark);
+    assert!(output.allocated_bytes() < idle_bytes);
+    let mut elements = Elements::default();
+    elements.push(&[b'k'; 100_000]);
+    output.array_of(elements);
+    output.clear();
+    assert!(output.allocated_bytes() < idle_bytes);
+}

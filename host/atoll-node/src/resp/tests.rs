@@ -1,0 +1,122 @@
+//! The port as a client sees it, over real sockets.
+
+use super::door::Door;
+use super::{Config, serve};
+use crate::config::{Config as NodeConfig, FileConfig};
+use crate::node::Node;
+use atoll_core::limits::VALUE_BYTES_MAX;
+use atoll_core::resp::client::{Client, Ends};
+use atoll_core::resp::output::{self, Output};
+use atoll_core::resp::request::{Parser, Progress, Trust};
+use atoll_core::resp::session::{Session, Surroundings};
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
+
+/// Longer than any answer here takes.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+const CONFIG: Config = Config { thread_count: 1, clients_max: 10, password: None };
+
+fn node() -> Arc<Node> {
+    let values: FileConfig = toml::from_str("").expect("the defaults");
+    Node::new(&NodeConfig::resolve(values).expect("the defaults")).expect("a node")
+}
+
+/// A port with one thread, until the test ends.
+struct Port {
+    listener_address: std::net::SocketAddr,
+    shutdown: CancellationToken,
+}
+
+impl Port {
+    fn open() -> Port {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        listener.set_nonblocking(true).expect("a listener that does not block");
+        let listener_address = listener.local_addr().expect("an address");
+        let shutdown = CancellationToken::new();
+        serve(listener, node(), CONFIG, shutdown.clone()).expect("a thread");
+        Port { listener_address, shutdown }
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.listener_address).expect("a connection");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a deadline");
+        stream.set_write_timeout(Some(PATIENCE)).expect("a deadline");
+        stream
+    }
+}
+
+impl Drop for Port {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+    }
+}
+
+#[test]
+fn a_web_page_is_hung_up_on() {
+    let port = Port::open();
+    let mut page = port.connect();
+    page.write_all(b"POST / HTTP/1.1\r\nHost: localhost\r\n").expect("it is sent");
+    let mut reply = Vec::new();
+    page.read_to_end(&mut reply).expect("the connection is closed");
+    assert_eq!(reply, b"");
+}
+
+/// The socket was closed with most of the value unread, which resets the connection: clients saw
+/// "connection reset by peer" and no reason.
+#[test]
+fn a_value_that_is_too_long_is_refused_in_words() {
+    let port = Port::open();
+    let mut client = port.connect();
+    let len = VALUE_BYTES_MAX + 1;
+    let head = format!("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n${len}\r\n");
+    client.write_all(head.as_bytes()).expect("the head is sent");
+    client.write_all(&vec![b'v'; len]).expect("the value is sent");
+    let mut reply = String::new();
+    client.read_to_string(&mut reply).expect("the connection ends in peace");
+    assert_eq!(reply, "-ERR Protocol error: invalid bulk length\r\n");
+}
+
+#[test]
+fn a_client_that_never_ends_its_nonsense_is_closed() {
+    let port = Port::open();
+    let mut client = port.connect();
+    client.write_all(b"*nonsense\r\n").expect("it is sent");
+    let (piece, mut byte_count) = (vec![b'n'; 1 << 20], 0_usize);
+    while client.write_all(&piece).is_ok() {
+        byte_count += piece.len();
+        assert!(byte_count < 1 << 30, "nobody reads a gigabyte of nonsense");
+    }
+}
+
+/// Every id was compared with every client: one request could hold up its thread for minutes.
+#[test]
+fn many_ids_do_not_make_a_list_of_clients_slow() {
+    let node = node();
+    let door = Door::new(Arc::clone(&node), &CONFIG, 0);
+    for id in 1..=40_000 {
+        let ends = Ends { address: String::new(), local_address: String::new() };
+        door.clients().enter(Arc::new(Client::new(id, ends, 0)));
+    }
+    // All but the last name nobody.
+    let ids = (1_000_000..2_000_000).chain([7]).map(|id: u64| id.to_string());
+    let ids = ids.map(|id| format!("${}\r\n{id}\r\n", id.len())).collect::<String>();
+    let request = format!("*1000004\r\n$6\r\nCLIENT\r\n$4\r\nLIST\r\n$2\r\nID\r\n{ids}");
+    let (mut parser, mut output) = (Parser::default(), Output::default());
+    let progress = parser.advance(request.as_bytes(), Trust::Client);
+    assert_eq!(progress, Ok(Progress::Ready));
+    let client = Arc::clone(&door.clients().all()[0]);
+    let tally = door.tally(0);
+    let around =
+        Surroundings { store: node.store(), server: &door, tally: &tally, now: node.now() };
+    let begun = Instant::now();
+    Session::new(client, &door).execute(around, parser.arguments(request.as_bytes()), &mut output);
+    assert!(begun.elapsed() < Duration::from_secs(5), "it took 30 s once");
+    let written = output.plain(output::Progress::default()).expect("nothing is shared");
+    let text = String::from_utf8_lossy(written);
+    assert_eq!(text.matches("id=").count(), 1, "{text}");
+    assert!(text.contains("\r\nid=7 "), "{text}");
+}
