@@ -68,7 +68,7 @@ async fn serve(config: Config, doors: Doors, announce: Announce) -> anyhow::Resu
         tasks.spawn(listen::serve(listener, router, shutdown.clone()));
     }
     if let Some(listener) = doors.gateway {
-        let router = gateway::router(Arc::clone(&handlers));
+        let router = gateway::router(&node, Arc::clone(&handlers));
         let listener = tokio::net::TcpListener::from_std(listener)?;
         tasks.spawn(listen::serve(listener, router, shutdown.clone()));
     }

@@ -2,20 +2,16 @@
 
 use crate::listen::PeerAddress;
 use crate::problem::Problem;
+use crate::upload::{Gathered, Uploads};
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
-use bytes::Bytes;
 use http::StatusCode;
 use http::header::{self, HeaderName, HeaderValue};
 use http::request::Parts;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
-use std::time::Duration;
 
 /// Largest request body that a handler is given, in bytes.
-pub(super) const REQUEST_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// Longest wait for a whole request body.
-const REQUEST_WAIT: Duration = Duration::from_secs(30);
+const REQUEST_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// Fields that concern one connection alone (RFC 9110 section 7.6.1).
 const HOP_BY_HOP: [HeaderName; 8] = [
@@ -33,7 +29,7 @@ const HOP_BY_HOP: [HeaderName; 8] = [
 #[derive(Debug)]
 pub(super) struct Exchange {
     parts: Parts,
-    body: Bytes,
+    body: Gathered,
     client: Option<String>,
     authority: Option<String>,
 }
@@ -55,35 +51,12 @@ fn authority<'r>(uri: &'r http::Uri, headers: &'r http::HeaderMap) -> Option<&'r
 }
 
 /// Waits for the body of `request`, within bounds of size and time.
-pub(super) async fn read(request: Request) -> Result<Exchange, Problem> {
+pub(super) async fn read(request: Request, uploads: &Uploads) -> Result<Exchange, Problem> {
     let (parts, body) = request.into_parts();
-    let announced = parts.headers.get(header::CONTENT_LENGTH);
-    let announced = announced.and_then(|len| len.to_str().ok()?.parse::<usize>().ok());
-    if announced.is_some_and(|len| len > REQUEST_BYTES_MAX) {
-        return Err(too_large());
-    }
-    let whole = Limited::new(body, REQUEST_BYTES_MAX).collect();
-    let body = match tokio::time::timeout(REQUEST_WAIT, whole).await {
-        Ok(Ok(collected)) => collected.to_bytes(),
-        Ok(Err(error)) if error.downcast_ref::<LengthLimitError>().is_some() => {
-            return Err(too_large());
-        }
-        Ok(Err(_)) => {
-            return Err(Problem::bad_request("body-broken", "the request body ended early"));
-        }
-        Err(_) => {
-            let detail = format!("the body did not arrive within {} s", REQUEST_WAIT.as_secs());
-            return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "body-slow", detail));
-        }
-    };
+    let body = uploads.gather(&parts.headers, body, REQUEST_BYTES_MAX).await?;
     let client = parts.extensions.get::<PeerAddress>().map(|peer| peer.0.ip().to_string());
     let authority = authority(&parts.uri, &parts.headers).map(str::to_owned);
     Ok(Exchange { parts, body, client, authority })
-}
-
-fn too_large() -> Problem {
-    let detail = format!("a handler is given at most {REQUEST_BYTES_MAX} bytes of body");
-    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", detail)
 }
 
 impl Exchange {
@@ -116,7 +89,7 @@ impl Exchange {
             query: self.parts.uri.query(),
             authority: self.authority.as_deref(),
             headers,
-            body: &self.body,
+            body: &self.body.bytes,
             client_address: self.client.as_deref(),
         }
     }

@@ -3,9 +3,9 @@
 use super::super::Api;
 use super::super::attributes;
 use super::super::query::{Lifetime, Query};
-use super::super::upload;
 use super::{empty, may_write, precondition_failed, preconditions, version_headers, version_of};
 use crate::problem::Problem;
+use crate::upload;
 use atoll_core::clock::Stamp;
 use atoll_core::entry::{Attributes, Deadline};
 use atoll_core::http::conditional::Preconditions;
