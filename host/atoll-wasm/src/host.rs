@@ -27,7 +27,7 @@ pub trait Host: Send + 'static {
     /// Writes a value; returns the version that it got.
     fn set(&mut self, bucket: &Self::Bucket, key: &str, set: Set) -> Result<String, KvError>;
 
-    /// Deletes a key; returns whether it held something.
+    /// Deletes a key; returns whether it held something, `false` where the guest may not know.
     fn delete(&mut self, bucket: &Self::Bucket, key: &str) -> Result<bool, KvError>;
 
     /// Adds to a counter and returns its new value. `ttl_ms` is for a counter that this call
