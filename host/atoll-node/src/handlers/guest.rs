@@ -231,14 +231,15 @@ impl Host for GuestHost {
         Ok(KeyPage { keys: keys.collect(), cursor: last })
     }
 
-    fn log(&mut self, level: Level, message: &str) {
+    fn log(&mut self, level: Level, text: &str) {
+        // Not as `message`, which is printed as it is: with its line breaks it could forge lines.
         let handler = self.identity.name.as_str();
         match level {
-            Level::Trace => trace!(handler, message, "handler says"),
-            Level::Debug => debug!(handler, message, "handler says"),
-            Level::Info => info!(handler, message, "handler says"),
-            Level::Warn => warn!(handler, message, "handler says"),
-            Level::Error => error!(handler, message, "handler says"),
+            Level::Trace => trace!(handler, text, "handler says"),
+            Level::Debug => debug!(handler, text, "handler says"),
+            Level::Info => info!(handler, text, "handler says"),
+            Level::Warn => warn!(handler, text, "handler says"),
+            Level::Error => error!(handler, text, "handler says"),
         }
     }
 

@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::config::{Config, FileConfig};
+use std::io::Write;
+use std::sync::Mutex;
 
 const KEYS: [&str; 8] = ["a", "app/1", "app/2", "app/3", "apq", "b/1", "b/2", "secret"];
 
@@ -96,4 +98,35 @@ fn a_grant_to_write_tells_nothing_of_what_is_there() {
     let found = guest.node.store().read(&bucket.bucket, b"a", guest.node.now(), |v| v.is_some());
     assert!(!found, "it is deleted all the same");
     guest.set(&bucket, "a", set(Condition::Always)).expect("it is granted");
+}
+
+/// What is written to it can be read afterwards.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("no panic").write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_guest_cannot_forge_a_line_of_the_log() {
+    let (mut guest, _) = guest(&["kv:default=r"]);
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let subscriber =
+        tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    tracing::subscriber::with_default(subscriber, || {
+        guest.log(Level::Warn, "harmless\n2026-01-01 ERROR node is on fire \u{1b}[2J");
+    });
+    let bytes = lines.0.lock().expect("no panic").clone();
+    let text = String::from_utf8(bytes).expect("text");
+    assert_eq!(text.lines().count(), 1, "{text}");
+    assert!(text.contains("handler says handler=\"test\" text=\"harmless\\n2026"), "{text}");
+    assert!(!text.contains('\u{1b}'), "{text:?}");
 }
