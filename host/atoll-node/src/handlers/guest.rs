@@ -9,7 +9,9 @@ use atoll_core::store::Bucket;
 use atoll_core::store::edit::{Edit, NewValue, WriteError};
 use atoll_core::store::list::ListQuery;
 use atoll_core::store::view::View;
-use atoll_wasm::host::{Condition, Entry, Host, Increment, KeyPage, KvError, Level, List, Set};
+use atoll_wasm::host::{
+    Condition, Entry, Host, Increment, KeyPage, KvError, Level, List, NoRandomness, Set,
+};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
@@ -252,11 +254,11 @@ impl Host for GuestHost {
         self.node.now().millis()
     }
 
-    fn random(&mut self, bytes: &mut [u8]) {
-        // The system was asked at start and had some; it does not run dry.
-        if let Err(error) = getrandom::fill(bytes) {
+    fn random(&mut self, bytes: &mut [u8]) -> Result<(), NoRandomness> {
+        getrandom::fill(bytes).map_err(|error| {
             error!(%error, "the system gives no random numbers");
-        }
+            NoRandomness
+        })
     }
 }
 
