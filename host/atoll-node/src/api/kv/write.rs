@@ -80,9 +80,9 @@ fn check_before_reading(
     let (store, now) = (api.node.store(), api.node.now());
     let may = match store.find_bucket(bucket) {
         Some(bucket) => {
-            store.read(&bucket, key, now, |view| may_write(preconditions, view.as_ref()))
+            store.read(&bucket, key, now, |view| may_write(preconditions, view.as_ref(), now))
         }
-        None => may_write(preconditions, None),
+        None => may_write(preconditions, None, now),
     };
     if may { Ok(()) } else { Err(precondition_failed()) }
 }
@@ -99,7 +99,7 @@ pub(super) fn store(
     let bucket = store.open_bucket(bucket)?;
     let NewVersion { bytes, attributes, preconditions, .. } = new;
     let written = store.write(&bucket, key, now, |view| {
-        if !may_write(&preconditions, view.as_ref()) {
+        if !may_write(&preconditions, view.as_ref(), now) {
             return (Edit::Keep, None);
         }
         let status = if view.is_some() { StatusCode::NO_CONTENT } else { StatusCode::CREATED };
@@ -133,10 +133,10 @@ pub(super) fn remove(
 ) -> Result<(), Problem> {
     let (store, now) = (api.node.store(), api.node.now());
     let may = match store.find_bucket(bucket) {
-        None => may_write(preconditions, None),
+        None => may_write(preconditions, None, now),
         Some(bucket) => {
             let written = store.write(&bucket, key, now, |view| {
-                let may = may_write(preconditions, view.as_ref());
+                let may = may_write(preconditions, view.as_ref(), now);
                 (if may { Edit::Delete } else { Edit::Keep }, may)
             })?;
             written.answer
