@@ -3,7 +3,7 @@
 mod exchange;
 
 use crate::handlers::{Deployed, Handlers};
-use crate::listen::linger;
+use crate::listen::{host, linger};
 use crate::node::Node;
 use crate::problem::Problem;
 use crate::upload::Uploads;
@@ -12,8 +12,9 @@ use atoll_wasm::error::CallError;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::from_fn;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use http::StatusCode;
+use http::uri::Authority;
 use std::sync::Arc;
 use tracing::{debug, warn};
 
@@ -32,17 +33,19 @@ pub(crate) fn router(node: &Node, handlers: Arc<Handlers>) -> Router {
     Router::new().fallback(dispatch).layer(from_fn(linger::linger)).with_state(gateway)
 }
 
-async fn dispatch(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
+async fn dispatch(
+    State(gateway): State<Arc<Gateway>>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let authority = host::asked_for(&request)?;
     let target = Target {
         method: request.method().as_str(),
-        host: exchange::host(&request),
+        host: authority.as_ref().map_or("", host::name),
         path: request.uri().path(),
     };
     match gateway.handlers.find(target) {
-        Some(deployed) => {
-            handle(&gateway, &deployed, request).await.unwrap_or_else(IntoResponse::into_response)
-        }
-        None => no_route(&request).into_response(),
+        Some(deployed) => handle(&gateway, &deployed, (request, authority)).await,
+        None => Err(no_route(&request)),
     }
 }
 
@@ -50,11 +53,11 @@ async fn dispatch(State(gateway): State<Arc<Gateway>>, request: Request) -> Resp
 async fn handle(
     gateway: &Gateway,
     deployed: &Deployed,
-    request: Request,
+    (request, authority): (Request, Option<Authority>),
 ) -> Result<Response, Problem> {
     let (name, handlers) = (&deployed.record.name, &gateway.handlers);
     // The body first: a client that is slow to send it keeps no other from the handler.
-    let exchange = exchange::read(request, &gateway.uploads).await?;
+    let exchange = exchange::read(request, authority, &gateway.uploads).await?;
     let Ok(_place) = deployed.places.try_acquire() else {
         let detail = format!("handler {name} already answers as many requests at once as it may");
         return Err(Problem::busy("handler-busy", detail, 1));

@@ -2,6 +2,7 @@
 //!
 //! Knows nothing about paths. `axum::serve` has no time-out for headers and no bound on connections.
 
+pub(crate) mod host;
 pub(crate) mod linger;
 mod opening;
 mod stall;

@@ -9,6 +9,8 @@ use axum::response::Response;
 use http::StatusCode;
 use http::header::{self, HeaderName, HeaderValue};
 use http::request::Parts;
+use http::uri::Authority;
+use std::collections::HashSet;
 
 /// Largest request body that a handler is given, in bytes.
 const REQUEST_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -31,49 +33,36 @@ pub(super) struct Exchange {
     parts: Parts,
     body: Gathered,
     client: Option<String>,
-    authority: Option<String>,
-}
-
-/// The host that a request is for, without its port; empty where it names none.
-pub(super) fn host(request: &Request) -> &str {
-    let authority = authority(request.uri(), request.headers()).unwrap_or_default();
-    if authority.starts_with('[') {
-        let end = authority.find(']').map_or(authority.len(), |end| end + 1);
-        return &authority[..end];
-    }
-    authority.split(':').next().unwrap_or_default()
-}
-
-/// Host and port as the client asked: the target's own in HTTP/2, the Host field in HTTP/1.1.
-fn authority<'r>(uri: &'r http::Uri, headers: &'r http::HeaderMap) -> Option<&'r str> {
-    let own = uri.authority().map(http::uri::Authority::as_str);
-    own.or_else(|| headers.get(header::HOST).and_then(|host| host.to_str().ok()))
+    authority: Option<Authority>,
 }
 
 /// Waits for the body of `request`, within bounds of size and time.
-pub(super) async fn read(request: Request, uploads: &Uploads) -> Result<Exchange, Problem> {
+pub(super) async fn read(
+    request: Request,
+    authority: Option<Authority>,
+    uploads: &Uploads,
+) -> Result<Exchange, Problem> {
     let (parts, body) = request.into_parts();
     let body = uploads.gather(&parts.headers, body, REQUEST_BYTES_MAX).await?;
     let client = parts.extensions.get::<PeerAddress>().map(|peer| peer.0.ip().to_string());
-    let authority = authority(&parts.uri, &parts.headers).map(str::to_owned);
     Ok(Exchange { parts, body, client, authority })
 }
 
 impl Exchange {
     /// The request's fields, without those of the connection.
     pub(super) fn headers(&self) -> Vec<(&str, &[u8])> {
-        let named: Vec<&str> = self
-            .parts
-            .headers
+        let headers = &self.parts.headers;
+        // Only those that are there, which are few: the list may be as long as a head may be.
+        let named: HashSet<HeaderName> = headers
             .get_all(header::CONNECTION)
             .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(',').map(str::trim))
+            .flat_map(|value| value.as_bytes().split(|&byte| byte == b','))
+            .filter_map(|token| HeaderName::from_bytes(token.trim_ascii()).ok())
+            .filter(|name| headers.contains_key(name))
             .collect();
-        let of_the_connection = |name: &HeaderName| {
-            HOP_BY_HOP.contains(name) || named.iter().any(|n| n.eq_ignore_ascii_case(name.as_str()))
-        };
-        let fields = self.parts.headers.iter().filter(|(name, _)| !of_the_connection(name));
+        let of_the_connection =
+            |name: &HeaderName| HOP_BY_HOP.contains(name) || named.contains(name);
+        let fields = headers.iter().filter(|(name, _)| !of_the_connection(name));
         fields.map(|(name, value)| (name.as_str(), value.as_bytes())).collect()
     }
 
@@ -87,7 +76,7 @@ impl Exchange {
             scheme: self.parts.uri.scheme_str().unwrap_or("http"),
             path: self.parts.uri.path(),
             query: self.parts.uri.query(),
-            authority: self.authority.as_deref(),
+            authority: self.authority.as_ref().map(Authority::as_str),
             headers,
             body: &self.body.bytes,
             client_address: self.client.as_deref(),
@@ -107,4 +96,24 @@ pub(super) fn respond(answer: atoll_wasm::host::Response) -> Result<Response, Pr
         response.headers_mut().append(name, value);
     }
     Ok(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_concerns_the_connection_alone_is_left_out() {
+        let request = Request::builder()
+            .header("connection", "close, X-Hop")
+            .header("connection", ",\tx-other ,, bad token")
+            .header("x-hop", "1")
+            .header("x-other", "2")
+            .header("te", "trailers")
+            .header("x-stays", "3")
+            .body(Body::empty())
+            .expect("a request");
+        let exchange = read(request, None, &Uploads::new(0)).await.expect("no body to wait for");
+        assert_eq!(exchange.headers(), [("x-stays", &b"3"[..])]);
+    }
 }

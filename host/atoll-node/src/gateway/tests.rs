@@ -46,3 +46,14 @@ async fn a_body_on_its_way_keeps_no_place_of_the_handler() {
     let quick = router.oneshot(request(&[("host", "a")], Body::empty())).await;
     assert_eq!(quick.expect("an answer").status(), StatusCode::OK);
 }
+
+#[tokio::test]
+async fn a_host_that_is_none_is_refused_before_any_route() {
+    let router = gateway().await;
+    for headers in [&[("host", "a"), ("host", "b")][..], &[("host", "user@a")], &[]] {
+        let answer = router.clone().oneshot(request(headers, Body::empty())).await;
+        assert_eq!(answer.expect("an answer").status(), StatusCode::BAD_REQUEST, "{headers:?}");
+    }
+    let answer = router.oneshot(request(&[("host", "a.:80")], Body::empty())).await;
+    assert_eq!(answer.expect("an answer").status(), StatusCode::OK);
+}
