@@ -97,7 +97,7 @@ async fn serve(config: Config, doors: Doors, announce: Announce) -> anyhow::Resu
     shutdown.cancel();
     let drain = Duration::from_millis(config.drain_ms);
     let drained = tokio::select! {
-        () = tasks.wait() => true,
+        () = async { tasks.wait().await; handlers.settled().await } => true,
         () = tokio::time::sleep(drain) => false,
         () = signals.received() => false,
     };
