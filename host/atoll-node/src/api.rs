@@ -14,7 +14,6 @@ mod page;
 mod path;
 mod probes;
 mod query;
-mod upload;
 
 #[cfg(test)]
 mod tests;
@@ -24,6 +23,7 @@ use crate::handlers::Handlers;
 use crate::listen::{Addresses, linger};
 use crate::node::Node;
 use crate::problem::Problem;
+use crate::upload::Uploads;
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
 use guard::Guard;
@@ -32,7 +32,6 @@ use limits::{WALK_COUNT_MAX, WATCHER_COUNT_MAX};
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use upload::Uploads;
 
 /// What the API is told at start.
 #[derive(Debug)]

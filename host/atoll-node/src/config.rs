@@ -140,6 +140,12 @@ impl FileConfig {
 
     /// These values where given, and those of `below` elsewhere.
     pub(crate) fn over(self, below: FileConfig) -> FileConfig {
+        let (api_token, api_token_file) =
+            pair((self.api_token, self.api_token_file), (below.api_token, below.api_token_file));
+        let (resp_password, resp_password_file) = pair(
+            (self.resp_password, self.resp_password_file),
+            (below.resp_password, below.resp_password_file),
+        );
         FileConfig {
             name: self.name.or(below.name),
             gateway: self.gateway.or(below.gateway),
@@ -150,16 +156,24 @@ impl FileConfig {
             clients_max: self.clients_max.or(below.clients_max),
             resp_threads: self.resp_threads.or(below.resp_threads),
             http_threads: self.http_threads.or(below.http_threads),
-            api_token: self.api_token.or(below.api_token),
-            api_token_file: self.api_token_file.or(below.api_token_file),
-            resp_password: self.resp_password.or(below.resp_password),
-            resp_password_file: self.resp_password_file.or(below.resp_password_file),
+            api_token,
+            api_token_file,
+            resp_password,
+            resp_password_file,
             insecure: self.insecure.or(below.insecure),
             drain_ms: self.drain_ms.or(below.drain_ms),
             log: self.log.or(below.log),
             log_format: self.log_format.or(below.log_format),
         }
     }
+}
+
+/// A secret, given itself or as the file that holds it.
+type SecretPair = (Option<Secret>, Option<PathBuf>);
+
+/// `above` where it gives the secret in either way: the other way below is overruled too.
+fn pair(above: SecretPair, below: SecretPair) -> SecretPair {
+    if above.0.is_some() || above.1.is_some() { above } else { below }
 }
 
 impl Config {

@@ -3,49 +3,65 @@
 mod exchange;
 
 use crate::handlers::{Deployed, Handlers};
-use crate::listen::linger;
+use crate::listen::{host, linger};
+use crate::node::Node;
 use crate::problem::Problem;
+use crate::upload::Uploads;
 use atoll_core::route::Target;
 use atoll_wasm::error::CallError;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::from_fn;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use http::StatusCode;
+use http::uri::Authority;
 use std::sync::Arc;
 use tracing::{debug, warn};
 
-/// The gateway's one route: whatever comes is matched against the deployed handlers.
-pub(crate) fn router(handlers: Arc<Handlers>) -> Router {
-    Router::new().fallback(dispatch).layer(from_fn(linger::linger)).with_state(handlers)
+/// What requests share.
+#[derive(Debug)]
+struct Gateway {
+    handlers: Arc<Handlers>,
+    /// Not the API's: no stranger shuts out who runs the node.
+    uploads: Uploads,
 }
 
-async fn dispatch(State(handlers): State<Arc<Handlers>>, request: Request) -> Response {
+/// The gateway's one route: whatever comes is matched against the deployed handlers.
+pub(crate) fn router(node: &Node, handlers: Arc<Handlers>) -> Router {
+    let uploads = Uploads::new(node.store().memory_bytes_max());
+    let gateway = Arc::new(Gateway { handlers, uploads });
+    Router::new().fallback(dispatch).layer(from_fn(linger::linger)).with_state(gateway)
+}
+
+async fn dispatch(
+    State(gateway): State<Arc<Gateway>>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let authority = host::asked_for(&request)?;
     let target = Target {
         method: request.method().as_str(),
-        host: exchange::host(&request),
+        host: authority.as_ref().map_or("", host::name),
         path: request.uri().path(),
     };
-    match handlers.find(target) {
-        Some(deployed) => {
-            handle(&handlers, &deployed, request).await.unwrap_or_else(IntoResponse::into_response)
-        }
-        None => no_route(&request).into_response(),
+    match gateway.handlers.find(target) {
+        Some(deployed) => handle(&gateway, &deployed, (request, authority)).await,
+        None => Err(no_route(&request)),
     }
 }
 
 /// Lets a guest answer. Whatever it does ends this request and nothing else.
 async fn handle(
-    handlers: &Handlers,
+    gateway: &Gateway,
     deployed: &Deployed,
-    request: Request,
+    (request, authority): (Request, Option<Authority>),
 ) -> Result<Response, Problem> {
-    let name = &deployed.record.name;
+    let (name, handlers) = (&deployed.record.name, &gateway.handlers);
+    // The body first: a client that is slow to send it keeps no other from the handler.
+    let exchange = exchange::read(request, authority, &gateway.uploads).await?;
     let Ok(_place) = deployed.places.try_acquire() else {
         let detail = format!("handler {name} already answers as many requests at once as it may");
         return Err(Problem::busy("handler-busy", detail, 1));
     };
-    let exchange = exchange::read(request).await?;
     let headers = exchange.headers();
     let answer = deployed
         .handler
@@ -87,3 +103,6 @@ fn failure(name: &str, error: &CallError) -> Problem {
     };
     Problem::new(status, code, format!("handler {name}: {error}"))
 }
+
+#[cfg(test)]
+mod tests;

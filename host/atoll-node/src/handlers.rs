@@ -30,6 +30,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
 use tracing::info;
 
 /// All handlers of a node, and the engine that runs them.
@@ -40,7 +41,9 @@ pub(crate) struct Handlers {
     records: Arc<Bucket>,
     live: ArcSwap<Live>,
     /// Deployments and removals take turns.
-    turn: tokio::sync::Mutex<()>,
+    turn: Arc<tokio::sync::Mutex<()>>,
+    /// Those that go on although nobody may wait for them any more.
+    deployments: TaskTracker,
     /// Requests by handler and outcome, over all versions.
     requests: Family<Outcome, Counter>,
 }
@@ -126,11 +129,11 @@ impl Handlers {
         let engine = Engine::new(EngineConfig::default())?;
         let name = BucketName::new("_sys").context("the name of the node's own bucket")?;
         let records = node.store().open_bucket(&name)?;
-        let (live, turn) = (ArcSwap::default(), tokio::sync::Mutex::default());
+        let (live, turn, deployments) = (ArcSwap::default(), Arc::default(), TaskTracker::new());
         let requests = Family::<Outcome, Counter>::default();
         let help = "Requests of handlers, by how they ended";
         node.metrics().register("handler_requests", help, requests.clone());
-        Ok(Arc::new(Handlers { node, engine, records, live, turn, requests }))
+        Ok(Arc::new(Handlers { node, engine, records, live, turn, deployments, requests }))
     }
 
     /// The handler that answers a request for `target`.
@@ -167,9 +170,30 @@ impl Handlers {
         self.requests.get_or_create(&Outcome { handler, outcome }).inc();
     }
 
+    /// Deploys once it is this one's turn. From then on it goes on to its end, whether or not the
+    /// caller waits: a compilation cannot be stopped, and the next may not run beside it.
+    pub(crate) async fn deploy(
+        self: &Arc<Self>,
+        wanted: Deployment,
+    ) -> Result<Arc<Deployed>, DeployError> {
+        let turn = Arc::clone(&self.turn).lock_owned().await;
+        let handlers = Arc::clone(self);
+        let deployment = self.deployments.spawn(async move {
+            let deployed = handlers.deploy_now(wanted).await;
+            drop(turn);
+            deployed
+        });
+        deployment.await.map_err(|_| DeployError::GivenUp)?
+    }
+
+    /// Waits for the deployments that still run. None may begin any more.
+    pub(crate) async fn settled(&self) {
+        self.deployments.close();
+        self.deployments.wait().await;
+    }
+
     /// Checks, compiles, tries, stores and swaps, in this order.
-    pub(crate) async fn deploy(&self, wanted: Deployment) -> Result<Arc<Deployed>, DeployError> {
-        let _turn = self.turn.lock().await;
+    async fn deploy_now(&self, wanted: Deployment) -> Result<Arc<Deployed>, DeployError> {
         let before = self.live.load_full();
         let version = before.by_name.get(&wanted.name).map_or(0, |old| old.record.version) + 1;
         let record = HandlerRecord {
@@ -214,7 +238,7 @@ impl Handlers {
         let after = before.without(name);
         let digest = &old.record.digest;
         self.delete(&HandlerRecord::key(name))?;
-        if !after.by_name.values().any(|other| other.record.digest == *digest) {
+        if !after.uses(digest, None) {
             self.delete(&HandlerRecord::blob_key(digest))?;
         }
         self.live.store(Arc::new(after));
@@ -230,17 +254,23 @@ impl Handlers {
 
     /// Writes the component, then the record that names it, and forgets the component before.
     fn keep(&self, record: &HandlerRecord, component: Bytes) -> Result<(), DeployError> {
-        self.put(&HandlerRecord::blob_key(&record.digest), NewValue::Shared(component))?;
-        self.put(&HandlerRecord::key(&record.name), NewValue::Owned(record.encode()))?;
         let live = self.live.load();
+        let blob = HandlerRecord::blob_key(&record.digest);
+        // It is kept once, whoever uses it.
+        let is_kept = live.uses(&record.digest, None);
+        if !is_kept {
+            self.put(&blob, NewValue::Shared(component))?;
+        }
+        let written = self.put(&HandlerRecord::key(&record.name), NewValue::Owned(record.encode()));
+        if let Err(error) = written {
+            if !is_kept {
+                self.delete(&blob)?;
+            }
+            return Err(error.into());
+        }
         let Some(old) = live.by_name.get(&record.name) else { return Ok(()) };
         let digest = &old.record.digest;
-        let in_use = *digest == record.digest
-            || live
-                .by_name
-                .values()
-                .any(|other| other.record.name != record.name && other.record.digest == *digest);
-        if !in_use {
+        if *digest != record.digest && !live.uses(digest, Some(&record.name)) {
             self.delete(&HandlerRecord::blob_key(digest))?;
         }
         Ok(())
@@ -277,6 +307,12 @@ impl Live {
         Ok(())
     }
 
+    /// Whether a handler runs the component of this digest, other than the one of this name.
+    fn uses(&self, digest: &str, but: Option<&str>) -> bool {
+        let mut records = self.by_name.values().map(|deployed| &deployed.record);
+        records.any(|record| record.digest == digest && Some(&*record.name) != but)
+    }
+
     fn with(&self, deployed: Arc<Deployed>) -> Live {
         let mut by_name = self.by_name.clone();
         by_name.insert(deployed.record.name.clone(), deployed);
@@ -310,3 +346,6 @@ fn limits_of(limits: &HandlerLimits) -> Limits {
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+#[cfg(test)]
+mod tests;

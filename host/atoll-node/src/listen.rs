@@ -2,7 +2,9 @@
 //!
 //! Knows nothing about paths. `axum::serve` has no time-out for headers and no bound on connections.
 
+pub(crate) mod host;
 pub(crate) mod linger;
+mod opening;
 mod stall;
 
 use anyhow::Context;
@@ -11,6 +13,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use opening::Opening;
 use stall::WriteStall;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,6 +29,8 @@ use tracing::{debug, warn};
 const CONNECTION_COUNT_MAX: usize = 16_384;
 /// Longest wait for the head of a request, and so longest idle time of a kept connection.
 const HEADER_WAIT: Duration = Duration::from_secs(30);
+/// Longest wait for the bytes that tell HTTP/1 from HTTP/2, at the start of a connection.
+const OPENING_WAIT: Duration = Duration::from_secs(30);
 /// Longest time in which a client may take nothing of its answer.
 const WRITE_WAIT: Duration = Duration::from_secs(30);
 /// Longest head of a request in bytes; a longer one gets 431.
@@ -131,10 +136,8 @@ fn connection(
         .max_concurrent_streams(STREAM_COUNT_MAX)
         .keep_alive_interval(Some(HEADER_WAIT))
         .max_header_list_size(HEADER_BYTES_MAX as u32);
+    let stream = WriteStall::new(Opening::new(stream, OPENING_WAIT), WRITE_WAIT);
     builder
-        .serve_connection_with_upgrades(
-            TokioIo::new(WriteStall::new(stream, WRITE_WAIT)),
-            TowerToHyperService::new(service),
-        )
+        .serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service))
         .into_owned()
 }

@@ -14,6 +14,7 @@ mod resp;
 mod run;
 mod sweep;
 mod telemetry;
+mod upload;
 
 use std::process::ExitCode;
 

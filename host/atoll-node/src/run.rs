@@ -9,7 +9,7 @@ use anyhow::Context;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -54,6 +54,8 @@ async fn serve(config: Config, doors: Doors, announce: Announce) -> anyhow::Resu
     let shutdown = CancellationToken::new();
     let tasks = TaskTracker::new();
     let addresses = doors.addresses()?;
+    // Before anybody is told that the node is ready: without it a signal ends the process at once.
+    let mut signals = Signals::listen()?;
 
     tasks.spawn(sweep::sweep(Arc::clone(&node), shutdown.clone()));
     if let Some(listener) = doors.api {
@@ -68,7 +70,7 @@ async fn serve(config: Config, doors: Doors, announce: Announce) -> anyhow::Resu
         tasks.spawn(listen::serve(listener, router, shutdown.clone()));
     }
     if let Some(listener) = doors.gateway {
-        let router = gateway::router(Arc::clone(&handlers));
+        let router = gateway::router(&node, Arc::clone(&handlers));
         let listener = tokio::net::TcpListener::from_std(listener)?;
         tasks.spawn(listen::serve(listener, router, shutdown.clone()));
     }
@@ -86,7 +88,7 @@ async fn serve(config: Config, doors: Doors, announce: Announce) -> anyhow::Resu
     addresses.announce(&config, announce);
     info!(name = node.name(), origin = %node.store().origin(), "node is ready");
     tokio::select! {
-        told = wait_for_signal() => told?,
+        () = signals.received() => {}
         // A door that could not go on.
         () = shutdown.cancelled() => {}
     }
@@ -95,9 +97,9 @@ async fn serve(config: Config, doors: Doors, announce: Announce) -> anyhow::Resu
     shutdown.cancel();
     let drain = Duration::from_millis(config.drain_ms);
     let drained = tokio::select! {
-        () = tasks.wait() => true,
+        () = async { tasks.wait().await; handlers.settled().await } => true,
         () = tokio::time::sleep(drain) => false,
-        result = wait_for_signal() => { result?; false }
+        () = signals.received() => false,
     };
     if !drained {
         warn!(drain_ms = config.drain_ms, "requests were still in flight");
@@ -176,15 +178,28 @@ impl Addresses {
     }
 }
 
-/// Completes when the process is told to stop.
-async fn wait_for_signal() -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// The signals that tell the process to stop.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// From here on they are waited for and no longer end the process by themselves.
+    fn listen() -> anyhow::Result<Signals> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?,
+            interrupt: signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?,
+        })
     }
-    Ok(())
+
+    /// Completes when one has come since the last time.
+    async fn received(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }
 
 /// Freed memory goes back to the system after a few seconds even where nothing is allocated any more.

@@ -27,7 +27,7 @@ pub trait Host: Send + 'static {
     /// Writes a value; returns the version that it got.
     fn set(&mut self, bucket: &Self::Bucket, key: &str, set: Set) -> Result<String, KvError>;
 
-    /// Deletes a key; returns whether it held something.
+    /// Deletes a key; returns whether it held something, `false` where the guest may not know.
     fn delete(&mut self, bucket: &Self::Bucket, key: &str) -> Result<bool, KvError>;
 
     /// Adds to a counter and returns its new value. `ttl_ms` is for a counter that this call
@@ -52,8 +52,9 @@ pub trait Host: Send + 'static {
     /// Returns the time in milliseconds since 1970.
     fn now_ms(&mut self) -> u64;
 
-    /// Fills `bytes` with randomness fit for secrets.
-    fn random(&mut self, bytes: &mut [u8]);
+    /// Fills `bytes` with randomness fit for secrets. Where there is none the guest ends: it could
+    /// not tell zeros from a secret.
+    fn random(&mut self, bytes: &mut [u8]) -> Result<(), NoRandomness>;
 }
 
 /// What a key holds.
@@ -142,6 +143,11 @@ pub enum KvError {
     /// Anything else.
     Other(String),
 }
+
+/// The system gave no randomness.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the node has no randomness to give")]
+pub struct NoRandomness;
 
 /// How much a log line matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

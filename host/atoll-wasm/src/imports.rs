@@ -60,13 +60,13 @@ impl<H: Host> random::Host for Guest<H> {
             )));
         }
         let mut bytes = vec![0; len as usize];
-        self.host.random(&mut bytes);
+        self.host.random(&mut bytes).map_err(wasmtime::Error::new)?;
         Ok(bytes)
     }
 
     fn number(&mut self) -> wasmtime::Result<u64> {
         let mut bytes = [0; 8];
-        self.host.random(&mut bytes);
+        self.host.random(&mut bytes).map_err(wasmtime::Error::new)?;
         Ok(u64::from_le_bytes(bytes))
     }
 }

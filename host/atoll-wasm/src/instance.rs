@@ -26,7 +26,7 @@ pub(crate) struct Guest<H: Host> {
     meter: Meter,
 }
 
-/// A store that is ready for one instance.
+/// A store that is ready for one instance, which is to run at once: its time has begun.
 pub(crate) fn store<H: Host>(
     engine: &wasmtime::Engine,
     host: H,
@@ -38,7 +38,7 @@ pub(crate) fn store<H: Host>(
         buckets: Buckets::new(),
         log: LogBudget::new(),
         memory: Limiter::new(Arc::clone(budget), limits.memory_bytes),
-        meter: Meter::new(limits.cpu_ms),
+        meter: Meter::start(limits.cpu_ms),
     };
     let mut store = Store::new(engine, guest);
     store.limiter(|guest| &mut guest.memory);

@@ -10,20 +10,21 @@ use wasmtime::UpdateDeadline;
 /// computing.
 ///
 /// The time is the thread's, not the wall's, so that a guest is not charged for a machine that runs
-/// something else. Reading it is a system call; a guest that answers within its first tick, as
-/// nearly all do, never pays for one. Its first turn, up to a tick, is free for the same reason:
-/// nobody looked at the clock when it began.
+/// something else. It begins with the call, so that what the host does for the guest before the
+/// first tick counts too: that can be much longer than a tick.
 #[derive(Debug)]
 pub(crate) struct Meter {
     limit_ns: u64,
     spent_ns: u64,
-    /// The thread's time when the guest's turn began. `None` in its first turn.
-    turn_began_ns: Option<Arc<AtomicU64>>,
+    /// The thread's time when the guest's turn began.
+    turn_began_ns: Arc<AtomicU64>,
 }
 
 impl Meter {
-    pub(crate) fn new(limit_ms: u32) -> Meter {
-        Meter { limit_ns: u64::from(limit_ms) * 1_000_000, spent_ns: 0, turn_began_ns: None }
+    /// Begins the guest's first turn, on the thread that is about to run it.
+    pub(crate) fn start(limit_ms: u32) -> Meter {
+        let turn_began_ns = Arc::new(AtomicU64::new(thread_ns()));
+        Meter { limit_ns: u64::from(limit_ms) * 1_000_000, spent_ns: 0, turn_began_ns }
     }
 
     /// Returns whether the limit was found spent.
@@ -34,10 +35,8 @@ impl Meter {
     /// Decides what happens to a guest that computes: it lets others run first, or it has had its
     /// time.
     pub(crate) fn tick(&mut self) -> UpdateDeadline {
-        let now_ns = thread_ns();
-        let began =
-            Arc::clone(self.turn_began_ns.get_or_insert_with(|| Arc::new(AtomicU64::new(now_ns))));
-        let turn_ns = now_ns.saturating_sub(began.load(Ordering::Relaxed));
+        let began = Arc::clone(&self.turn_began_ns);
+        let turn_ns = thread_ns().saturating_sub(began.load(Ordering::Relaxed));
         self.spent_ns = self.spent_ns.saturating_add(turn_ns);
         if self.is_spent() {
             return UpdateDeadline::Interrupt;
@@ -61,4 +60,33 @@ fn thread_ns() -> u64 {
     let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
     let nanoseconds = u64::try_from(time.tv_nsec).unwrap_or_default();
     seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Uses so much of this thread's processor time.
+    fn compute(time_ns: u64) {
+        let started_ns = thread_ns();
+        while thread_ns() - started_ns < time_ns {
+            std::hint::spin_loop();
+        }
+    }
+
+    #[test]
+    fn what_is_computed_before_the_first_tick_counts() {
+        let mut meter = Meter::start(20);
+        compute(20_000_000);
+        assert!(matches!(meter.tick(), UpdateDeadline::Interrupt));
+        assert!(meter.is_spent());
+    }
+
+    #[test]
+    fn a_guest_that_has_time_left_goes_on() {
+        let mut meter = Meter::start(60_000);
+        compute(1_000_000);
+        assert!(matches!(meter.tick(), UpdateDeadline::YieldCustom(..)));
+        assert!(!meter.is_spent());
+    }
 }

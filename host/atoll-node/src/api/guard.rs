@@ -13,12 +13,13 @@
 //! Stored values are never run: they are served with `nosniff` and in a sandbox without scripts.
 
 use crate::config::Secret;
+use crate::listen::host;
 use crate::problem::Problem;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::uri::Authority;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use sha2::{Digest, Sha256};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
@@ -42,7 +43,7 @@ impl Guard {
         match &self.token {
             Some(token) => check_token(token, request.headers()),
             None => {
-                let host = host(request)?;
+                let host = host::asked_for(request)?;
                 self.check_host(host.as_ref())?;
                 check_site(request, host.as_ref())
             }
@@ -115,27 +116,6 @@ fn check_token(token: &[u8; 32], headers: &HeaderMap) -> Result<(), Problem> {
     }
     let challenge = "Bearer realm=\"atoll\", error=\"invalid_token\"";
     Err(refused(challenge, "the token is not the one that this node was given"))
-}
-
-/// The host that was asked for, by the request line or the header (RFC 9112 3.2).
-fn host(request: &Request) -> Result<Option<Authority>, Problem> {
-    let bad = |detail: &'static str| Problem::bad_request("bad-host", detail);
-    let mut lines = request.headers().get_all(header::HOST).iter();
-    let line = lines.next();
-    if lines.next().is_some() {
-        return Err(bad("the header Host is given twice"));
-    }
-    if let Some(authority) = request.uri().authority() {
-        return Ok(Some(authority.clone()));
-    }
-    match line {
-        Some(line) => match Authority::try_from(line.as_bytes()) {
-            Ok(authority) => Ok(Some(authority)),
-            Err(_) => Err(bad("the header Host holds no host")),
-        },
-        None if request.version() == Version::HTTP_10 => Ok(None),
-        None => Err(bad("HTTP/1.1 asks for the header Host")),
-    }
 }
 
 fn check_site(request: &Request, host: Option<&Authority>) -> Result<(), Problem> {
@@ -215,6 +195,7 @@ mod tests {
         check_open("GET", &[], Err("bad-host"));
         check_open("GET", &[("host", "a"), ("host", "a")], Err("bad-host"));
         check_open("GET", &[("host", "a b")], Err("bad-host"));
+        check_open("GET", &[("host", "user@localhost")], Err("bad-host"));
     }
 
     #[test]

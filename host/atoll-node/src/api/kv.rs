@@ -92,13 +92,13 @@ fn preconditions(headers: &HeaderMap) -> Result<Preconditions, Problem> {
 
 /// Whether a write may go on that sees `view`. Called under the key's lock, so that nothing comes
 /// between the look and the write; a write on another node may (newest wins, there as here).
-fn may_write(preconditions: &Preconditions, view: Option<&View<'_>>) -> bool {
+/// Dates are compared with the one that a read of the key would give.
+fn may_write(preconditions: &Preconditions, view: Option<&View<'_>>, now: Now) -> bool {
     if preconditions.is_empty() {
         return true;
     }
-    let seen = view.map(|view| (view.version().to_string(), view.stamp()));
-    let current =
-        seen.as_ref().map(|(tag, stamp)| Current { tag, modified_s: stamp.hlc.millis() / 1_000 });
+    let seen = view.map(|view| (view.version().to_string(), modified_s(view.stamp(), now)));
+    let current = seen.as_ref().map(|(tag, modified_s)| Current { tag, modified_s: *modified_s });
     preconditions.evaluate(Access::Write, current) == Verdict::Proceed
 }
 

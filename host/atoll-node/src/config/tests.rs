@@ -67,6 +67,22 @@ fn a_flag_wins_over_the_file() {
 }
 
 #[test]
+fn a_secret_wins_over_the_other_way_to_give_it_below() {
+    let secret = |text: &str| Some(Secret(text.into()));
+    let file = FileConfig {
+        api_token_file: Some("/nonexistent".into()),
+        resp_password: secret("file"),
+        ..FileConfig::default()
+    };
+    let flags = FileConfig { api_token: secret("flag"), ..FileConfig::default() };
+    let config = Config::resolve(flags.over(file.clone())).expect("the file is not read");
+    assert_eq!((config.api_token, config.resp_password), (secret("flag"), secret("file")));
+    let flags = FileConfig { resp_password_file: Some("/none".into()), ..FileConfig::default() };
+    let error = Config::resolve(flags.over(file)).expect_err("nothing is there");
+    assert!(format!("{error:#}").contains("cannot read"), "{error:#}");
+}
+
+#[test]
 fn an_unknown_name_in_the_file_is_refused() {
     let error = toml::from_str::<FileConfig>("gatway = \"x\"").expect_err("should be refused");
     assert!(error.to_string().contains("gatway"), "{error}");

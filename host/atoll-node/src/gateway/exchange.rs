@@ -2,20 +2,18 @@
 
 use crate::listen::PeerAddress;
 use crate::problem::Problem;
+use crate::upload::{Gathered, Uploads};
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
-use bytes::Bytes;
 use http::StatusCode;
 use http::header::{self, HeaderName, HeaderValue};
 use http::request::Parts;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
-use std::time::Duration;
+use http::uri::Authority;
+use std::collections::HashSet;
 
 /// Largest request body that a handler is given, in bytes.
-pub(super) const REQUEST_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// Longest wait for a whole request body.
-const REQUEST_WAIT: Duration = Duration::from_secs(30);
+const REQUEST_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// Fields that concern one connection alone (RFC 9110 section 7.6.1).
 const HOP_BY_HOP: [HeaderName; 8] = [
@@ -33,74 +31,38 @@ const HOP_BY_HOP: [HeaderName; 8] = [
 #[derive(Debug)]
 pub(super) struct Exchange {
     parts: Parts,
-    body: Bytes,
+    body: Gathered,
     client: Option<String>,
-    authority: Option<String>,
-}
-
-/// The host that a request is for, without its port; empty where it names none.
-pub(super) fn host(request: &Request) -> &str {
-    let authority = authority(request.uri(), request.headers()).unwrap_or_default();
-    if authority.starts_with('[') {
-        let end = authority.find(']').map_or(authority.len(), |end| end + 1);
-        return &authority[..end];
-    }
-    authority.split(':').next().unwrap_or_default()
-}
-
-/// Host and port as the client asked: the target's own in HTTP/2, the Host field in HTTP/1.1.
-fn authority<'r>(uri: &'r http::Uri, headers: &'r http::HeaderMap) -> Option<&'r str> {
-    let own = uri.authority().map(http::uri::Authority::as_str);
-    own.or_else(|| headers.get(header::HOST).and_then(|host| host.to_str().ok()))
+    authority: Option<Authority>,
 }
 
 /// Waits for the body of `request`, within bounds of size and time.
-pub(super) async fn read(request: Request) -> Result<Exchange, Problem> {
+pub(super) async fn read(
+    request: Request,
+    authority: Option<Authority>,
+    uploads: &Uploads,
+) -> Result<Exchange, Problem> {
     let (parts, body) = request.into_parts();
-    let announced = parts.headers.get(header::CONTENT_LENGTH);
-    let announced = announced.and_then(|len| len.to_str().ok()?.parse::<usize>().ok());
-    if announced.is_some_and(|len| len > REQUEST_BYTES_MAX) {
-        return Err(too_large());
-    }
-    let whole = Limited::new(body, REQUEST_BYTES_MAX).collect();
-    let body = match tokio::time::timeout(REQUEST_WAIT, whole).await {
-        Ok(Ok(collected)) => collected.to_bytes(),
-        Ok(Err(error)) if error.downcast_ref::<LengthLimitError>().is_some() => {
-            return Err(too_large());
-        }
-        Ok(Err(_)) => {
-            return Err(Problem::bad_request("body-broken", "the request body ended early"));
-        }
-        Err(_) => {
-            let detail = format!("the body did not arrive within {} s", REQUEST_WAIT.as_secs());
-            return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "body-slow", detail));
-        }
-    };
+    let body = uploads.gather(&parts.headers, body, REQUEST_BYTES_MAX).await?;
     let client = parts.extensions.get::<PeerAddress>().map(|peer| peer.0.ip().to_string());
-    let authority = authority(&parts.uri, &parts.headers).map(str::to_owned);
     Ok(Exchange { parts, body, client, authority })
-}
-
-fn too_large() -> Problem {
-    let detail = format!("a handler is given at most {REQUEST_BYTES_MAX} bytes of body");
-    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", detail)
 }
 
 impl Exchange {
     /// The request's fields, without those of the connection.
     pub(super) fn headers(&self) -> Vec<(&str, &[u8])> {
-        let named: Vec<&str> = self
-            .parts
-            .headers
+        let headers = &self.parts.headers;
+        // Only those that are there, which are few: the list may be as long as a head may be.
+        let named: HashSet<HeaderName> = headers
             .get_all(header::CONNECTION)
             .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(',').map(str::trim))
+            .flat_map(|value| value.as_bytes().split(|&byte| byte == b','))
+            .filter_map(|token| HeaderName::from_bytes(token.trim_ascii()).ok())
+            .filter(|name| headers.contains_key(name))
             .collect();
-        let of_the_connection = |name: &HeaderName| {
-            HOP_BY_HOP.contains(name) || named.iter().any(|n| n.eq_ignore_ascii_case(name.as_str()))
-        };
-        let fields = self.parts.headers.iter().filter(|(name, _)| !of_the_connection(name));
+        let of_the_connection =
+            |name: &HeaderName| HOP_BY_HOP.contains(name) || named.contains(name);
+        let fields = headers.iter().filter(|(name, _)| !of_the_connection(name));
         fields.map(|(name, value)| (name.as_str(), value.as_bytes())).collect()
     }
 
@@ -114,9 +76,9 @@ impl Exchange {
             scheme: self.parts.uri.scheme_str().unwrap_or("http"),
             path: self.parts.uri.path(),
             query: self.parts.uri.query(),
-            authority: self.authority.as_deref(),
+            authority: self.authority.as_ref().map(Authority::as_str),
             headers,
-            body: &self.body,
+            body: &self.body.bytes,
             client_address: self.client.as_deref(),
         }
     }
@@ -134,4 +96,24 @@ pub(super) fn respond(answer: atoll_wasm::host::Response) -> Result<Response, Pr
         response.headers_mut().append(name, value);
     }
     Ok(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_concerns_the_connection_alone_is_left_out() {
+        let request = Request::builder()
+            .header("connection", "close, X-Hop")
+            .header("connection", ",\tx-other ,, bad token")
+            .header("x-hop", "1")
+            .header("x-other", "2")
+            .header("te", "trailers")
+            .header("x-stays", "3")
+            .body(Body::empty())
+            .expect("a request");
+        let exchange = read(request, None, &Uploads::new(0)).await.expect("no body to wait for");
+        assert_eq!(exchange.headers(), [("x-stays", &b"3"[..])]);
+    }
 }

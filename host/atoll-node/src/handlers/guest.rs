@@ -9,7 +9,9 @@ use atoll_core::store::Bucket;
 use atoll_core::store::edit::{Edit, NewValue, WriteError};
 use atoll_core::store::list::ListQuery;
 use atoll_core::store::view::View;
-use atoll_wasm::host::{Condition, Entry, Host, Increment, KeyPage, KvError, Level, List, Set};
+use atoll_wasm::host::{
+    Condition, Entry, Host, Increment, KeyPage, KvError, Level, List, NoRandomness, Set,
+};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
@@ -77,6 +79,28 @@ impl GuestHost {
         })
     }
 
+    /// The parts of `wanted` that may be read: prefixes in order, none the start of another.
+    fn readable<'p>(
+        &'p self,
+        bucket: &BucketName,
+        wanted: &'p str,
+    ) -> Result<Vec<&'p str>, KvError> {
+        let grants = self.identity.grants.iter();
+        let readable = grants.filter(|grant| grant.access.reads() && grant.bucket == *bucket);
+        let mut prefixes: Vec<&str> = readable.map(|grant| grant.prefix.as_str()).collect();
+        if prefixes.iter().any(|granted| wanted.starts_with(granted)) {
+            return Ok(vec![wanted]);
+        }
+        prefixes.retain(|granted| granted.starts_with(wanted));
+        prefixes.sort_unstable();
+        // The start of others sorts before them.
+        prefixes.dedup_by(|later, kept| later.starts_with(*kept));
+        if prefixes.is_empty() {
+            return Err(KvError::Denied(format!("kv:{bucket}/{wanted}=r is not granted")));
+        }
+        Ok(prefixes)
+    }
+
     fn read<R>(
         &self,
         bucket: &GuestBucket,
@@ -121,8 +145,8 @@ impl Host for GuestHost {
 
     fn set(&mut self, bucket: &GuestBucket, key: &str, set: Set) -> Result<String, KvError> {
         self.check(bucket, key, Purpose::Write)?;
-        if matches!(set.condition, Condition::IfVersion(_)) {
-            // Whether a version matches says something about what is there.
+        if set.condition != Condition::Always {
+            // Whether it holds says something about what is there.
             self.check(bucket, key, Purpose::Read)?;
         }
         let now = self.node.now();
@@ -147,11 +171,11 @@ impl Host for GuestHost {
 
     fn delete(&mut self, bucket: &GuestBucket, key: &str) -> Result<bool, KvError> {
         self.check(bucket, key, Purpose::Write)?;
-        let now = self.node.now();
-        let written = self
-            .node
-            .store()
-            .write(&bucket.bucket, key.as_bytes(), now, |view| (Edit::Delete, view.is_some()));
+        let (store, now) = (self.node.store(), self.node.now());
+        let may_know = self.is_granted(bucket.bucket.name(), key.as_bytes(), Purpose::Read);
+        let written = store.write(&bucket.bucket, key.as_bytes(), now, |view| {
+            (Edit::Delete, may_know && view.is_some())
+        });
         Ok(written.map_err(refusal)?.answer)
     }
 
@@ -162,6 +186,8 @@ impl Host for GuestHost {
         by: Increment,
     ) -> Result<i64, KvError> {
         self.check(bucket, key, Purpose::Write)?;
+        // The sum tells what was there.
+        self.check(bucket, key, Purpose::Read)?;
         let now = self.node.now();
         let written = self.node.store().write(&bucket.bucket, key.as_bytes(), now, |view| {
             let Some(before) = view.map_or(Some(0), |view| view.value().as_integer()) else {
@@ -184,31 +210,38 @@ impl Host for GuestHost {
             None => Vec::new(),
             Some(cursor) => URL_SAFE_NO_PAD.decode(cursor).map_err(|_| foreign())?,
         };
-        let query = ListQuery {
-            prefix: list.prefix.as_bytes(),
-            after: &after,
-            delimiter: None,
-            limit: list.limit,
-        };
-        let page = self.node.store().list(&bucket.bucket, query, self.node.now(), |_| ());
-        let last = page.items.last().map(|(name, _)| URL_SAFE_NO_PAD.encode(name));
-        let name = bucket.bucket.name();
-        let granted = page
-            .items
-            .into_iter()
-            .filter(|(key, _)| self.is_granted(name, key, Purpose::Read))
-            .filter_map(|(key, _)| String::from_utf8(key).ok());
-        Ok(KeyPage { keys: granted.collect(), cursor: last.filter(|_| page.has_more) })
+        let prefixes = self.readable(bucket.bucket.name(), &list.prefix)?;
+        let (now, mut keys, mut has_more) = (self.node.now(), Vec::new(), false);
+        // None is the start of another, so what begins with one sorts before what begins with the next.
+        for prefix in prefixes.into_iter().map(str::as_bytes) {
+            if prefix < &after[..] && !after.starts_with(prefix) {
+                continue;
+            }
+            has_more = keys.len() == list.limit;
+            if has_more {
+                break;
+            }
+            let limit = list.limit - keys.len();
+            let query = ListQuery { prefix, after: &after, delimiter: None, limit };
+            let page = self.node.store().list(&bucket.bucket, query, now, |_| ());
+            keys.extend(page.items.into_iter().map(|(key, _)| key));
+            has_more = page.has_more;
+        }
+        // A cursor can be read, so it is made of nothing but a key that may be.
+        let last = keys.last().filter(|_| has_more).map(|key| URL_SAFE_NO_PAD.encode(key));
+        let keys = keys.into_iter().filter_map(|key| String::from_utf8(key).ok());
+        Ok(KeyPage { keys: keys.collect(), cursor: last })
     }
 
-    fn log(&mut self, level: Level, message: &str) {
+    fn log(&mut self, level: Level, text: &str) {
+        // Not as `message`, which is printed as it is: with its line breaks it could forge lines.
         let handler = self.identity.name.as_str();
         match level {
-            Level::Trace => trace!(handler, message, "handler says"),
-            Level::Debug => debug!(handler, message, "handler says"),
-            Level::Info => info!(handler, message, "handler says"),
-            Level::Warn => warn!(handler, message, "handler says"),
-            Level::Error => error!(handler, message, "handler says"),
+            Level::Trace => trace!(handler, text, "handler says"),
+            Level::Debug => debug!(handler, text, "handler says"),
+            Level::Info => info!(handler, text, "handler says"),
+            Level::Warn => warn!(handler, text, "handler says"),
+            Level::Error => error!(handler, text, "handler says"),
         }
     }
 
@@ -221,11 +254,11 @@ impl Host for GuestHost {
         self.node.now().millis()
     }
 
-    fn random(&mut self, bytes: &mut [u8]) {
-        // The system was asked at start and had some; it does not run dry.
-        if let Err(error) = getrandom::fill(bytes) {
+    fn random(&mut self, bytes: &mut [u8]) -> Result<(), NoRandomness> {
+        getrandom::fill(bytes).map_err(|error| {
             error!(%error, "the system gives no random numbers");
-        }
+            NoRandomness
+        })
     }
 }
 
@@ -240,3 +273,6 @@ fn refusal(error: WriteError) -> KvError {
         WriteError::TooLarge { .. } => KvError::TooLarge(error.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -29,6 +29,7 @@ const REFUSED_WAIT: Duration = Duration::from_secs(30);
 /// A request's body that comes back when its reader drops it before the end.
 struct Lent {
     body: Body,
+    has_ended: bool,
     back: Option<oneshot::Sender<Body>>,
 }
 
@@ -40,7 +41,10 @@ impl http_body::Body for Lent {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
+        let frame = Pin::new(&mut self.body).poll_frame(context);
+        // A chunked body does not say by itself that it has been read to its end.
+        self.has_ended |= matches!(frame, Poll::Ready(None | Some(Err(_))));
+        frame
     }
 
     fn is_end_stream(&self) -> bool {
@@ -54,6 +58,9 @@ impl http_body::Body for Lent {
 
 impl Drop for Lent {
     fn drop(&mut self) {
+        if self.has_ended || self.body.is_end_stream() {
+            return;
+        }
         if let Some(back) = self.back.take() {
             // Nobody may want it: then it ends here.
             let _ = back.send(mem::take(&mut self.body));
@@ -67,7 +74,7 @@ pub(crate) async fn linger(request: Request, next: Next) -> Response {
         return next.run(request).await;
     }
     let (back, mut returned) = oneshot::channel();
-    let request = request.map(|body| Body::new(Lent { body, back: Some(back) }));
+    let request = request.map(|body| Body::new(Lent { body, has_ended: false, back: Some(back) }));
     let response = next.run(request).await;
     let (status, left) = (response.status(), returned.try_recv());
     match left {
@@ -136,6 +143,19 @@ mod tests {
         assert_eq!(pieces_read(65, None).await, 65);
         assert_eq!(pieces_read(1_000, None).await, (REFUSED_BYTES_MAX >> 20) + 1);
         assert_eq!(pieces_read(65, Some("100-continue")).await, 0, "it will not be sent");
+    }
+
+    #[tokio::test]
+    async fn an_answer_to_a_body_that_was_read_announces_its_length() {
+        let refuse =
+            put(async |body: Bytes| (StatusCode::CONFLICT, format!("{} bytes", body.len())));
+        let router = Router::new().route("/", refuse).layer(from_fn(linger));
+        let pieces = stream::iter([Ok::<_, Infallible>(Bytes::from_static(b"abc"))]);
+        for body in [Body::from("abc"), Body::from_stream(pieces)] {
+            let request = Request::put("/").body(body).expect("a request");
+            let response = router.clone().oneshot(request).await.expect("an answer");
+            assert_eq!(response.body().size_hint().exact(), Some("3 bytes".len() as u64));
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -6,7 +6,7 @@ use atoll_wasm::component::Handler;
 use atoll_wasm::engine::{Engine, EngineConfig};
 use atoll_wasm::error::CallError;
 use atoll_wasm::host::{
-    Entry, Host, Increment, KeyPage, KvError, Level, List, Request, Response, Set,
+    Entry, Host, Increment, KeyPage, KvError, Level, List, NoRandomness, Request, Response, Set,
 };
 use atoll_wasm::limits::Limits;
 use bytes::Bytes;
@@ -63,8 +63,9 @@ impl Host for Nothing {
         1_000
     }
 
-    fn random(&mut self, bytes: &mut [u8]) {
+    fn random(&mut self, bytes: &mut [u8]) -> Result<(), NoRandomness> {
         bytes.fill(7);
+        Ok(())
     }
 }
 

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use atoll_wasm::host::{Condition, Entry, Host, Increment, KeyPage, KvError, Level, List, Set};
+use atoll_wasm::host::{
+    Condition, Entry, Host, Increment, KeyPage, KvError, Level, List, NoRandomness, Set,
+};
 use bytes::Bytes;
 
 /// The time of these tests, in milliseconds since 1970.
@@ -131,7 +133,8 @@ impl Host for Memory {
         NOW_MS
     }
 
-    fn random(&mut self, bytes: &mut [u8]) {
+    fn random(&mut self, bytes: &mut [u8]) -> Result<(), NoRandomness> {
         bytes.fill(7);
+        Ok(())
     }
 }

@@ -108,7 +108,7 @@ fn count(api: &Api, bucket: &BucketName, key: &[u8], step: Step) -> Result<i64, 
     let refuse = |code, detail| Problem::new(StatusCode::CONFLICT, code, detail);
     let bucket = store.open_bucket(bucket)?;
     let decide = |view: Option<View<'_>>| {
-        if !may_write(&preconditions, view.as_ref()) {
+        if !may_write(&preconditions, view.as_ref(), now) {
             return Err(precondition_failed());
         }
         let before = match view.map(|view| view.value().as_integer()) {
@@ -138,7 +138,7 @@ fn end(
     let bucket = store.find_bucket(bucket).ok_or_else(no_such_key)?;
     let decide = |view: Option<View<'_>>| {
         let view = view.ok_or_else(no_such_key)?;
-        if !may_write(preconditions, Some(&view)) {
+        if !may_write(preconditions, Some(&view), now) {
             return Err(precondition_failed());
         }
         // Only its owners can change the end of a counter's cells, so it becomes a plain version.

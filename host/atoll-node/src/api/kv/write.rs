@@ -3,9 +3,9 @@
 use super::super::Api;
 use super::super::attributes;
 use super::super::query::{Lifetime, Query};
-use super::super::upload;
 use super::{empty, may_write, precondition_failed, preconditions, version_headers, version_of};
 use crate::problem::Problem;
+use crate::upload;
 use atoll_core::clock::Stamp;
 use atoll_core::entry::{Attributes, Deadline};
 use atoll_core::http::conditional::Preconditions;
@@ -80,9 +80,9 @@ fn check_before_reading(
     let (store, now) = (api.node.store(), api.node.now());
     let may = match store.find_bucket(bucket) {
         Some(bucket) => {
-            store.read(&bucket, key, now, |view| may_write(preconditions, view.as_ref()))
+            store.read(&bucket, key, now, |view| may_write(preconditions, view.as_ref(), now))
         }
-        None => may_write(preconditions, None),
+        None => may_write(preconditions, None, now),
     };
     if may { Ok(()) } else { Err(precondition_failed()) }
 }
@@ -99,7 +99,7 @@ pub(super) fn store(
     let bucket = store.open_bucket(bucket)?;
     let NewVersion { bytes, attributes, preconditions, .. } = new;
     let written = store.write(&bucket, key, now, |view| {
-        if !may_write(&preconditions, view.as_ref()) {
+        if !may_write(&preconditions, view.as_ref(), now) {
             return (Edit::Keep, None);
         }
         let status = if view.is_some() { StatusCode::NO_CONTENT } else { StatusCode::CREATED };
@@ -133,10 +133,10 @@ pub(super) fn remove(
 ) -> Result<(), Problem> {
     let (store, now) = (api.node.store(), api.node.now());
     let may = match store.find_bucket(bucket) {
-        None => may_write(preconditions, None),
+        None => may_write(preconditions, None, now),
         Some(bucket) => {
             let written = store.write(&bucket, key, now, |view| {
-                let may = may_write(preconditions, view.as_ref());
+                let may = may_write(preconditions, view.as_ref(), now);
                 (if may { Edit::Delete } else { Edit::Keep }, may)
             })?;
             written.answer

@@ -1,11 +1,16 @@
 //! One key: write, read, conditionals, ranges, lifetimes, counters, and what is refused.
 
 use super::*;
+use atoll_core::clock::Now;
+use atoll_core::entry::Deadline;
+use atoll_core::key::BucketName;
 use atoll_core::limits::VALUE_BYTES_MAX;
+use atoll_core::store::edit::{Edit, NewValue};
 use http_body::{Body as _, Frame, SizeHint};
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::{Duration, UNIX_EPOCH};
 
 const KEY: &str = "/v1/kv/b/k";
 
@@ -325,4 +330,19 @@ async fn a_node_holds_so_many_buckets_and_no_more() {
     let answer = answer.expect("there was a last one");
     door.check(&answer, 507);
     assert_eq!(answer.code(), "too-many-buckets");
+}
+
+#[tokio::test]
+async fn a_write_ahead_of_this_clock_counts_as_made_now() {
+    let door = Door::new();
+    door.check(&door.put(KEY, "before").await, 201);
+    let bucket =
+        door.node.store().find_bucket(&BucketName::new("b").expect("a name")).expect("a bucket");
+    let now_ms = door.node.now().millis();
+    let ahead = Now::from_millis(now_ms + 3_600_000);
+    let edit = Edit::set(NewValue::Shared(Bytes::from_static(b"ahead")), Deadline::NEVER);
+    door.node.store().write(&bucket, b"k", ahead, |_| (edit, ())).expect("room");
+    let soon = UNIX_EPOCH + Duration::from_millis(now_ms + 60_000);
+    let headers = [("if-unmodified-since", &*httpdate::fmt_http_date(soon))];
+    door.check(&door.ask(&format!("PUT {KEY}"), &headers, "after").await, 204);
 }

@@ -3,18 +3,21 @@
 //! A body that announces its length is refused before a byte of it is read, or gets a buffer of that
 //! size. One that does not (chunked) is taken as well and counted while it comes: a friendlier answer
 //! than 411. Either way the bytes that are being received at once are bounded: small bodies share one
-//! budget, larger ones another, so that a few slow large ones never shut out the small.
+//! budget, larger ones another, so that a few slow large ones never shut out the small. A request
+//! without a body needs neither.
 
-use super::limits::{
-    UPLOAD_BUDGET_WAIT, UPLOAD_GRACE, UPLOAD_LARGE_BUDGET_BYTES_MAX, UPLOAD_LARGE_BUDGET_BYTES_MIN,
-    UPLOAD_RATE_MIN, UPLOAD_READ_WAIT, UPLOAD_SMALL_BUDGET_BYTES, UPLOAD_SMALL_BYTES_MAX,
-};
+mod limits;
+
 use crate::problem::Problem;
 use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
 use http_body::Body as _;
 use http_body_util::BodyExt;
+use limits::{
+    UPLOAD_BUDGET_WAIT, UPLOAD_GRACE, UPLOAD_LARGE_BUDGET_BYTES_MAX, UPLOAD_LARGE_BUDGET_BYTES_MIN,
+    UPLOAD_RATE_MIN, UPLOAD_READ_WAIT, UPLOAD_SMALL_BUDGET_BYTES, UPLOAD_SMALL_BYTES_MAX,
+};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -23,23 +26,23 @@ use tokio::time::{Instant, timeout, timeout_at};
 /// Budgets are counted in pieces of this many bytes.
 const PIECE_BYTES: usize = 1_024;
 
-/// The bodies that are being received.
+/// The bodies that one door is receiving.
 #[derive(Debug)]
-pub(super) struct Uploads {
+pub(crate) struct Uploads {
     small: Arc<Semaphore>,
     large: Arc<Semaphore>,
 }
 
 /// A whole body. Its place in the budget is kept until it is dropped: store it first.
 #[derive(Debug)]
-pub(super) struct Gathered {
-    pub(super) bytes: Bytes,
-    _place: OwnedSemaphorePermit,
+pub(crate) struct Gathered {
+    pub(crate) bytes: Bytes,
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 impl Uploads {
     /// Budgets for a store of so many bytes.
-    pub(super) fn new(memory_bytes_max: usize) -> Uploads {
+    pub(crate) fn new(memory_bytes_max: usize) -> Uploads {
         let large_bytes = (memory_bytes_max / 4)
             .clamp(UPLOAD_LARGE_BUDGET_BYTES_MIN, UPLOAD_LARGE_BUDGET_BYTES_MAX);
         Uploads {
@@ -49,12 +52,15 @@ impl Uploads {
     }
 
     /// Reads the whole of `body`, at most `bytes_max`.
-    pub(super) async fn gather(
+    pub(crate) async fn gather(
         &self,
         headers: &HeaderMap,
         mut body: Body,
         bytes_max: usize,
     ) -> Result<Gathered, Problem> {
+        if body.is_end_stream() {
+            return Ok(Gathered { bytes: Bytes::new(), _place: None });
+        }
         let announced = announced_bytes(headers, &body);
         if announced.is_some_and(|bytes| bytes > bytes_max as u64) {
             return Err(too_large(bytes_max));
@@ -84,7 +90,7 @@ impl Uploads {
         }
         // Room that is not used would be kept with the value for as long as it lives.
         buffer.shrink_to_fit();
-        Ok(Gathered { bytes: Bytes::from(buffer), _place: place })
+        Ok(Gathered { bytes: Bytes::from(buffer), _place: Some(place) })
     }
 
     async fn reserve(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Problem> {
@@ -101,7 +107,7 @@ impl Uploads {
 }
 
 /// The length that a request gives for its body, if it does.
-pub(super) fn announced_bytes(headers: &HeaderMap, body: &Body) -> Option<u64> {
+pub(crate) fn announced_bytes(headers: &HeaderMap, body: &Body) -> Option<u64> {
     let header = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
     header.and_then(|text| text.parse().ok()).or_else(|| body.size_hint().exact())
 }

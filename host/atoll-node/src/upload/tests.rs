@@ -83,7 +83,7 @@ async fn large_bodies_wait_for_room_and_never_shut_out_small_ones() {
         }
     });
     tokio::task::yield_now().await;
-    let refused = uploads.gather(&length(100_000), Body::empty(), largest).await;
+    let refused = uploads.gather(&length(100_000), slow(1, b"x", pause), largest).await;
     check_refused(refused, 503);
     let small = uploads.gather(&length(5), Body::from("small"), largest).await;
     assert_eq!(small.expect("has a budget of its own").bytes, "small");
@@ -92,4 +92,16 @@ async fn large_bodies_wait_for_room_and_never_shut_out_small_ones() {
     holder.await.expect("no panic").expect("it ends in time");
     let large = uploads.gather(&length(100_000), slow(1, b"x", Duration::ZERO), largest).await;
     assert!(large.is_ok(), "the room is free again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_without_a_body_waits_for_no_room() {
+    let uploads = Uploads::new(0);
+    let all = Arc::clone(&uploads.small).try_acquire_many_owned(
+        u32::try_from(UPLOAD_SMALL_BUDGET_BYTES / PIECE_BYTES).expect("a small number"),
+    );
+    let _all = all.expect("nothing is taken");
+    check_refused(uploads.gather(&length(1), slow(1, b"x", Duration::ZERO), 10).await, 503);
+    let nothing = uploads.gather(&HeaderMap::new(), Body::empty(), 10).await;
+    assert_eq!(nothing.expect("needs no room").bytes.len(), 0);
 }

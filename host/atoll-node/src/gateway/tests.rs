@@ -1,0 +1,59 @@
+//! The gateway with a handler, without a socket.
+
+use super::*;
+use crate::config::{Config, FileConfig};
+use crate::handlers::Deployment;
+use atoll_core::manifest::HandlerLimits;
+use axum::body::Body;
+use bytes::Bytes;
+use futures_util::stream;
+use std::convert::Infallible;
+use std::pin::pin;
+use std::task::Poll;
+use tower::ServiceExt as _;
+
+/// A gateway whose handler `hello` answers one request at once, at every path.
+async fn gateway() -> Router {
+    let config = Config::resolve(FileConfig::default()).expect("the defaults");
+    let node = Node::new(&config).expect("a node");
+    let handlers = Handlers::new(Arc::clone(&node)).expect("an engine");
+    let path = atoll_guests::build().expect("the guests").path("hello");
+    let wanted = Deployment {
+        name: "hello".to_owned(),
+        routes: vec!["/*".to_owned()],
+        grants: Vec::new(),
+        limits: HandlerLimits { concurrency: 1, ..HandlerLimits::default() },
+        component: Bytes::from(std::fs::read(path).expect("a built component")),
+    };
+    handlers.deploy(wanted).await.expect("it is deployed");
+    router(&node, handlers)
+}
+
+fn request(headers: &[(&str, &str)], body: Body) -> Request {
+    let builder = Request::builder().uri("/hello/x");
+    let builder =
+        headers.iter().fold(builder, |builder, (name, value)| builder.header(*name, *value));
+    builder.body(body).expect("a request")
+}
+
+#[tokio::test]
+async fn a_body_on_its_way_keeps_no_place_of_the_handler() {
+    let router = gateway().await;
+    let endless = Body::from_stream(stream::pending::<Result<Bytes, Infallible>>());
+    let mut slow = pin!(router.clone().oneshot(request(&[("host", "a")], endless)));
+    let early = std::future::poll_fn(|context| Poll::Ready(slow.as_mut().poll(context))).await;
+    assert!(early.is_pending(), "its body has not come");
+    let quick = router.oneshot(request(&[("host", "a")], Body::empty())).await;
+    assert_eq!(quick.expect("an answer").status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_host_that_is_none_is_refused_before_any_route() {
+    let router = gateway().await;
+    for headers in [&[("host", "a"), ("host", "b")][..], &[("host", "user@a")], &[]] {
+        let answer = router.clone().oneshot(request(headers, Body::empty())).await;
+        assert_eq!(answer.expect("an answer").status(), StatusCode::BAD_REQUEST, "{headers:?}");
+    }
+    let answer = router.oneshot(request(&[("host", "a.:80")], Body::empty())).await;
+    assert_eq!(answer.expect("an answer").status(), StatusCode::OK);
+}

@@ -1,0 +1,132 @@
+//! What a guest learns of keys that it was not granted: nothing.
+
+use super::*;
+use crate::config::{Config, FileConfig};
+use std::io::Write;
+use std::sync::Mutex;
+
+const KEYS: [&str; 8] = ["a", "app/1", "app/2", "app/3", "apq", "b/1", "b/2", "secret"];
+
+/// A guest with these grants, in a bucket that holds [`KEYS`].
+fn guest(grants: &[&str]) -> (GuestHost, GuestBucket) {
+    let config = Config::resolve(FileConfig::default()).expect("the defaults");
+    let node = Node::new(&config).expect("a node");
+    let grants = grants.iter().map(|text| text.parse().expect("a grant")).collect();
+    let identity = Arc::new(Identity { name: "test".to_owned(), grants });
+    let mut guest = GuestHost::new(node, identity);
+    let bucket = guest.open("default").expect("it is granted");
+    for key in KEYS {
+        let edit = Edit::set(NewValue::Shared(Bytes::from_static(b"1")), Deadline::NEVER);
+        let now = guest.node.now();
+        let write = |_: Option<View<'_>>| (edit, ());
+        guest.node.store().write(&bucket.bucket, key.as_bytes(), now, write).expect("room");
+    }
+    (guest, bucket)
+}
+
+fn page(
+    (guest, bucket): &mut (GuestHost, GuestBucket),
+    prefix: &str,
+    (limit, cursor): (usize, Option<String>),
+) -> Result<KeyPage, KvError> {
+    guest.list(bucket, List { prefix: prefix.to_owned(), limit, cursor })
+}
+
+/// Lists by pages of every size; each cursor must be a key that was listed.
+#[track_caller]
+fn check_listed(grants: &[&str], prefix: &str, want: &[&str]) {
+    let mut guest = guest(grants);
+    for limit in 1..=KEYS.len() + 1 {
+        let (mut got, mut cursor) = (Vec::new(), None);
+        loop {
+            let page = page(&mut guest, prefix, (limit, cursor)).expect("it is granted");
+            assert!(page.keys.len() <= limit);
+            got.extend(page.keys);
+            let Some(next) = page.cursor else { break };
+            let key = URL_SAFE_NO_PAD.decode(&next).expect("base64");
+            assert_eq!(got.last().map(String::as_bytes), Some(&key[..]), "a key that it has seen");
+            cursor = Some(next);
+        }
+        assert_eq!(got, want, "{grants:?} {prefix:?} by {limit}");
+    }
+}
+
+#[track_caller]
+fn check_denied<T: std::fmt::Debug>(got: Result<T, KvError>, want: &str) {
+    let text = format!("{want} is not granted");
+    assert_eq!(got.expect_err("it is not granted"), KvError::Denied(text));
+}
+
+#[test]
+fn only_keys_that_may_be_read_are_listed() {
+    check_listed(&["kv:default=rw"], "", &KEYS);
+    check_listed(&["kv:default=r"], "app/", &["app/1", "app/2", "app/3"]);
+    check_listed(&["kv:default/app/=r"], "", &["app/1", "app/2", "app/3"]);
+    check_listed(&["kv:default/app/=r"], "app/2", &["app/2"]);
+    check_listed(&["kv:default/app/=r"], "a", &["app/1", "app/2", "app/3"]);
+    let both = ["kv:default/b/=r", "kv:default/app/=rw", "kv:default/app/2=r", "kv:default/c=r"];
+    check_listed(&both, "", &["app/1", "app/2", "app/3", "b/1", "b/2"]);
+    check_listed(&["kv:default=w", "kv:default/b/=r"], "", &["b/1", "b/2"]);
+    check_listed(&["kv:other=r", "kv:default/b/=r"], "", &["b/1", "b/2"]);
+}
+
+#[test]
+fn what_may_not_be_read_is_not_listed_at_all() {
+    let mut part = guest(&["kv:default/app/=r"]);
+    check_denied(page(&mut part, "secret", (10, None)), "kv:default/secret=r");
+    let mut blind = guest(&["kv:default=w"]);
+    check_denied(page(&mut blind, "", (10, None)), "kv:default/=r");
+    // A cursor that a guest makes up takes it no further.
+    let forged = URL_SAFE_NO_PAD.encode("b");
+    let rest = page(&mut part, "", (10, Some(forged))).expect("it is granted");
+    assert_eq!(rest, KeyPage::default());
+}
+
+#[test]
+fn a_grant_to_write_tells_nothing_of_what_is_there() {
+    let (mut guest, bucket) = guest(&["kv:default=w"]);
+    let set = |condition| Set { value: Bytes::new(), ttl_ms: None, condition };
+    for condition in
+        [Condition::IfAbsent, Condition::IfPresent, Condition::IfVersion("x".to_owned())]
+    {
+        check_denied(guest.set(&bucket, "a", set(condition)), "kv:default/a=r");
+    }
+    let by = Increment { delta: 1, ttl_ms: None };
+    check_denied(guest.increment(&bucket, "a", by), "kv:default/a=r");
+    assert_eq!(guest.delete(&bucket, "a"), Ok(false));
+    assert_eq!(guest.delete(&bucket, "a"), Ok(false), "as where there is nothing");
+    let found = guest.node.store().read(&bucket.bucket, b"a", guest.node.now(), |v| v.is_some());
+    assert!(!found, "it is deleted all the same");
+    guest.set(&bucket, "a", set(Condition::Always)).expect("it is granted");
+}
+
+/// What is written to it can be read afterwards.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("no panic").write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_guest_cannot_forge_a_line_of_the_log() {
+    let (mut guest, _) = guest(&["kv:default=r"]);
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let subscriber =
+        tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    tracing::subscriber::with_default(subscriber, || {
+        guest.log(Level::Warn, "harmless\n2026-01-01 ERROR node is on fire \u{1b}[2J");
+    });
+    let bytes = lines.0.lock().expect("no panic").clone();
+    let text = String::from_utf8(bytes).expect("text");
+    assert_eq!(text.lines().count(), 1, "{text}");
+    assert!(text.contains("handler says handler=\"test\" text=\"harmless\\n2026"), "{text}");
+    assert!(!text.contains('\u{1b}'), "{text:?}");
+}
