@@ -222,3 +222,24 @@ fn a_million_keys_fit_in_the_budget_of_140_bytes_each() {
     assert!(each <= 140, "{each} bytes for each key");
     check_responsive(&node);
 }
+
+#[test]
+fn a_pipeline_of_long_commands_lets_others_have_their_turn() {
+    let node = TestNode::start();
+    let mut greedy = node.resp_client();
+    assert_eq!(greedy.command(&["SETRANGE", "large", "16777215", "x"]), ":16777216");
+    let long = "*4\r\n$8\r\nSETRANGE\r\n$5\r\nlarge\r\n$1\r\n0\r\n$1\r\ny\r\n".repeat(200);
+    greedy.send(long.as_bytes());
+    let began = Instant::now();
+    for _ in 0..5 {
+        assert_eq!(node.resp_client().command(&["PING"]), "+PONG");
+    }
+    let waited = began.elapsed();
+    let began = Instant::now();
+    for _ in 0..200 {
+        assert_eq!(greedy.reply(), ":16777216");
+    }
+    let rest = began.elapsed();
+    // Had the pings come last, nothing would be left to wait for.
+    assert!(rest > waited, "five pings took {waited:?}, and {rest:?} of work was left");
+}

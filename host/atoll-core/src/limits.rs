@@ -38,6 +38,8 @@ pub const REQUEST_ARGUMENT_COUNT_MAX: usize = 1024 * 1024;
 pub const REQUEST_BYTES_MAX: usize = 2 * VALUE_BYTES_MAX + 1024 * 1024;
 /// Bytes that all RESP connections together may hold for unfinished requests and unwritten replies.
 pub const REQUEST_MEMORY_BYTES_MAX: usize = 1024 * 1024 * 1024;
+/// The same where the store's budget is small: room for a request with the largest value.
+pub const REQUEST_MEMORY_BYTES_MIN: usize = 80 * 1024 * 1024;
 /// Longest inline request, in bytes.
 pub const REQUEST_INLINE_BYTES_MAX: usize = 64 * 1024;
 /// Bytes that a RESP thread reads at once, and so executes in one turn.
@@ -54,6 +56,8 @@ pub const REPLY_BYTES_MAX: usize = 128 * 1024 * 1024;
 pub const REPLY_SHARED_COUNT_MAX: usize = 1024 * 1024;
 /// Bytes of replies after which a connection stops executing until they are written.
 pub const REPLY_BATCH_BYTES: usize = 1024 * 1024;
+/// Bytes that commands of one connection copy within values before other connections have their turn.
+pub const TURN_WORK_BYTES: usize = 1024 * 1024;
 /// Longest pattern of KEYS and SCAN, in bytes.
 pub const GLOB_BYTES_MAX: usize = 1_024;
 /// Longest name that a RESP client may give itself or its library, in bytes.

@@ -65,7 +65,10 @@ impl Executor for Batch<'_> {
         while flow == Flow::Again {
             flow = self.session.proceed(self.around, self.output);
         }
-        if flow == Flow::Close { Next::Stop } else { Next::Continue }
+        match flow {
+            Flow::Close | Flow::CloseOnHttp => Next::Stop,
+            Flow::Continue | Flow::Rest | Flow::Again => Next::Continue,
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use super::server::{Password, Server};
 use super::tally::Tally;
 use crate::clock::Now;
 use crate::entry::Deadline;
-use crate::limits::KEY_BYTES_MAX;
+use crate::limits::{KEY_BYTES_MAX, TURN_WORK_BYTES};
 use crate::store::edit::{Edit, WriteError};
 use crate::store::view::View;
 use crate::store::{Bucket, Store};
@@ -29,6 +29,8 @@ pub struct Session {
     pub(super) replies: Replies,
     pub(super) walk: Option<Box<Walk>>,
     closing: bool,
+    /// Bytes that were copied within values since others had their turn.
+    pub(super) worked_bytes: usize,
 }
 
 /// Which replies the client wants: CLIENT REPLY.
@@ -49,6 +51,8 @@ pub enum Flow {
     Continue,
     /// Let others run, then call [`Session::proceed`] before the next request.
     Again,
+    /// Let others run, then take the next request: this one was long.
+    Rest,
     /// Write what there is and close.
     Close,
     /// As `Close`: the client speaks HTTP, so it may be a browser that a foreign page has sent here.
@@ -101,6 +105,7 @@ impl Session {
             replies: Replies::All,
             walk: None,
             closing: false,
+            worked_bytes: 0,
         }
     }
 
@@ -215,7 +220,14 @@ impl Session {
                 self.replies = Replies::All;
             }
         }
-        if self.closing { Flow::Close } else { Flow::Continue }
+        if self.closing {
+            return Flow::Close;
+        }
+        if self.worked_bytes < TURN_WORK_BYTES {
+            return Flow::Continue;
+        }
+        self.worked_bytes = 0;
+        Flow::Rest
     }
 }
 

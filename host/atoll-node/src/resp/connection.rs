@@ -89,8 +89,9 @@ impl Batch<'_> {
                 self.output.error(&error.to_string());
                 Turn::CloseAfterNonsense
             }
+            (Ok(Taken::All), Flow::Rest) => Turn::ReadLater,
             (Ok(Taken::All), _) => Turn::Read,
-            (Ok(Taken::Stopped), Flow::Continue) => Turn::Resume,
+            (Ok(Taken::Stopped), Flow::Continue | Flow::Rest) => Turn::Resume,
             (Ok(Taken::Stopped), Flow::Again) => Turn::Proceed,
             (Ok(Taken::Stopped), Flow::Close) => Turn::Close,
             (Ok(Taken::Stopped), Flow::CloseOnHttp) => Turn::CloseOnHttp,
@@ -242,7 +243,7 @@ impl Connection {
         let Connection { worker, session, .. } = self;
         let mut output = worker.take_output();
         let turn = match session.proceed(surroundings(worker), &mut output) {
-            Flow::Continue => Turn::Resume,
+            Flow::Continue | Flow::Rest => Turn::Resume,
             Flow::Again => Turn::Proceed,
             Flow::Close => Turn::Close,
             Flow::CloseOnHttp => Turn::CloseOnHttp,

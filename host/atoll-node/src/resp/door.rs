@@ -4,7 +4,7 @@ use super::Config;
 use super::clients::Clients;
 use super::process;
 use crate::node::Node;
-use atoll_core::limits::REQUEST_MEMORY_BYTES_MAX;
+use atoll_core::limits::{REQUEST_MEMORY_BYTES_MAX, REQUEST_MEMORY_BYTES_MIN};
 use atoll_core::resp::client::Client;
 use atoll_core::resp::server::{Facts, Limits, Password, Server, Settings};
 use atoll_core::resp::tally::Tally;
@@ -31,6 +31,8 @@ pub(crate) struct Door {
     rejected_count: AtomicU64,
     /// Memory that connections hold for unfinished requests and unwritten replies, where it is much.
     held_bytes: AtomicUsize,
+    /// A part of the store's budget, and room for one request of the largest value.
+    held_bytes_max: usize,
     /// When the operator was last told that a client spoke HTTP; 0 is never.
     warned_of_http_ms: AtomicU64,
 }
@@ -52,6 +54,8 @@ pub(super) struct HeldTooMuch;
 impl Door {
     pub(super) fn new(node: Arc<Node>, config: &Config, port: u16) -> Door {
         let digest = |text: &str| PasswordDigest(Sha256::digest(text).into());
+        let held_bytes_max = (node.store().memory_bytes_max() / 4)
+            .clamp(REQUEST_MEMORY_BYTES_MIN, REQUEST_MEMORY_BYTES_MAX);
         Door {
             node,
             port,
@@ -63,6 +67,7 @@ impl Door {
             connection_count: AtomicU64::new(0),
             rejected_count: AtomicU64::new(0),
             held_bytes: AtomicUsize::new(0),
+            held_bytes_max,
             warned_of_http_ms: AtomicU64::new(0),
         }
     }
@@ -95,7 +100,7 @@ impl Door {
         // Two's complement: adding a negative difference wraps to the right sum.
         let difference = after.wrapping_sub(before);
         let held = self.held_bytes.fetch_add(difference, Relaxed).wrapping_add(difference);
-        if after > before && held > REQUEST_MEMORY_BYTES_MAX { Err(HeldTooMuch) } else { Ok(()) }
+        if after > before && held > self.held_bytes_max { Err(HeldTooMuch) } else { Ok(()) }
     }
 
     /// Tells the operator that the client at `address` spoke HTTP, at most once a minute.

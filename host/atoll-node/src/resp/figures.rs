@@ -29,8 +29,7 @@ impl Collector for Figures {
         let sum = |of: fn(&Tally) -> u64| tallies.iter().map(|tally| of(tally)).sum::<u64>();
         let clients = ConstGauge::new(facts.client_count as i64);
         let help = "Connections to the RESP port";
-        let inner =
-            encoder.encode_descriptor("atoll_resp_clients", help, None, clients.metric_type())?;
+        let inner = encoder.encode_descriptor("resp_clients", help, None, clients.metric_type())?;
         clients.encode(inner)?;
         let counters: [(&str, &str, u64); 7] = [
             ("connections", "Connections that were accepted", facts.connection_count),
@@ -43,7 +42,7 @@ impl Collector for Figures {
         ];
         for (name, help, value) in counters {
             let counter = ConstCounter::new(value);
-            let name = format!("atoll_resp_{name}");
+            let name = format!("resp_{name}");
             let inner = encoder.encode_descriptor(&name, help, None, counter.metric_type())?;
             counter.encode(inner)?;
         }

@@ -56,9 +56,7 @@ fn set_all(call: &Call<'_>, name: &str, condition: Condition) -> Result<bool, Fa
             return Ok(false);
         }
         // Asked for all at once: a write that runs out of memory half way would leave a half.
-        if store.used_bytes().saturating_add(needed) > store.memory_bytes_max() {
-            return Err(Fault::Memory);
-        }
+        transaction.reserve(needed)?;
         for (pair, key) in keys.enumerate() {
             let index = 2 + 2 * pair;
             let value = match call.arguments.shared(index) {

@@ -43,6 +43,7 @@ pub(crate) fn append(call: &mut Call<'_>) -> Result<(), Fault> {
         bytes.extend_from_slice(suffix);
         (rewritten(view, bytes), Ok(len))
     })??;
+    call.session.worked_bytes += len;
     call.output.count(len);
     Ok(())
 }
@@ -95,6 +96,7 @@ pub(crate) fn setrange(call: &mut Call<'_>) -> Result<(), Fault> {
         bytes[offset..end].copy_from_slice(patch);
         (rewritten(view, bytes), Ok(len))
     })??;
+    call.session.worked_bytes += len;
     call.output.count(len);
     Ok(())
 }
