@@ -102,7 +102,9 @@ fn probes_figures_and_the_page_for_people_are_there() {
     assert_eq!(node.http("GET", node.api, "/livez", b"").status, 200);
     assert_eq!(node.http("GET", node.api, "/readyz", b"").status, 200);
     let metrics = node.http("GET", node.api, "/metrics", b"");
-    assert!(metrics.text().contains("atoll_"), "{}", metrics.text());
+    for name in ["atoll_keys", "atoll_resp_clients", "atoll_resp_commands_total"] {
+        assert!(metrics.text().contains(&format!("\n{name}")), "{name}: {}", metrics.text());
+    }
     let cluster = node.http("GET", node.api, "/v1/cluster", b"").json();
     assert!(cluster.to_string().contains("\"test\""), "{cluster}");
     let page = node.http("GET", node.api, "/", b"");
@@ -150,6 +152,9 @@ fn the_command_line_reads_and_writes_keys() {
     let (success, _, stderr) = atoll(&node, &["kv", "get", "user:1"]);
     assert!(!success && stderr.contains("user:1"), "{stderr}");
     assert!(ok(&["status"]).contains("test"));
+    let gateway = node.gateway.to_string();
+    let (success, _, stderr) = atoll(&node, &["kv", "--api", &gateway, "get", "k"]);
+    assert!(!success && stderr.contains("is a gateway"), "{stderr}");
 }
 
 #[test]

@@ -144,3 +144,20 @@ fn a_command_without_a_node_says_how_to_start_one() {
         assert_eq!(message.trim().lines().count(), 1, "one line: {message}");
     }
 }
+
+#[test]
+fn a_node_whose_output_nobody_reads_serves_all_the_same() {
+    let mut child = serve(&["--gateway", "off", "--resp", "off"])
+        .stdout(std::fs::OpenOptions::new().write(true).open("/dev/full").expect("Linux has it"))
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("atoll starts");
+    let mut line = String::new();
+    let stderr = child.stderr.take().expect("stderr is piped");
+    BufReader::new(stderr).read_line(&mut line).expect("stderr is read");
+    assert!(line.contains("could not be printed") && !line.contains("panicked"), "{line}");
+    let running = child.try_wait().expect("it can be waited for").is_none();
+    child.kill().expect("it can be killed");
+    child.wait().expect("it ends");
+    assert!(running);
+}

@@ -52,7 +52,13 @@ pub(crate) struct FileConfig {
     #[arg(long, value_name = "FILE", env = "ATOLL_RESP_PASSWORD_FILE")]
     resp_password_file: Option<PathBuf>,
     /// Allow the API and the RESP port on addresses other than loopback without token or password
-    #[arg(long, env = "ATOLL_INSECURE", num_args = 0..=1, default_missing_value = "true")]
+    #[arg(
+        long,
+        env = "ATOLL_INSECURE",
+        num_args = 0..=1,
+        default_missing_value = "true",
+        value_parser = clap::builder::BoolishValueParser::new()
+    )]
     insecure: Option<bool>,
     /// Longest wait for requests in flight when the node is told to stop, in ms [default: 10000]
     #[arg(long, value_name = "MS", env = "ATOLL_DRAIN_MS")]
@@ -220,6 +226,9 @@ impl Config {
     fn check(&self, insecure: bool) -> anyhow::Result<()> {
         ensure!(self.resp_threads > 0, "--resp-threads is 0; write 1 or more");
         ensure!(self.http_threads > 0, "--http-threads is 0; write 1 or more");
+        let doors = [self.gateway, self.api, self.resp];
+        ensure!(doors.iter().any(Option::is_some), "every door is off; leave one open");
+        ensure!(self.memory_bytes_max > 0, "--memory-max is 0; write e.g. 512MiB");
         ensure!(self.clients_max > 0, "--clients-max is 0; write 1 or more, or --resp off");
         let name_fits =
             (1..=128).contains(&self.name.len()) && self.name.bytes().all(|b| b.is_ascii_graphic());

@@ -32,7 +32,7 @@ impl Metrics {
         self.registry().register(name, help, metric);
     }
 
-    /// Asks `collector` for its figures at each scrape. The prefix is put before its names, too.
+    /// Asks `collector` for its figures at each scrape. Their names get the prefix as well.
     pub(crate) fn register_collector(&self, collector: impl Collector) {
         self.registry().register_collector(Box::new(collector));
     }

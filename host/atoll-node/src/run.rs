@@ -5,7 +5,8 @@ use crate::handlers::Handlers;
 use crate::listen::Addresses;
 use crate::node::Node;
 use crate::{api, gateway, listen, resp, sweep, telemetry};
-use anyhow::Context;
+use anyhow::{Context, bail};
+use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,40 +59,19 @@ async fn serve(config: Config, doors: Doors, announce: Announce) -> anyhow::Resu
     let mut signals = Signals::listen()?;
 
     tasks.spawn(sweep::sweep(Arc::clone(&node), shutdown.clone()));
-    if let Some(listener) = doors.api {
-        let settings = api::ApiSettings {
-            handlers: Arc::clone(&handlers),
-            token: config.api_token.clone(),
-            addresses,
-            shutdown: shutdown.clone(),
-        };
-        let router = api::router(Arc::clone(&node), settings);
-        let listener = tokio::net::TcpListener::from_std(listener)?;
-        tasks.spawn(listen::serve(listener, router, shutdown.clone()));
-    }
-    if let Some(listener) = doors.gateway {
-        let router = gateway::router(&node, Arc::clone(&handlers));
-        let listener = tokio::net::TcpListener::from_std(listener)?;
-        tasks.spawn(listen::serve(listener, router, shutdown.clone()));
-    }
-    if let Some(listener) = doors.resp {
-        let resp_config = resp::Config {
-            thread_count: usize::from(config.resp_threads),
-            clients_max: config.clients_max,
-            password: config.resp_password.clone(),
-        };
-        let threads = resp::serve(listener, Arc::clone(&node), resp_config, shutdown.clone())?;
-        tasks.spawn(threads.stopped());
-    }
+    doors.open(
+        &config,
+        &Shared { node: &node, handlers: &handlers, shutdown: &shutdown },
+        &tasks,
+    )?;
     tasks.close();
 
     addresses.announce(&config, announce);
     info!(name = node.name(), origin = %node.store().origin(), "node is ready");
-    tokio::select! {
-        () = signals.received() => {}
-        // A door that could not go on.
-        () = shutdown.cancelled() => {}
-    }
+    let reason = tokio::select! {
+        () = signals.received() => Reason::Told,
+        () = shutdown.cancelled() => Reason::DoorFailed,
+    };
     info!("node is draining");
     node.start_draining();
     shutdown.cancel();
@@ -105,7 +85,26 @@ async fn serve(config: Config, doors: Doors, announce: Announce) -> anyhow::Resu
         warn!(drain_ms = config.drain_ms, "requests were still in flight");
     }
     info!(uptime_s = node.uptime_s(), "node has stopped");
-    Ok(())
+    match reason {
+        Reason::Told => Ok(()),
+        Reason::DoorFailed => bail!("a door could not go on; the log above says why"),
+    }
+}
+
+/// What the doors share.
+struct Shared<'s> {
+    node: &'s Arc<Node>,
+    handlers: &'s Arc<Handlers>,
+    shutdown: &'s CancellationToken,
+}
+
+/// Why the node ends.
+#[derive(Clone, Copy, Debug)]
+enum Reason {
+    /// Somebody said so.
+    Told,
+    /// Whoever supervises the process should start another.
+    DoorFailed,
 }
 
 impl Doors {
@@ -118,6 +117,42 @@ impl Doors {
             api: bind("--api", config.api)?,
             resp: bind("--resp", config.resp)?,
         })
+    }
+
+    /// Starts to serve at each door.
+    fn open(self, config: &Config, shared: &Shared<'_>, tasks: &TaskTracker) -> anyhow::Result<()> {
+        let addresses = self.addresses()?;
+        if let Some(listener) = self.api {
+            let settings = api::ApiSettings {
+                handlers: Arc::clone(shared.handlers),
+                token: config.api_token.clone(),
+                addresses,
+                shutdown: shared.shutdown.clone(),
+            };
+            let router = api::router(Arc::clone(shared.node), settings);
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            tasks.spawn(listen::serve(listener, router, shared.shutdown.clone()));
+        }
+        if let Some(listener) = self.gateway {
+            let router = gateway::router(shared.node, Arc::clone(shared.handlers));
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            tasks.spawn(listen::serve(listener, router, shared.shutdown.clone()));
+        }
+        if let Some(listener) = self.resp {
+            let resp_config = resp::Config {
+                thread_count: usize::from(config.resp_threads),
+                clients_max: config.clients_max,
+                password: config.resp_password.clone(),
+            };
+            let threads = resp::serve(
+                listener,
+                Arc::clone(shared.node),
+                resp_config,
+                shared.shutdown.clone(),
+            )?;
+            tasks.spawn(threads.stopped());
+        }
+        Ok(())
     }
 
     fn addresses(&self) -> anyhow::Result<Addresses> {
@@ -133,10 +168,9 @@ impl Doors {
 }
 
 impl Addresses {
-    #[expect(clippy::print_stdout, reason = "the banner is this command's output")]
     fn announce(&self, config: &Config, announce: Announce) {
-        match announce {
-            Announce::Banner => println!("{}", self.banner(config)),
+        let text = match announce {
+            Announce::Banner => self.banner(config),
             Announce::Json => {
                 let text = |address: Option<SocketAddr>| address.map(|address| address.to_string());
                 let line = serde_json::json!({
@@ -145,8 +179,12 @@ impl Addresses {
                     "api": text(self.api),
                     "resp": text(self.resp),
                 });
-                println!("{line}");
+                line.to_string()
             }
+        };
+        // A node serves its doors, not its output: somebody who closed it does not want to know.
+        if let Err(error) = writeln!(std::io::stdout(), "{text}") {
+            warn!(%error, "the addresses could not be printed");
         }
     }
 

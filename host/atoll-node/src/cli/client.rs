@@ -66,24 +66,31 @@ impl<'a> Ask<'a> {
 #[derive(Debug, Deserialize)]
 struct Problem {
     detail: String,
+    #[serde(default)]
+    code: String,
+}
+
+/// A refusal, before it is told.
+pub(super) struct Refusal {
+    status: u16,
+    /// Stable; empty where what answered is no node.
+    pub(super) code: String,
+    detail: String,
 }
 
 impl ClientArgs {
     /// A client, if the address is one.
     pub(super) fn client(&self) -> anyhow::Result<Client> {
-        let mut base = self.api.trim_end_matches('/').to_owned();
-        if !base.contains("://") {
-            base.insert_str(0, "http://");
+        if self.api.starts_with("https://") {
+            bail!("--api {}: a node's API speaks plain HTTP; write HOST:PORT", self.api);
         }
-        if base.starts_with("https://") {
-            bail!("--api {base}: a node's API speaks plain HTTP; write HOST:PORT");
-        }
-        let is_address = base.strip_prefix("http://").is_some_and(|rest| {
-            !rest.contains(['/', '?', '#', '@']) && rest.parse::<http::uri::Authority>().is_ok()
-        });
+        let address = self.api.strip_prefix("http://").unwrap_or(&self.api).trim_end_matches('/');
+        let is_address = !address.contains(['/', '?', '#', '@'])
+            && address.parse::<http::uri::Authority>().is_ok();
         if !is_address {
             bail!("--api {:?} is no address of a node; write HOST:PORT", self.api);
         }
+        let base = format!("http://{address}");
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
@@ -145,15 +152,33 @@ pub(super) fn accepted(answer: http::Response<Body>) -> anyhow::Result<http::Res
     if answer.status().is_success() {
         return Ok(answer);
     }
-    let status = answer.status();
-    let text = text(answer).unwrap_or_default();
-    let detail = match serde_json::from_str::<Problem>(&text) {
-        Ok(problem) => problem.detail,
-        Err(_) => "what answers there is no node of this version; check --api".to_owned(),
-    };
-    match status.as_u16() {
-        401 => bail!("{detail} (--token, or the variable ATOLL_API_TOKEN)"),
-        status => bail!("{detail} (status {status})"),
+    Err(Refusal::of(answer).into_error())
+}
+
+impl Refusal {
+    /// What an answer with an error status says.
+    pub(super) fn of(answer: http::Response<Body>) -> Refusal {
+        let status = answer.status().as_u16();
+        let text = text(answer).unwrap_or_default();
+        match serde_json::from_str::<Problem>(&text) {
+            Ok(Problem { code, detail }) => Refusal { status, code, detail },
+            Err(_) => {
+                let detail = "what answers there is no node of this version; check --api";
+                Refusal { status, code: String::new(), detail: detail.to_owned() }
+            }
+        }
+    }
+
+    /// The one line that says what to do.
+    pub(super) fn into_error(self) -> anyhow::Error {
+        let Refusal { status, code, detail } = self;
+        match (status, code.as_str()) {
+            (401, _) => anyhow!("{detail} (--token, or the variable ATOLL_API_TOKEN)"),
+            (_, "no-route") => {
+                anyhow!("what answers there is a gateway; --api is the API's address, port 8081")
+            }
+            _ => anyhow!("{detail} (status {status})"),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! `atoll kv`: keys from the command line.
 
-use super::client::{Ask, Client, ClientArgs, accepted, escape, text};
+use super::client::{Ask, Client, ClientArgs, Refusal, accepted, escape, text};
 use super::output::{print, table, visible};
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
@@ -161,11 +161,15 @@ impl Node<'_> {
     fn get(&self, key: &OsStr) -> anyhow::Result<()> {
         let answer =
             self.client.send(Ask::new(Method::GET, self.key_path(key)), SendBody::none())?;
-        if answer.status() == 404 {
+        if !answer.status().is_success() {
+            let refusal = Refusal::of(answer);
+            if refusal.code != "no-such-key" {
+                return Err(refusal.into_error());
+            }
             let (key, bucket) = (visible(&key.to_string_lossy()), visible(self.bucket));
             bail!("there is no key {key} in the bucket {bucket}; see: atoll kv list");
         }
-        let mut body = accepted(answer)?.into_body().into_reader();
+        let mut body = answer.into_body().into_reader();
         let mut piece = vec![0; 64 << 10];
         loop {
             let count = body.read(&mut piece).context("the value was cut short")?;

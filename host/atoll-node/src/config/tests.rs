@@ -48,6 +48,14 @@ fn a_mistake_is_answered_with_what_to_write() {
     check_refused(|v| v.memory_max = Some("lots".into()), "write a number");
     check_refused(|v| v.memory_max = Some("99999999999GiB".into()), "is no size");
     check_refused(|v| v.resp_threads = Some(0), "write 1 or more");
+    check_refused(|v| v.memory_max = Some("0".into()), "write e.g. 512MiB");
+    check_refused(
+        |v| {
+            (v.gateway, v.api) = (Some("off".into()), Some("off".into()));
+            v.resp = Some("off".into());
+        },
+        "leave one open",
+    );
     check_refused(|v| v.log_format = Some("xml".into()), "write text or json");
     check_refused(|v| v.name = Some("a b".into()), "no spaces");
     check_refused(|v| v.api_token = Some(Secret(String::new())), "leave it out");
