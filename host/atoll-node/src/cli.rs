@@ -7,6 +7,7 @@ mod output;
 mod serve;
 mod status;
 
+use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
@@ -38,7 +39,14 @@ enum Command {
 
 /// Runs the command that was typed. Errors are one line on stderr that says what to do.
 pub(crate) fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if is_answer(&error) => error.exit(),
+        Err(error) => {
+            eprintln!("atoll: {}", one_line(&error.to_string()));
+            return ExitCode::from(2);
+        }
+    };
     let result = match cli.command {
         Command::Serve(args) => serve::serve(*args),
         Command::Kv(args) => kv::kv(&args),
@@ -55,5 +63,76 @@ pub(crate) fn main() -> ExitCode {
             eprintln!("atoll: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Whether what was typed asks for help or the version, so that the whole text is wanted.
+fn is_answer(error: &clap::Error) -> bool {
+    use ErrorKind::{DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion};
+    matches!(error.kind(), DisplayHelp | DisplayVersion | DisplayHelpOnMissingArgumentOrSubcommand)
+}
+
+/// clap's message as one line: what is wrong, what was probably meant, and where the rest stands.
+fn one_line(message: &str) -> String {
+    let mut line = String::new();
+    let mut command = "atoll";
+    for part in message.lines().map(str::trim).filter(|part| !part.is_empty()) {
+        if let Some(usage) = part.strip_prefix("Usage: ") {
+            // The command's own words come before its options.
+            let end = usage.find(['[', '<', '-']).unwrap_or(usage.len());
+            command = usage[..end].trim();
+            break;
+        }
+        if part.starts_with("For more information") {
+            break;
+        }
+        let part = part.strip_prefix("error: ").or(part.strip_prefix("tip: ")).unwrap_or(part);
+        if !line.is_empty() {
+            line += if line.ends_with(':') { " " } else { "; " };
+        }
+        line += part;
+    }
+    format!("{line}; see: {command} --help")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(arguments: &[&str], want: &str) {
+        let typed = std::iter::once("atoll").chain(arguments.iter().copied());
+        let error = Cli::try_parse_from(typed).expect_err("should be refused");
+        assert_eq!(one_line(&error.to_string()), want);
+    }
+
+    #[test]
+    fn a_mistyped_command_line_is_answered_with_one_line() {
+        check(
+            &["serve", "--memory-mx", "1"],
+            "unexpected argument '--memory-mx' found; a similar argument exists: '--memory-max'; \
+             see: atoll serve --help",
+        );
+        check(
+            &["serv"],
+            "unrecognized subcommand 'serv'; a similar subcommand exists: 'serve'; \
+             see: atoll --help",
+        );
+        check(
+            &["serve", "--clients-max", "many"],
+            "invalid value 'many' for '--clients-max <COUNT>': invalid digit found in string; \
+             see: atoll --help",
+        );
+        check(
+            &["deploy", "x.wasm"],
+            "the following required arguments were not provided: --route <PATTERN>; \
+             see: atoll deploy --help",
+        );
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        use clap::CommandFactory as _;
+        Cli::command().debug_assert();
     }
 }
