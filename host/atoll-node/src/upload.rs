@@ -61,6 +61,7 @@ impl Uploads {
         if body.is_end_stream() {
             return Ok(Gathered { bytes: Bytes::new(), _place: None });
         }
+        check_coding(headers)?;
         let announced = announced_bytes(headers, &body);
         if announced.is_some_and(|bytes| bytes > bytes_max as u64) {
             return Err(too_large(bytes_max));
@@ -104,6 +105,17 @@ impl Uploads {
             }
         }
     }
+}
+
+/// Refuses a body in a transfer coding that nobody here undoes (RFC 9112 section 6.1): it would be
+/// taken for what it codes.
+fn check_coding(headers: &HeaderMap) -> Result<(), Problem> {
+    let plain = |coding: &header::HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+    if headers.get_all(header::TRANSFER_ENCODING).iter().all(plain) {
+        return Ok(());
+    }
+    let detail = "the only transfer coding that is understood is chunked";
+    Err(Problem::new(StatusCode::NOT_IMPLEMENTED, "transfer-coding", detail))
 }
 
 /// The length that a request gives for its body, if it does.

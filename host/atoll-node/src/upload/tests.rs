@@ -105,3 +105,17 @@ async fn a_request_without_a_body_waits_for_no_room() {
     let nothing = uploads.gather(&HeaderMap::new(), Body::empty(), 10).await;
     assert_eq!(nothing.expect("needs no room").bytes.len(), 0);
 }
+
+#[tokio::test]
+async fn a_coding_that_nobody_undoes_is_refused() {
+    let uploads = Uploads::new(1 << 30);
+    for (coding, want) in [("gzip, chunked", 501), ("gzip", 501), ("identity", 501)] {
+        let coding = (header::TRANSFER_ENCODING, HeaderValue::from_static(coding));
+        let headers = HeaderMap::from_iter([coding]);
+        check_refused(uploads.gather(&headers, Body::from("x"), 100).await, want);
+    }
+    let chunked = (header::TRANSFER_ENCODING, HeaderValue::from_static("Chunked"));
+    let headers = HeaderMap::from_iter([chunked]);
+    let got = uploads.gather(&headers, Body::from("x"), 100).await.expect("should be gathered");
+    assert_eq!(&got.bytes[..], b"x");
+}
