@@ -16,11 +16,11 @@ Examples:
   atoll deploy target/wasm32-unknown-unknown/guest/counter.wasm --route '/counter/*'
   atoll deploy api.wasm --name api --route 'GET example.com/api/*' --grant kv:default/api:=r
 
-Routes: [METHOD[,METHOD...] ][HOST]/PATH. A last segment * takes everything below, * elsewhere takes
-one segment. Where several routes match, the more specific one wins.
+Routes: [METHOD[,METHOD...] ][HOST]/PATH. A last segment * takes everything below, * elsewhere
+takes one segment. Where several routes match, the more specific one wins.
 
-Grants: kv:BUCKET=rw, kv:BUCKET=r, kv:BUCKET/PREFIX=w. What is not granted is denied. Without --grant
-a handler may read and write the bucket default; --grant none gives it nothing.
+Grants: kv:BUCKET=rw, kv:BUCKET=r, kv:BUCKET/PREFIX=w. What is not granted is denied. Without
+--grant a handler may read and write the bucket default; --grant none gives it nothing.
 
 Deploying a name again replaces it; requests in flight finish on the version they began with.")]
 pub(super) struct DeployArgs {
