@@ -1,8 +1,9 @@
 //! The allocator of a handler: what its memory has from the start comes first.
 //!
-//! `std`'s own begins with `memory.grow`. On the node that is two system calls for each request, and
-//! each of them stops the other processors for a moment: more than a small handler costs. Here the first
-//! 128 KiB are part of the memory that the handler starts with; beyond them it grows as usual.
+//! `std`'s own begins with `memory.grow`. On the node that is two system calls for each request,
+//! and each of them stops the other processors for a moment: more than a small handler costs. Here
+//! the first 128 KiB are part of the memory that the handler starts with; beyond them it grows as
+//! usual.
 #![allow(unsafe_code, reason = "an allocator hands out raw memory")]
 
 use dlmalloc::{Allocator, Dlmalloc};
@@ -11,8 +12,8 @@ use std::arch::wasm32;
 use std::cell::{Cell, UnsafeCell};
 use std::ptr;
 
-/// Memory that is there from the start. Zeros are not part of the component, and pages that are never
-/// touched cost nothing.
+/// Memory that is there from the start. Zeros are not part of the component, and pages that are
+/// never touched cost nothing.
 const ARENA_BYTES: usize = 128 * 1024;
 /// A page of linear memory.
 const PAGE_BYTES: usize = 64 * 1024;
@@ -30,7 +31,8 @@ struct Source {
     arena_is_used: Cell<bool>,
 }
 
-// SAFETY: each region is handed out once, is as large as it says, and lasts as long as the instance.
+// SAFETY: each region is handed out once, is as large as it says, and lasts as long as the
+// instance.
 unsafe impl Allocator for Source {
     fn alloc(&self, size: usize) -> (*mut u8, usize, u32) {
         if size <= ARENA_BYTES && !self.arena_is_used.replace(true) {
@@ -79,8 +81,8 @@ unsafe impl Sync for Heap {}
 static HEAP: Heap =
     Heap(UnsafeCell::new(Dlmalloc::new_with_allocator(Source { arena_is_used: Cell::new(false) })));
 
-// SAFETY: `Dlmalloc` keeps the contract; there are no threads and no re-entry, so it is borrowed once
-// at a time.
+// SAFETY: `Dlmalloc` keeps the contract; there are no threads and no re-entry, so it is borrowed
+// once at a time.
 unsafe impl GlobalAlloc for Heap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         unsafe { (*self.0.get()).malloc(layout.size(), layout.align()) }

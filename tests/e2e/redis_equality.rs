@@ -1,8 +1,8 @@
 //! The same commands to a node and to redis-server give the same replies.
 //!
-//! The commands come from a seed; a difference prints the seed and the step. Not asked: what Redis 7.0
-//! does not know or answers by its internals (`OBJECT ENCODING` after `APPEND`, `DBSIZE` with keys that
-//! have expired and are still counted, fractions beyond the digits of its long double).
+//! The commands come from a seed; a difference prints the seed and the step. Not asked: what Redis
+//! 7.0 does not know or answers by its internals (`OBJECT ENCODING` after `APPEND`, `DBSIZE` with
+//! keys that have expired and are still counted, fractions beyond the digits of its long double).
 
 use crate::node::{TestNode, wait_until};
 use crate::reply::{Client, Reply};
@@ -165,8 +165,8 @@ const PATTERNS: &[&str] =
 /// What a command is made of: `%` and a letter stand for a random part.
 ///
 /// `%k` a key, `%v` a value, `%i` an integer, `%f` a fraction, `%r` a time to live, `%s` and `%m` a
-/// date in seconds and milliseconds, `%p` a pattern, `%o` an option of SET or GETEX with its number,
-/// `%c` a condition of EXPIRE, `%l` a value of 20,000 bytes.
+/// date in seconds and milliseconds, `%p` a pattern, `%o` an option of SET or GETEX with its
+/// number, `%c` a condition of EXPIRE, `%l` a value of 20,000 bytes.
 const TEMPLATES: &[&str] = &[
     "GET %k",
     "GET %k",

@@ -1,7 +1,7 @@
 //! A site from the store: the key `page:/about` of the bucket `default` is what `/about` answers.
 //!
-//! A page is published by writing its key through any door of the node, and is on every node a moment
-//! later: `atoll kv set page:/about --file about.html`.
+//! A page is published by writing its key through any door of the node, and is on every node a
+//! moment later: `atoll kv set page:/about --file about.html`.
 
 use atoll_guest::{Request, Response, handler, kv};
 

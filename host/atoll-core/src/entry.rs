@@ -1,8 +1,8 @@
 //! What a key holds, and the merge by which every node comes to hold the same.
 //!
-//! An entry is a product of small join-semilattices: a last-write-wins register, the latest touch of
-//! its deadline, and one tally of counter cells for each origin. Each joins by the maximum over a
-//! total order, so any order, repetition or batching of writes gives the same entry.
+//! An entry is a product of small join-semilattices: a last-write-wins register, the latest touch
+//! of its deadline, and one tally of counter cells for each origin. Each joins by the maximum over
+//! a total order, so any order, repetition or batching of writes gives the same entry.
 //!
 //! Source: Shapiro et al., "A comprehensive study of Convergent and Commutative Replicated Data
 //! Types" (2011), for registers and PN-counters; the observed reset of a cell is ours.
@@ -145,7 +145,8 @@ pub struct Cell {
 pub struct Tally {
     /// The only writer of these cells.
     pub origin: Uuid,
-    /// Cells born up to here are dead for good: the origin itself saw to it before it opened the next.
+    /// Cells born up to here are dead for good: the origin itself saw to it before it opened the
+    /// next.
     pub closed: Hlc,
     /// By birth, ascending; all born after `closed`.
     pub cells: SmallVec<[Cell; 1]>,
@@ -247,8 +248,8 @@ impl Entry {
 
     /// Whether nothing here can show again and every write that made it so is at or before `floor`.
     ///
-    /// The floor is the second-order one: every member has everything up to it, and so has it what was
-    /// written before its author knew that. A node alone passes the present.
+    /// The floor is the second-order one: every member has everything up to it, and so has it what
+    /// was written before its author knew that. A node alone passes the present.
     pub fn is_garbage(&self, now: Now, floor: Hlc, flushed: Stamp) -> bool {
         let now_ms = now.millis();
         // What a flush killed stays dead without a tombstone: the record of the flush is kept.

@@ -56,7 +56,8 @@ pub const REPLY_BYTES_MAX: usize = 128 * 1024 * 1024;
 pub const REPLY_SHARED_COUNT_MAX: usize = 1024 * 1024;
 /// Bytes of replies after which a connection stops executing until they are written.
 pub const REPLY_BATCH_BYTES: usize = 1024 * 1024;
-/// Bytes that commands of one connection copy within values before other connections have their turn.
+/// Bytes that commands of one connection copy within values before other connections have their
+/// turn.
 pub const TURN_WORK_BYTES: usize = 1024 * 1024;
 /// Longest pattern of KEYS and SCAN, in bytes.
 pub const GLOB_BYTES_MAX: usize = 1_024;

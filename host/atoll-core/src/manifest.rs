@@ -1,7 +1,7 @@
 //! What is known of a deployed handler: its record, its grants, its limits.
 //!
-//! Records live in the bucket `_sys` under `handler/NAME`, components under `blob/SHA256`, so that a
-//! deployment is an ordinary write.
+//! Records live in the bucket `_sys` under `handler/NAME`, components under `blob/SHA256`, so that
+//! a deployment is an ordinary write.
 
 use crate::key::BucketName;
 use crate::limits::{HANDLER_NAME_BYTES_MAX, PATTERN_BYTES_MAX, ROUTE_COUNT_MAX};

@@ -1,7 +1,7 @@
 //! The Redis protocol, RESP2 and RESP3: requests, commands over the store, replies.
 //!
-//! Bytes in, bytes out. The shell owns the sockets, the clock and the list of clients, and lends what
-//! commands need of them through [`server::Server`].
+//! Bytes in, bytes out. The shell owns the sockets, the clock and the list of clients, and lends
+//! what commands need of them through [`server::Server`].
 
 pub mod client;
 pub mod command;

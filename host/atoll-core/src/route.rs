@@ -1,7 +1,7 @@
 //! Routes: which requests of the gateway go where.
 //!
-//! A pattern is `[METHOD[,METHOD…] ][HOST]/PATH`. `*` as a whole segment stands for any one segment;
-//! as the last one it stands for the rest, or for nothing: `/counter/*` takes `/counter`,
+//! A pattern is `[METHOD[,METHOD…] ][HOST]/PATH`. `*` as a whole segment stands for any one
+//! segment; as the last one it stands for the rest, or for nothing: `/counter/*` takes `/counter`,
 //! `/counter/` and everything below. A host is exact, or `*.example.com` for all names below it.
 //! Paths are compared as they were sent, without decoding. Where several patterns match, the more
 //! specific one wins: the host first, then segment by segment, then the methods.

@@ -1,8 +1,8 @@
 //! The sharded last-write-wins store: what this node knows, and the log of how it came to know it.
 //!
-//! A key's shard is locked for each look and each write; writes then take the sequencer, which gives
-//! them their stamp and their place in the log. Locks are always taken in that order, shards by
-//! ascending index. Nothing here waits for a peer, a disk or a guest.
+//! A key's shard is locked for each look and each write; writes then take the sequencer, which
+//! gives them their stamp and their place in the log. Locks are always taken in that order, shards
+//! by ascending index. Nothing here waits for a peer, a disk or a guest.
 
 pub mod edit;
 mod extra;
@@ -41,8 +41,8 @@ use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 use uuid::Uuid;
 use view::{Sight, View};
 
-/// The message of the panic that follows when a lock of the store is taken after a panic under it. A
-/// process that sees it must end: suspect state is not served.
+/// The message of the panic that follows when a lock of the store is taken after a panic under it.
+/// A process that sees it must end: suspect state is not served.
 pub const POISONED: &str = "the store is poisoned by an earlier panic; restart the node";
 
 /// How large a store may become.
@@ -197,8 +197,8 @@ impl Store {
         self.config.memory_bytes_max
     }
 
-    /// Calls `look` with what `key` shows at `now`, under the shard's lock: keep it short, and do not
-    /// call the store from it.
+    /// Calls `look` with what `key` shows at `now`, under the shard's lock: keep it short, and do
+    /// not call the store from it.
     #[inline]
     pub fn read<R>(
         &self,
@@ -297,7 +297,8 @@ impl Store {
 
     /// Marks everything that `bucket` holds as dead, with one stamped record.
     ///
-    /// The memory is freed by the next sweeps, or at once where more than half of the budget is used.
+    /// The memory is freed by the next sweeps, or at once where more than half of the budget is
+    /// used.
     pub fn flush(&self, bucket: &Bucket, now: Now) -> Stamp {
         let mut sequencer = self.sequencer();
         let stamp = sequencer.stamp(now, self.origin());
@@ -314,7 +315,8 @@ impl Store {
     }
 
     fn drop_flushed(&self, bucket: &Bucket, now: Now) {
-        // Freed later, what is dead comes on top of what is used: not where there is no room for both.
+        // Freed later, what is dead comes on top of what is used: not where there is no room for
+        // both.
         let has_room = self.used_bytes() < self.config.memory_bytes_max / 2;
         for shard in &bucket.shards {
             let mut shard = shard.lock().expect(POISONED);

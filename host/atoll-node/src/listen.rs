@@ -1,6 +1,7 @@
 //! HTTP listeners: connections in, requests to a router, within bounds.
 //!
-//! Knows nothing about paths. `axum::serve` has no time-out for headers and no bound on connections.
+//! Knows nothing about paths. `axum::serve` has no time-out for headers and no bound on
+//! connections.
 
 pub(crate) mod host;
 pub(crate) mod linger;
@@ -46,8 +47,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PeerAddress(pub(crate) SocketAddr);
 
-/// The addresses of the doors that were bound, with the ports that the system chose where 0 was asked
-/// for. `None` is a door that stays shut.
+/// The addresses of the doors that were bound, with the ports that the system chose where 0 was
+/// asked for. `None` is a door that stays shut.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Addresses {
     pub(crate) gateway: Option<SocketAddr>,

@@ -1,7 +1,7 @@
 //! What went wrong with an HTTP request, in the form of RFC 9457.
 //!
-//! Every door that speaks HTTP answers with it. `type` is `about:blank`, so `title` is the phrase of
-//! the status; programs tell problems apart by `code`, people read `detail`.
+//! Every door that speaks HTTP answers with it. `type` is `about:blank`, so `title` is the phrase
+//! of the status; programs tell problems apart by `code`, people read `detail`.
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, StatusCode, header};

@@ -1,7 +1,8 @@
 //! The RESP door: existing Redis clients.
 //!
-//! Threads of its own, so that bursts of HTTP and Wasm work do not delay it. A connection lives on one
-//! thread; its commands run where they are read. This shell moves bytes: `atoll_core::resp` decides.
+//! Threads of its own, so that bursts of HTTP and Wasm work do not delay it. A connection lives on
+//! one thread; its commands run where they are read. This shell moves bytes: `atoll_core::resp`
+//! decides.
 
 mod acceptor;
 mod clients;

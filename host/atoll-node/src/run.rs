@@ -240,7 +240,8 @@ impl Signals {
     }
 }
 
-/// Freed memory goes back to the system after a few seconds even where nothing is allocated any more.
+/// Freed memory goes back to the system after a few seconds even where nothing is allocated any
+/// more.
 fn return_memory_in_the_background() {
     if let Err(error) = tikv_jemalloc_ctl::background_thread::write(true) {
         warn!(%error, "the allocator has no thread to return memory with");

@@ -27,8 +27,8 @@ pub(crate) fn start(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A panic ends its own request or connection. One under a lock of the store leaves it in a state that
-/// must not be served: the process ends, and whoever supervises it starts a new one.
+/// A panic ends its own request or connection. One under a lock of the store leaves it in a state
+/// that must not be served: the process ends, and whoever supervises it starts a new one.
 fn on_panic(panic: &PanicHookInfo<'_>) {
     let message = panic.payload_as_str().unwrap_or("no message");
     let place = panic.location().map(ToString::to_string).unwrap_or_default();

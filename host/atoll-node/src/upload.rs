@@ -1,10 +1,10 @@
 //! Request bodies: gathered once into the buffer that is stored, within budgets of bytes and time.
 //!
-//! A body that announces its length is refused before a byte of it is read, or gets a buffer of that
-//! size. One that does not (chunked) is taken as well and counted while it comes: a friendlier answer
-//! than 411. Either way the bytes that are being received at once are bounded: small bodies share one
-//! budget, larger ones another, so that a few slow large ones never shut out the small. A request
-//! without a body needs neither.
+//! A body that announces its length is refused before a byte of it is read, or gets a buffer of
+//! that size. One that does not (chunked) is taken as well and counted while it comes: a friendlier
+//! answer than 411. Either way the bytes that are being received at once are bounded: small bodies
+//! share one budget, larger ones another, so that a few slow large ones never shut out the small. A
+//! request without a body needs neither.
 
 mod limits;
 

@@ -1,4 +1,5 @@
-//! Three stores that hear of one another's writes late, in batches and more than once agree in the end.
+//! Three stores that hear of one another's writes late, in batches and more than once agree in the
+//! end.
 #![no_main]
 
 use arbitrary::Arbitrary;

@@ -1,4 +1,5 @@
-//! Any bytes on the RESP port, in pieces of any size: the same requests, and commands that never panic.
+//! Any bytes on the RESP port, in pieces of any size: the same requests, and commands that never
+//! panic.
 #![no_main]
 
 use std::sync::Arc;

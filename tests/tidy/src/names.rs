@@ -7,7 +7,8 @@ use crate::tree::SourceFile;
 const EMPTY_NAMES: [&str; 10] =
     ["utils", "util", "common", "helpers", "helper", "types", "manager", "misc", "shared", "stuff"];
 
-/// A file is named by the noun that it holds; a module is `foo.rs` beside `foo/`, never `foo/mod.rs`.
+/// A file is named by the noun that it holds; a module is `foo.rs` beside `foo/`, never
+/// `foo/mod.rs`.
 pub fn telling_names(file: &SourceFile) -> Vec<Complaint> {
     let mut complaints = Vec::new();
     if file.name() == "mod.rs" {

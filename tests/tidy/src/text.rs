@@ -1,4 +1,5 @@
-//! Rules about single files: how they open, how long they are, white space, words that must not leak.
+//! Rules about single files: how they open, how long they are, white space, words that must not
+//! leak.
 
 use crate::Complaint;
 use crate::rust_source;
@@ -7,7 +8,8 @@ use crate::tree::SourceFile;
 /// Where a file is split for good; the target is half of it.
 const FILE_LINES_MAX: usize = 600;
 
-/// Places of one machine or one workplace. In pieces, so that this file does not breach its own rule.
+/// Places of one machine or one workplace. In pieces, so that this file does not breach its own
+/// rule.
 const PLACES: [&str; 6] = [
     concat!("../", "shared"),
     concat!("fa", "rm-"),

@@ -60,8 +60,8 @@ pub fn latest_deadline(tallies: &[Tally], now_ms: u64, flushed: Hlc) -> Option<D
 }
 
 /// Drops what is dead and known to every member: all of it stamped at or before `floor` (the
-/// second-order one, see [`Entry::is_garbage`](super::Entry::is_garbage)), or killed by a flush, whose
-/// record is kept.
+/// second-order one, see [`Entry::is_garbage`](super::Entry::is_garbage)), or killed by a flush,
+/// whose record is kept.
 pub fn prune(tallies: &mut Vec<Tally>, now_ms: u64, floor: Hlc, flushed: Hlc) {
     let garbage = |cell: &Cell| {
         let by_deadline = cell.deadline.is_past(now_ms);
@@ -90,9 +90,9 @@ pub fn observe(tallies: &mut [Tally], by: Stamp) -> Resets {
     resets
 }
 
-/// Continues the origin's newest cell with one more increment, if that cell may be continued and its
-/// sum stays within 64 bits. A cell that is reset, expired or flushed is never continued: others may
-/// have collected it.
+/// Continues the origin's newest cell with one more increment, if that cell may be continued and
+/// its sum stays within 64 bits. A cell that is reset, expired or flushed is never continued:
+/// others may have collected it.
 pub fn go_on(tally: &mut Tally, stamp: Hlc, (delta, flushed): (i64, Hlc)) -> Option<Cell> {
     let cell = tally.cells.last_mut()?;
     if !cell.is_alive(stamp.millis(), flushed) || cell.reset != Reset::default() {
@@ -134,13 +134,14 @@ pub struct Increment {
     pub flushed: Hlc,
 }
 
-/// A sum as a reader is told it. Only concurrent increments near the ends of the range can pass them.
+/// A sum as a reader is told it. Only concurrent increments near the ends of the range can pass
+/// them.
 pub fn clamp(sum: i128) -> i64 {
     i64::try_from(sum).unwrap_or(if sum < 0 { i64::MIN } else { i64::MAX })
 }
 
-/// The integer that `text` is the canonical decimal form of: no sign `+`, no leading zero, no space,
-/// within 64 bits.
+/// The integer that `text` is the canonical decimal form of: no sign `+`, no leading zero, no
+/// space, within 64 bits.
 pub fn parse_integer(text: &[u8]) -> Option<i64> {
     let (negative, digits) = match text {
         [b'-', rest @ ..] => (true, rest),

@@ -88,7 +88,8 @@ pub struct ObservedCell {
 }
 
 impl Change {
-    /// The part of an entry that this change, stamped `stamp`, speaks of: merging it applies the change.
+    /// The part of an entry that this change, stamped `stamp`, speaks of: merging it applies the
+    /// change.
     pub fn into_entry(self, stamp: Stamp) -> Entry {
         match self {
             Change::Set { value, deadline, resets } => Entry {
@@ -113,8 +114,8 @@ impl Change {
     }
 }
 
-/// Tallies that carry nothing but resets. A cell that is not yet known is known as reset from then on,
-/// with the state that was observed.
+/// Tallies that carry nothing but resets. A cell that is not yet known is known as reset from then
+/// on, with the state that was observed.
 fn reset_tallies(resets: &Resets, by: Stamp) -> Vec<Tally> {
     let mut sorted = resets.clone();
     sorted.sort_unstable_by_key(|seen| (seen.origin, seen.birth));
@@ -124,8 +125,8 @@ fn reset_tallies(resets: &Resets, by: Stamp) -> Vec<Tally> {
             birth: seen.birth,
             last: seen.last,
             sum: seen.sum,
-            // The writer's half of the true state has the same `last` and the same sum, so whichever
-            // deadline is kept, the cell is dead up to there.
+            // The writer's half of the true state has the same `last` and the same sum, so
+            // whichever deadline is kept, the cell is dead up to there.
             deadline: Deadline::at_millis(0),
             reset: Reset { last: seen.last, by, sum: seen.sum },
         };

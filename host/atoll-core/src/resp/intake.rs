@@ -103,8 +103,8 @@ impl Intake {
         self.held.capacity() + apart + self.parser.apart_bytes()
     }
 
-    /// Executes what the scratch buffer completes. `scratch` ends where the bytes that were read end,
-    /// and its first `offset` bytes are free.
+    /// Executes what the scratch buffer completes. `scratch` ends where the bytes that were read
+    /// end, and its first `offset` bytes are free.
     pub fn take_scratch(
         &mut self,
         scratch: &mut [u8],

@@ -37,7 +37,8 @@ struct Shared {
     /// Offset in the buffer before which it belongs.
     at: usize,
     value: Bytes,
-    /// Memory that it takes where it was collected for this reply; a value of the store takes none.
+    /// Memory that it takes where it was collected for this reply; a value of the store takes
+    /// none.
     collected_bytes: usize,
 }
 

@@ -55,7 +55,8 @@ pub enum Flow {
     Rest,
     /// Write what there is and close.
     Close,
-    /// As `Close`: the client speaks HTTP, so it may be a browser that a foreign page has sent here.
+    /// As `Close`: the client speaks HTTP, so it may be a browser that a foreign page has sent
+    /// here.
     CloseOnHttp,
 }
 
@@ -238,9 +239,9 @@ fn initial_trust(server: &dyn Server) -> Trust {
     }
 }
 
-/// Whether a command's name is what a web page can make a browser begin a line with. A page may post
-/// anything to a port of its visitor's machine, and commands could follow in the body: nothing after
-/// such a line may be executed. GET is a command, so it is the header after it that tells.
+/// Whether a command's name is what a web page can make a browser begin a line with. A page may
+/// post anything to a port of its visitor's machine, and commands could follow in the body: nothing
+/// after such a line may be executed. GET is a command, so it is the header after it that tells.
 fn is_of_http(name: &[u8]) -> bool {
     name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:")
 }

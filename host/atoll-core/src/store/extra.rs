@@ -1,4 +1,5 @@
-//! What few keys need and a plain key pays nothing for: shared values, attributes, touches, counters.
+//! What few keys need and a plain key pays nothing for: shared values, attributes, touches,
+//! counters.
 
 use crate::entry::{Attributes, Tally, Touch};
 use bytes::Bytes;

@@ -1,7 +1,7 @@
 //! One page of a bucket's keys in order of their bytes.
 //!
-//! The tables are not ordered, so a page costs a walk over the whole bucket; it holds no more than a
-//! page in memory and locks a few thousand places at a time.
+//! The tables are not ordered, so a page costs a walk over the whole bucket; it holds no more than
+//! a page in memory and locks a few thousand places at a time.
 
 use super::view::View;
 use super::{Bucket, POISONED, Store};

@@ -4,9 +4,10 @@
 //! flags 1 │ key length 2 LE │ hlc 8 LE │ origin 1..3 │ deadline 0..8 │ extra 0|4 LE │ key │ value
 //! ```
 //!
-//! The deadline is kept as the distance from the stamp, so a TTL of days fits in five bytes. A value
-//! that is shared, attributes, a touch and counter cells live in the shard's [`super::extra::Extra`]s;
-//! the record then ends with the key, or with the inline value, and names the extra's slot.
+//! The deadline is kept as the distance from the stamp, so a TTL of days fits in five bytes. A
+//! value that is shared, attributes, a touch and counter cells live in the shard's
+//! [`super::extra::Extra`]s; the record then ends with the key, or with the inline value, and names
+//! the extra's slot.
 
 use crate::clock::Hlc;
 use crate::entry::Deadline;

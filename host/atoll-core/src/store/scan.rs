@@ -43,10 +43,11 @@ impl Cursor {
 }
 
 impl Store {
-    /// Visits about `count` keys from `cursor` on (0 to begin); returns the next cursor, 0 at the end.
+    /// Visits about `count` keys from `cursor` on (0 to begin); returns the next cursor, 0 at the
+    /// end.
     ///
-    /// `visit` runs under a shard's lock. A cursor that this store never gave ends the walk or starts
-    /// somewhere; it does no harm.
+    /// `visit` runs under a shard's lock. A cursor that this store never gave ends the walk or
+    /// starts somewhere; it does no harm.
     pub fn scan(
         &self,
         bucket: &Bucket,

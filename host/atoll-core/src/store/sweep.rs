@@ -26,8 +26,9 @@ pub struct Swept {
 }
 
 impl Store {
-    /// Looks at the next few thousand records and drops what is dead and stamped at or before `floor`:
-    /// the time up to which every member of the cluster has everything (this node alone: now).
+    /// Looks at the next few thousand records and drops what is dead and stamped at or before
+    /// `floor`: the time up to which every member of the cluster has everything (this node
+    /// alone: now).
     pub fn sweep(&self, sweeper: &mut Sweeper, now: Now, floor: Hlc) -> Swept {
         let rubble = self.rubble.lock().expect(POISONED).pop();
         if let Some(shard) = rubble {
@@ -63,8 +64,8 @@ impl Store {
         });
     }
 
-    /// Looks at up to `budget` places of a bucket. Returns how many records were dropped and how many
-    /// places seen.
+    /// Looks at up to `budget` places of a bucket. Returns how many records were dropped and how
+    /// many places seen.
     fn sweep_bucket(
         &self,
         bucket: &Bucket,

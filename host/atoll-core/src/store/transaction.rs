@@ -94,15 +94,16 @@ impl Transaction<'_> {
         look(self.shards.of(probe.hash).view(probe, &sight))
     }
 
-    /// Promises memory for `bytes` more of keys and values: no later write is refused for want of it,
-    /// so that either all or none are made.
+    /// Promises memory for `bytes` more of keys and values: no later write is refused for want of
+    /// it, so that either all or none are made.
     pub fn reserve(&mut self, bytes: usize) -> Result<(), WriteError> {
         self.store.make_room(bytes)?;
         self.has_room = Room::Reserved;
         Ok(())
     }
 
-    /// Makes an edit of `key`, one of those named. Returns its stamp, or `None` where nothing changed.
+    /// Makes an edit of `key`, one of those named. Returns its stamp, or `None` where nothing
+    /// changed.
     pub fn write(&mut self, key: &[u8], edit: Edit<'_>) -> Result<Option<Stamp>, WriteError> {
         match self.store.admit(&edit) {
             Err(WriteError::Full { .. }) if self.has_room == Room::Reserved => {}

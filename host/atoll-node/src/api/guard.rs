@@ -1,7 +1,8 @@
 //! Who may ask: the token, and what a browser is kept from doing in another site's name.
 //!
-//! With a token nothing else matters: a browser does not know it. Without one the API trusts whoever
-//! can reach its address, and a web page that a developer happens to open can. So, without a token:
+//! With a token nothing else matters: a browser does not know it. Without one the API trusts
+//! whoever can reach its address, and a web page that a developer happens to open can. So, without
+//! a token:
 //!
 //! - The host that was asked for must be one that no stranger can point at this machine: an IP
 //!   address, a name without a dot (`localhost` too), one below `localhost` or `internal`, or the

@@ -1,4 +1,5 @@
-//! `/livez` and `/readyz`: for supervisors and balancers. Open without a token, and say nothing else.
+//! `/livez` and `/readyz`: for supervisors and balancers. Open without a token, and say nothing
+//! else.
 
 use super::Api;
 use crate::problem::Problem;

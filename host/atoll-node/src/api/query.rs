@@ -102,7 +102,8 @@ pub(super) enum Lifetime {
 }
 
 impl Lifetime {
-    /// From seconds, with fractions down to a millisecond: more than none, at most to the year 10889.
+    /// From seconds, with fractions down to a millisecond: more than none, at most to the year
+    /// 10889.
     pub(super) fn new(ttl_s: Option<f64>, expires_at_s: Option<f64>) -> Result<Lifetime, Problem> {
         match (ttl_s, expires_at_s) {
             (None, None) => Ok(Lifetime::Endless),

@@ -30,8 +30,8 @@ pub(super) fn visible(text: &str) -> String {
     visible
 }
 
-/// Rows of cells, in columns that are as wide as their widest cell. The first column is aligned left,
-/// the others right.
+/// Rows of cells, in columns that are as wide as their widest cell. The first column is aligned
+/// left, the others right.
 pub(super) fn table(rows: &[Vec<String>]) -> String {
     let column_count = rows.iter().map(Vec::len).max().unwrap_or_default();
     let width = |column: usize| {

@@ -6,8 +6,8 @@ use anyhow::Context;
 use clap::Args;
 use std::path::PathBuf;
 
-/// Values are taken from flags first, then from ATOLL_* variables, then from the configuration file,
-/// then from the defaults that are shown here.
+/// Values are taken from flags first, then from ATOLL_* variables, then from the configuration
+/// file, then from the defaults that are shown here.
 #[derive(Debug, Args)]
 #[command(
     args_override_self = true,

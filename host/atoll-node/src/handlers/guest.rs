@@ -212,7 +212,8 @@ impl Host for GuestHost {
         };
         let prefixes = self.readable(bucket.bucket.name(), &list.prefix)?;
         let (now, mut keys, mut has_more) = (self.node.now(), Vec::new(), false);
-        // None is the start of another, so what begins with one sorts before what begins with the next.
+        // None is the start of another, so what begins with one sorts before what begins with the
+        // next.
         for prefix in prefixes.into_iter().map(str::as_bytes) {
             if prefix < &after[..] && !after.starts_with(prefix) {
                 continue;

@@ -1,8 +1,8 @@
 //! Refusals that arrive: what is left of a refused body is read away behind the answer.
 //!
-//! Many clients send their whole body before they look at the answer. Were the connection closed under
-//! them, all they would see is a broken pipe. The answer itself is sent at once, and a client that asked
-//! first (`Expect: 100-continue`) has nothing to be read away.
+//! Many clients send their whole body before they look at the answer. Were the connection closed
+//! under them, all they would see is a broken pipe. The answer itself is sent at once, and a client
+//! that asked first (`Expect: 100-continue`) has nothing to be read away.
 
 use axum::body::Body;
 use axum::extract::Request;
@@ -20,8 +20,8 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-/// After a body is refused, so many bytes of it are still read away that the client sees why: a body
-/// of the largest value and a little more.
+/// After a body is refused, so many bytes of it are still read away that the client sees why: a
+/// body of the largest value and a little more.
 const REFUSED_BYTES_MAX: usize = 80 << 20;
 /// Longest time for that.
 const REFUSED_WAIT: Duration = Duration::from_secs(30);
@@ -115,8 +115,8 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use tower::ServiceExt as _;
 
-    /// Sends so many pieces of 1 MiB to a handler that refuses without reading; returns how many were
-    /// read once the answer has ended.
+    /// Sends so many pieces of 1 MiB to a handler that refuses without reading; returns how many
+    /// were read once the answer has ended.
     async fn pieces_read(piece_count: usize, expect: Option<&'static str>) -> usize {
         let read = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&read);

@@ -21,7 +21,8 @@ use tracing::debug;
 
 /// Longest wait for a client to take some of its replies.
 const WRITE_WAIT: Duration = Duration::from_secs(60);
-/// Longest time for which what a client goes on to send after nonsense is read away, and most bytes.
+/// Longest time for which what a client goes on to send after nonsense is read away, and most
+/// bytes.
 const LINGER_WAIT: Duration = Duration::from_secs(2);
 const LINGER_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// Parts of an output that one call writes.
@@ -164,8 +165,8 @@ impl Connection {
         }
     }
 
-    /// Reads into the thread's scratch buffer and executes from there, before another connection can
-    /// use it.
+    /// Reads into the thread's scratch buffer and executes from there, before another connection
+    /// can use it.
     fn poll_receive(
         &mut self,
         cx: &mut Context<'_>,
@@ -253,8 +254,8 @@ impl Connection {
 
     /// Tells the client that nothing more comes, and reads away what it still sends, within bounds.
     ///
-    /// A socket that is closed with bytes unread is reset, and the reset overtakes the reply: a client
-    /// in the middle of a long request would never see why it was refused.
+    /// A socket that is closed with bytes unread is reset, and the reset overtakes the reply: a
+    /// client in the middle of a long request would never see why it was refused.
     async fn linger(&mut self) -> io::Result<()> {
         self.intake = Intake::default();
         self.count_held(self.held_bytes())?;
@@ -286,8 +287,8 @@ impl Connection {
         if self.peer.stopping() == Stop::No { Poll::Pending } else { Poll::Ready(Ok(0)) }
     }
 
-    /// Writes all of `output`. Nothing is read meanwhile, so a client that does not read its replies
-    /// holds one batch of them; it is closed when it takes nothing for [`WRITE_WAIT`].
+    /// Writes all of `output`. Nothing is read meanwhile, so a client that does not read its
+    /// replies holds one batch of them; it is closed when it takes nothing for [`WRITE_WAIT`].
     async fn write(&mut self, output: &Output) -> io::Result<()> {
         if output.is_empty() {
             return Ok(());

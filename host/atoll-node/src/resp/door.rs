@@ -29,7 +29,8 @@ pub(crate) struct Door {
     tallies: Vec<Arc<Tally>>,
     connection_count: AtomicU64,
     rejected_count: AtomicU64,
-    /// Memory that connections hold for unfinished requests and unwritten replies, where it is much.
+    /// Memory that connections hold for unfinished requests and unwritten replies, where it is
+    /// much.
     held_bytes: AtomicUsize,
     /// A part of the store's budget, and room for one request of the largest value.
     held_bytes_max: usize,

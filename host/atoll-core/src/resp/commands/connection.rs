@@ -8,8 +8,8 @@ use crate::resp::request::Trust;
 use crate::resp::server::Password;
 use crate::resp::session::{Call, DATABASE_COUNT};
 
-/// What HELLO and INFO call the version of Redis whose behaviour is ours: clients ask it for what they
-/// may use, and some refuse to cache before 7.4.
+/// What HELLO and INFO call the version of Redis whose behaviour is ours: clients ask it for what
+/// they may use, and some refuse to cache before 7.4.
 pub(super) const REDIS_VERSION: &str = "7.4.0";
 
 /// The only user there is.

@@ -80,13 +80,13 @@ pub(in crate::resp) struct Walk {
     pattern: Box<[u8]>,
     cursor: u64,
     keys: Elements,
-    /// The keys so far, where the walk takes more than one step: tables may grow between two steps,
-    /// and keys are then visited again.
+    /// The keys so far, where the walk takes more than one step: tables may grow between two
+    /// steps, and keys are then visited again.
     seen: Option<Seen>,
 }
 
-/// Digests of keys. They are in many small tables, because a large one would hold up the whole thread
-/// while it grows.
+/// Digests of keys. They are in many small tables, because a large one would hold up the whole
+/// thread while it grows.
 #[derive(Debug)]
 struct Seen {
     tables: Vec<HashSet<u128>>,

@@ -132,7 +132,8 @@ fn deadline(call: &Call<'_>, at: usize, lifetime: &mut Lifetime) -> Result<usize
 impl Moment {
     /// In ms since the epoch. It may have passed.
     ///
-    /// Fails where the number is none, or where 64 bits cannot count that far; `name` is the command's.
+    /// Fails where the number is none, or where 64 bits cannot count that far; `name` is the
+    /// command's.
     pub(super) fn millis(self, call: &Call<'_>, name: &'static str) -> Result<i64, Fault> {
         let number = call.integer(self.argument)?;
         let millis = match self.unit {
@@ -146,8 +147,8 @@ impl Moment {
         absolute.ok_or(Fault::ExpireTime(name))
     }
 
-    /// The deadline that it is for the command `name`, which takes positive numbers only: `None` is in
-    /// the past.
+    /// The deadline that it is for the command `name`, which takes positive numbers only: `None` is
+    /// in the past.
     pub(super) fn deadline(
         self,
         call: &Call<'_>,

@@ -45,8 +45,9 @@ impl Shard {
         false
     }
 
-    /// Drops what a flush has killed: all that is stamped at or before it. Where that is everything,
-    /// the dead shard is handed back: taking it out is quick, freeing it may not be.
+    /// Drops what a flush has killed: all that is stamped at or before it. Where that is
+    /// everything, the dead shard is handed back: taking it out is quick, freeing it may not
+    /// be.
     pub(in crate::store) fn drop_flushed(&mut self, sight: &Sight<'_>) -> Option<Shard> {
         if self.newest < sight.flushed {
             let epoch = self.epoch.wrapping_add(1);

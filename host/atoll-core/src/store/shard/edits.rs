@@ -211,7 +211,8 @@ impl Extra {
             Err(at) => {
                 let tally =
                     Tally { origin: stamp.origin, closed: Hlc::ZERO, cells: Default::default() };
-                // Nearly always the first and only one: not room for the four that a vector begins with.
+                // Nearly always the first and only one: not room for the four that a vector begins
+                // with.
                 self.tallies.reserve_exact(1);
                 self.tallies.insert(at, tally);
                 at

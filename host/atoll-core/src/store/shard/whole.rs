@@ -24,8 +24,8 @@ impl Shard {
         entry
     }
 
-    /// Everything that the record at `place` holds but the bytes of an inline value: those are copied
-    /// for nobody who only looks at stamps.
+    /// Everything that the record at `place` holds but the bytes of an inline value: those are
+    /// copied for nobody who only looks at stamps.
     pub(super) fn outline_at(&self, place: usize, origins: &Origins) -> Entry {
         let header = self.record(place).header();
         let extra = header.extra.map(|slot| &*self.extras[slot as usize]);

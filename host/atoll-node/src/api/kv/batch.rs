@@ -1,7 +1,7 @@
 //! POST of `{bucket}:batch`: many operations in one request, one JSON object a line each way.
 //!
-//! Operations are carried out in order, each by itself: a batch is not a transaction. Every line gets
-//! an answer with a status, also one that is no operation.
+//! Operations are carried out in order, each by itself: a batch is not a transaction. Every line
+//! gets an answer with a status, also one that is no operation.
 
 use super::super::Api;
 use super::super::attributes::Given;

@@ -78,8 +78,8 @@ pub(super) async fn patch(
         Patch::Count(delta, lifetime) => {
             let deadline = lifetime.deadline(now)?;
             let value = count(api, bucket, key, Step { delta, deadline, now, preconditions })?;
-            // No tag: a counter's version takes in what other nodes have counted, and by the time of
-            // a second look somebody may have counted on.
+            // No tag: a counter's version takes in what other nodes have counted, and by the time
+            // of a second look somebody may have counted on.
             Ok(Json(json!({ "value": value })).into_response())
         }
         Patch::End(lifetime) => {

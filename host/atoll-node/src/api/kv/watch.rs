@@ -1,9 +1,9 @@
 //! GET of a bucket with `?watch=PREFIX`: its changes as server-sent events, while they happen.
 //!
-//! A watcher is a position in the op log. It is handed a few changes at a time, as fast as its client
-//! reads, so it holds next to nothing; one that the log has left behind is told so (`reset`) and lists
-//! again. Ids are `ORIGIN.POSITION`: what to read next, and in which process's log. A key that expires
-//! makes no event: its end was told when it was written.
+//! A watcher is a position in the op log. It is handed a few changes at a time, as fast as its
+//! client reads, so it holds next to nothing; one that the log has left behind is told so (`reset`)
+//! and lists again. Ids are `ORIGIN.POSITION`: what to read next, and in which process's log. A key
+//! that expires makes no event: its end was told when it was written.
 
 use super::super::Api;
 use super::super::limits::{WATCH_KEEP_ALIVE, WATCH_PAUSE, WATCH_STEP_MAX};
