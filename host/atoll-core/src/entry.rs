@@ -262,11 +262,8 @@ impl Entry {
         if died_by_deadline && self.register_deadline().millis() > Some(floor.millis()) {
             return false;
         }
-        self.touch.is_none_or(|touch| touch.stamp.hlc <= floor || touch.base <= flushed) && {
-            let mut tallies = self.tallies.clone();
-            counter::prune(&mut tallies, now_ms, floor, flushed.hlc);
-            tallies.is_empty()
-        }
+        self.touch.is_none_or(|touch| touch.stamp.hlc <= floor || touch.base <= flushed)
+            && self.tallies.iter().all(|tally| tally.is_garbage(now_ms, floor, flushed.hlc))
     }
 }
 

@@ -253,20 +253,28 @@ impl Store {
         let made = shard.edit(probe, edit, writer);
         self.account(before, shard.counts().bytes);
         let Some(made) = made else { return false };
-        if kept {
+        let effect = kept.then(|| {
             let key = Bytes::copy_from_slice(probe.key);
-            let effect = Effect::Key { key, change: made.into_change(logged_value) };
-            self.log(sequencer, bucket, (writer.stamp, effect));
-        } else {
-            sequencer.seq += 1;
-            sequencer.log.skip();
-        }
+            Effect::Key { key, change: made.into_change(logged_value) }
+        });
+        self.number(sequencer, bucket, writer.stamp, effect);
         true
     }
 
-    /// Numbers a change of this process's own and keeps it for the readers of the log.
-    fn log(&self, sequencer: &mut Sequencer, bucket: &Bucket, (stamp, effect): (Stamp, Effect)) {
+    /// Numbers a change of this process's own. Its effect, where given, is kept for the readers of
+    /// the log.
+    fn number(
+        &self,
+        sequencer: &mut Sequencer,
+        bucket: &Bucket,
+        stamp: Stamp,
+        effect: Option<Effect>,
+    ) {
         sequencer.seq += 1;
+        let Some(effect) = effect else {
+            sequencer.log.skip();
+            return;
+        };
         let (seq, bucket) = (sequencer.seq, bucket.name.clone());
         sequencer.log.push(Op { seq, stamp, bucket, effect });
         (self.on_log)();
@@ -303,12 +311,8 @@ impl Store {
         let mut sequencer = self.sequencer();
         let stamp = sequencer.stamp(now, self.origin());
         bucket.flushed.advance(stamp);
-        if sequencer.log.keeps(now) {
-            self.log(&mut sequencer, bucket, (stamp, Effect::Flush));
-        } else {
-            sequencer.seq += 1;
-            sequencer.log.skip();
-        }
+        let effect = sequencer.log.keeps(now).then_some(Effect::Flush);
+        self.number(&mut sequencer, bucket, stamp, effect);
         drop(sequencer);
         self.drop_flushed(bucket, now);
         stamp

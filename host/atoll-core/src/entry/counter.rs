@@ -18,6 +18,12 @@ impl Tally {
         let closed = self.closed;
         self.cells.retain(|cell| cell.birth > closed);
     }
+
+    /// Whether nothing of it is needed any more: no cell, and nothing that its `closed` holds back.
+    pub(super) fn is_garbage(&self, now_ms: u64, floor: Hlc, flushed: Hlc) -> bool {
+        self.closed <= floor.max(flushed)
+            && self.cells.iter().all(|cell| cell.is_garbage(now_ms, floor, flushed))
+    }
 }
 
 impl Cell {
@@ -38,6 +44,15 @@ impl Cell {
     /// Whether the cell still counts at `now_ms`, after a flush of its bucket at `flushed`.
     pub fn is_alive(&self, now_ms: u64, flushed: Hlc) -> bool {
         self.is_counting() && self.birth > flushed && !self.deadline.is_past(now_ms)
+    }
+
+    /// Whether the cell is dead and known to be so by every member, or killed by a flush.
+    fn is_garbage(&self, now_ms: u64, floor: Hlc, flushed: Hlc) -> bool {
+        let by_deadline = self.deadline.is_past(now_ms);
+        let known_everywhere = self.last <= floor
+            && self.reset.by.hlc <= floor
+            && (!by_deadline || self.deadline.millis() <= Some(floor.millis()));
+        !self.is_alive(now_ms, flushed) && (known_everywhere || self.birth <= flushed)
     }
 
     /// What the cell adds while it is alive.
@@ -63,17 +78,10 @@ pub fn latest_deadline(tallies: &[Tally], now_ms: u64, flushed: Hlc) -> Option<D
 /// second-order one, see [`Entry::is_garbage`](super::Entry::is_garbage)), or killed by a flush,
 /// whose record is kept.
 pub fn prune(tallies: &mut Vec<Tally>, now_ms: u64, floor: Hlc, flushed: Hlc) {
-    let garbage = |cell: &Cell| {
-        let by_deadline = cell.deadline.is_past(now_ms);
-        let known_everywhere = cell.last <= floor
-            && cell.reset.by.hlc <= floor
-            && (!by_deadline || cell.deadline.millis() <= Some(floor.millis()));
-        !cell.is_alive(now_ms, flushed) && (known_everywhere || cell.birth <= flushed)
-    };
     for tally in tallies.iter_mut() {
-        tally.cells.retain(|cell| !garbage(cell));
+        tally.cells.retain(|cell| !cell.is_garbage(now_ms, floor, flushed));
     }
-    tallies.retain(|tally| !tally.cells.is_empty() || tally.closed > floor.max(flushed));
+    tallies.retain(|tally| !tally.is_garbage(now_ms, floor, flushed));
 }
 
 /// The cells of `tallies` that a write observes, which are then reset as far as they were seen.

@@ -145,6 +145,20 @@ fn the_ends_of_the_integer_range_parse() {
     }
 }
 
+#[test]
+fn an_integer_has_one_spelling() {
+    for good in [0, 1, -1, 10, i64::MAX, i64::MIN, 1_234_567_890_123_456_789] {
+        assert_eq!(counter::parse_integer(good.to_string().as_bytes()), Some(good));
+    }
+    for bad in
+        ["", "-", "-0", "00", "01", "+1", " 1", "1 ", "1a", "9223372036854775808", "1e3", "--1"]
+    {
+        assert_eq!(counter::parse_integer(bad.as_bytes()), None, "{bad}");
+    }
+    assert_eq!(counter::parse_integer(b"-9223372036854775809"), None);
+    assert_eq!(counter::parse_integer(b"99999999999999999999"), None);
+}
+
 /// An entry that the changes make, merged in the order given.
 fn entry_of(changes: &[(Stamp, Change)]) -> Entry {
     let mut entry = Entry::default();

@@ -1,4 +1,4 @@
-//! Numbers in the text of requests and replies: strict integers, and exact decimal fractions.
+//! Exact decimal fractions in the text of requests and replies.
 
 use std::fmt::Write as _;
 
@@ -6,31 +6,6 @@ use std::fmt::Write as _;
 const FRACTION_DIGITS_MAX: u32 = 17;
 /// Longest text that is read as a fraction, in bytes. Longer is not a number for us.
 const FRACTION_TEXT_BYTES_MAX: usize = 256;
-
-/// Returns the integer of which `text` is the canonical decimal form: no sign but `-`, no leading
-/// zero, no space, 64 bits.
-#[inline]
-pub fn integer(text: &[u8]) -> Option<i64> {
-    let (negative, digits) = match text {
-        [b'-', digits @ ..] => (true, digits),
-        digits => (false, digits),
-    };
-    match digits {
-        [b'0'] => return (!negative).then_some(0),
-        [b'1'..=b'9', ..] if digits.len() <= 19 => {}
-        _ => return None,
-    }
-    let mut magnitude: u64 = 0;
-    for &digit in digits {
-        let digit = digit.wrapping_sub(b'0');
-        if digit > 9 {
-            return None;
-        }
-        // Nineteen digits stay below 2^64.
-        magnitude = magnitude * 10 + u64::from(digit);
-    }
-    if negative { 0i64.checked_sub_unsigned(magnitude) } else { i64::try_from(magnitude).ok() }
-}
 
 /// A number that INCRBYFLOAT can add: exact while it fits, else a double.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -158,20 +133,6 @@ fn exact_text(units: i128, scale: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_integer_has_one_spelling() {
-        for good in [0, 1, -1, 10, i64::MAX, i64::MIN, 1_234_567_890_123_456_789] {
-            assert_eq!(integer(good.to_string().as_bytes()), Some(good));
-        }
-        for bad in
-            ["", "-", "-0", "00", "01", "+1", " 1", "1 ", "1a", "9223372036854775808", "1e3", "--1"]
-        {
-            assert_eq!(integer(bad.as_bytes()), None, "{bad}");
-        }
-        assert_eq!(integer(b"-9223372036854775809"), None);
-        assert_eq!(integer(b"99999999999999999999"), None);
-    }
 
     #[track_caller]
     fn check_sum(a: &str, b: &str, want: Option<&str>) {

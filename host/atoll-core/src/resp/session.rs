@@ -10,6 +10,7 @@ use super::server::{Password, Server};
 use super::tally::Tally;
 use crate::clock::Now;
 use crate::entry::Deadline;
+use crate::entry::counter::parse_integer;
 use crate::limits::{KEY_BYTES_MAX, TURN_WORK_BYTES};
 use crate::store::edit::{Edit, WriteError};
 use crate::store::view::View;
@@ -307,7 +308,7 @@ impl<'c> Call<'c> {
 
     /// The argument at `index` as an integer.
     pub(super) fn integer(&self, index: usize) -> Result<i64, Fault> {
-        super::decimal::integer(self.argument(index)).ok_or(Fault::NotInteger)
+        parse_integer(self.argument(index)).ok_or(Fault::NotInteger)
     }
 
     /// Every `step`th argument from `first` on, as keys.

@@ -1,5 +1,6 @@
 //! Origin ids, interned to 16 bits: a record names its origin in one to three bytes.
 
+use crate::limits::ORIGIN_COUNT_MAX;
 use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock};
 use uuid::Uuid;
@@ -19,7 +20,7 @@ struct Table {
 
 /// The store knows as many origins as 16 bits can tell apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("more than 65535 origins; restart this node to forget the dead ones")]
+#[error("more than {ORIGIN_COUNT_MAX} origins; restart this node to forget the dead ones")]
 pub struct TooManyOrigins;
 
 impl Origins {

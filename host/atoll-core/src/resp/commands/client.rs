@@ -1,8 +1,8 @@
 //! CLIENT: what a connection says about itself, and what it may know of others.
 
+use crate::entry::counter::parse_integer;
 use crate::limits::CLIENT_NAME_BYTES_MAX;
 use crate::resp::client::Client;
-use crate::resp::decimal;
 use crate::resp::fault::{Fault, excerpt};
 use crate::resp::session::{Call, Replies};
 use std::collections::HashSet;
@@ -78,7 +78,7 @@ fn is_normal(kind: &[u8]) -> Result<bool, Fault> {
 
 /// An id as a client writes it: a positive number.
 fn client_id(text: &[u8]) -> Option<u64> {
-    decimal::integer(text).and_then(|id| u64::try_from(id).ok()).filter(|&id| id > 0)
+    parse_integer(text).and_then(|id| u64::try_from(id).ok()).filter(|&id| id > 0)
 }
 
 pub(crate) fn list(call: &mut Call<'_>) -> Result<(), Fault> {

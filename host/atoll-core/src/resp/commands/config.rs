@@ -1,8 +1,8 @@
 //! CONFIG: what clients and frameworks ask of a Redis, answered with what is true here.
 
 use super::super::server::{Limits, Settings};
+use crate::entry::counter::parse_integer;
 use crate::limits::{REQUEST_BYTES_MAX, VALUE_BYTES_MAX};
-use crate::resp::decimal;
 use crate::resp::fault::{Fault, excerpt};
 use crate::resp::glob::{self, Letters};
 use crate::resp::session::{Call, DATABASE_COUNT};
@@ -86,8 +86,7 @@ fn change(
     wanted: &[u8],
 ) -> Result<(), &'static str> {
     let number = || {
-        let number =
-            decimal::integer(wanted).ok_or("argument couldn't be parsed into an integer")?;
+        let number = parse_integer(wanted).ok_or("argument couldn't be parsed into an integer")?;
         u32::try_from(number).map_err(|_| "argument must be between 0 and 4294967295 inclusive")
     };
     match name {

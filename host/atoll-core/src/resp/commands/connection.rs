@@ -1,7 +1,7 @@
 //! The conversation itself: PING, HELLO, AUTH, SELECT, QUIT, RESET.
 
 use super::client::checked_name;
-use crate::resp::decimal;
+use crate::entry::counter::parse_integer;
 use crate::resp::fault::{Fault, excerpt};
 use crate::resp::output::Protocol;
 use crate::resp::request::Trust;
@@ -99,7 +99,7 @@ impl<'c> Hello<'c> {
     fn parse(call: &Call<'c>) -> Result<Hello<'c>, Fault> {
         let mut hello = Hello::default();
         if call.len() > 1 {
-            hello.protocol = match decimal::integer(call.argument(1)) {
+            hello.protocol = match parse_integer(call.argument(1)) {
                 Some(2) => Some(Protocol::Resp2),
                 Some(3) => Some(Protocol::Resp3),
                 Some(_) => return Err(Fault::Protocol),
