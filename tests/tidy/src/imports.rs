@@ -115,20 +115,7 @@ pub fn wasm_knows_no_store(file: &SourceFile) -> Vec<Complaint> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{assert_lines, assert_none, tree};
-
-    type Rule = fn(&SourceFile) -> Vec<Complaint>;
-
-    #[track_caller]
-    fn check_tree(rule: Rule) {
-        let complaints: Vec<Complaint> = tree::files().iter().flat_map(rule).collect();
-        assert_none(&complaints);
-    }
-
-    #[track_caller]
-    fn check(rule: Rule, path: &str, text: &str, lines: &[usize]) {
-        assert_lines(&rule(&SourceFile::new(path, text)), lines);
-    }
+    use crate::{check, check_tree};
 
     #[test]
     fn the_core_is_pure() {

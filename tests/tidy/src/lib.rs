@@ -16,6 +16,8 @@ pub mod tree;
 
 use std::fmt;
 
+use crate::tree::SourceFile;
+
 /// One breach of a rule, with the place and the remedy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Complaint {
@@ -28,7 +30,7 @@ pub struct Complaint {
 
 impl Complaint {
     /// A complaint about one line of `file`, counted from 1.
-    pub fn at(file: &tree::SourceFile, line: usize, what: impl Into<String>) -> Self {
+    pub fn at(file: &SourceFile, line: usize, what: impl Into<String>) -> Self {
         Self { path: file.path.clone(), line, what: what.into() }
     }
 
@@ -46,6 +48,9 @@ impl fmt::Display for Complaint {
         }
     }
 }
+
+/// A rule about one file.
+pub type Rule = fn(&SourceFile) -> Vec<Complaint>;
 
 /// Ends the test with every complaint on a line of its own, unless there is none.
 ///
@@ -65,4 +70,23 @@ pub fn assert_none(complaints: &[Complaint]) {
 pub fn assert_lines(complaints: &[Complaint], want: &[usize]) {
     let lines: Vec<usize> = complaints.iter().map(|complaint| complaint.line).collect();
     assert_eq!(lines, want, "complaints: {complaints:#?}");
+}
+
+/// Ends the test if the rule complains about any file of the tree.
+///
+/// # Panics
+/// If there is a complaint.
+#[track_caller]
+pub fn check_tree(rule: Rule) {
+    let complaints: Vec<Complaint> = tree::files().iter().flat_map(rule).collect();
+    assert_none(&complaints);
+}
+
+/// Ends the test unless the rule complains about exactly these lines of a file with this text.
+///
+/// # Panics
+/// If the lines differ.
+#[track_caller]
+pub fn check(rule: Rule, path: &str, text: &str, lines: &[usize]) {
+    assert_lines(&rule(&SourceFile::new(path, text)), lines);
 }
