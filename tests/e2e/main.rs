@@ -5,10 +5,17 @@
 mod api;
 mod client_libraries;
 mod clients_at_their_worst;
+mod cluster;
 mod connections;
+mod convergence;
+mod disk;
 mod handlers;
+mod links;
+mod messages;
 mod node;
+mod proxy;
 mod redis_equality;
+mod replication;
 mod reply;
 mod resp;
 mod start;

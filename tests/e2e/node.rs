@@ -4,7 +4,8 @@ use serde_json::Value;
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// The binary that cargo has built for these tests.
@@ -17,6 +18,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(crate) struct TestNode {
     child: Child,
+    /// What it has logged so far.
+    log: Arc<Mutex<String>>,
+    peers: Option<SocketAddr>,
     /// `host:port` of the doors.
     pub(crate) gateway: SocketAddr,
     pub(crate) api: SocketAddr,
@@ -31,17 +35,39 @@ impl TestNode {
 
     /// A node on free ports with more flags.
     pub(crate) fn start_with(flags: &[&str]) -> TestNode {
-        let mut child = serve(flags).stdout(Stdio::piped()).spawn().expect("atoll starts");
+        let mut command = serve(flags);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("atoll starts");
+        let log = Arc::new(Mutex::new(String::new()));
+        collect(child.stderr.take().expect("stderr is piped"), Arc::clone(&log));
         let mut line = String::new();
         let stdout = child.stdout.take().expect("stdout is piped");
         BufReader::new(stdout).read_line(&mut line).expect("stdout is read");
         let ready: Value = serde_json::from_str(&line)
             .unwrap_or_else(|error| panic!("no ready line, {error}: {line:?}"));
-        let address = |door: &str| {
-            let text = ready[door].as_str().unwrap_or_else(|| panic!("no {door} in {line}"));
-            text.parse().unwrap_or_else(|error| panic!("{door}: {error}"))
+        let door = |door: &str| {
+            let text = ready[door].as_str()?;
+            Some(text.parse().unwrap_or_else(|error| panic!("{door}: {error}")))
         };
-        TestNode { gateway: address("gateway"), api: address("api"), resp: address("resp"), child }
+        let address = |name| door(name).unwrap_or_else(|| panic!("no {name} in {line}"));
+        let (gateway, api, resp) = (address("gateway"), address("api"), address("resp"));
+        TestNode { gateway, api, resp, peers: door("peers"), child, log }
+    }
+
+    /// Where other nodes link with it.
+    pub(crate) fn peers(&self) -> SocketAddr {
+        self.peers.expect("the port for peers is open")
+    }
+
+    /// What it has logged so far.
+    pub(crate) fn log(&self) -> String {
+        self.log.lock().expect("no panic under it").clone()
+    }
+
+    /// Waits until it has logged a line that contains `text`.
+    #[track_caller]
+    pub(crate) fn wait_for_log(&self, text: &str) {
+        wait_until(&format!("{text:?} is logged"), || self.log().contains(text).then_some(()));
     }
 
     /// The process id.
@@ -108,7 +134,21 @@ impl Drop for TestNode {
         // It may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("log of {}:\n{}", self.api, self.log());
+        }
     }
+}
+
+/// Keeps what a node logs, until it ends.
+fn collect(stderr: ChildStderr, log: Arc<Mutex<String>>) {
+    std::thread::spawn(move || {
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            let mut log = log.lock().expect("no panic under it");
+            log.push_str(&line);
+            log.push('\n');
+        }
+    });
 }
 
 /// `atoll serve` on free ports with more flags, not yet started.
@@ -117,6 +157,7 @@ pub(crate) fn serve(flags: &[&str]) -> Command {
     command
         .args(["serve", "--ready-json", "--log", "warn", "--name", "test"])
         .args(["--gateway", "127.0.0.1:0", "--api", "127.0.0.1:0", "--resp", "127.0.0.1:0"])
+        .args(["--peers-listen", "127.0.0.1:0"])
         .args(flags)
         .stdin(Stdio::null());
     command
@@ -205,12 +246,25 @@ impl RespClient {
 
     /// The reply to one command.
     pub(crate) fn command(&mut self, arguments: &[&str]) -> String {
+        self.send_command(arguments);
+        self.reply()
+    }
+
+    /// The replies in the array that one command is answered with.
+    pub(crate) fn list(&mut self, arguments: &[&str]) -> Vec<String> {
+        let head = self.command(arguments);
+        let count = head.strip_prefix('*').and_then(|count| count.parse::<usize>().ok());
+        let count = count.unwrap_or_else(|| panic!("{arguments:?} is answered with {head}"));
+        (0..count).map(|_| self.reply()).collect()
+    }
+
+    /// Sends one command, whose reply is read later.
+    pub(crate) fn send_command(&mut self, arguments: &[&str]) {
         let mut request = format!("*{}\r\n", arguments.len());
         for argument in arguments {
             write!(request, "${}\r\n{argument}\r\n", argument.len()).expect("text can be written");
         }
         self.send(request.as_bytes());
-        self.reply()
     }
 
     /// Whether the node has closed the connection, once what it sent is read.

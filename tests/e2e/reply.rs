@@ -18,7 +18,7 @@ pub(crate) enum Reply {
     Integer(i64),
     Bulk(Vec<u8>),
     Null,
-    /// Arrays, sets, and maps with their pairs one after the other. The mark tells them apart.
+    /// Arrays, sets, pushes, and maps with their pairs one after the other. The mark tells them apart.
     Many(char, Vec<Reply>),
 }
 
@@ -103,7 +103,7 @@ impl Client {
             b':' => Ok(Reply::Integer(number()?)),
             b'_' => Ok(Reply::Null),
             b'$' | b'=' if number()? >= 0 => self.parse_bulk(number()? as usize),
-            b'*' | b'~' if number()? >= 0 => self.parse_many(line[0], number()?),
+            b'*' | b'~' | b'>' if number()? >= 0 => self.parse_many(line[0], number()?),
             b'%' => self.parse_many(line[0], 2 * number()?),
             b'$' | b'*' => Ok(Reply::Null),
             _ => Err(io::Error::other(format!("{text} is no reply"))),

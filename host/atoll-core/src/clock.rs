@@ -3,6 +3,7 @@
 //! Source: Kulkarni et al., "Logical Physical Clocks" (2014). One 64-bit word holds 54 bits of
 //! microseconds since 1970 and a 10-bit counter; an overflowing counter carries into the time.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 use uuid::Uuid;
@@ -40,12 +41,18 @@ impl Now {
 }
 
 /// A reading of the hybrid logical clock.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(transparent)]
 pub struct Hlc(u64);
 
 impl Hlc {
     /// Before every write.
     pub const ZERO: Hlc = Hlc(0);
+
+    /// After every write.
+    pub const MAX: Hlc = Hlc(u64::MAX);
 
     /// The reading that a wall clock alone would give.
     pub const fn from_wall(now: Now) -> Hlc {

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 pub mod counter;
+mod cover;
 pub mod op;
 #[cfg(test)]
 mod tests;

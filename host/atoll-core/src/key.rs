@@ -61,6 +61,16 @@ impl BucketName {
         }
     }
 
+    /// The database behind `SELECT`, if this is the name of one.
+    pub fn database(&self) -> Option<u8> {
+        match self.0.as_bytes() {
+            b"default" => Some(0),
+            [digit @ b'1'..=b'9'] => Some(digit - b'0'),
+            [b'1', digit @ b'0'..=b'5'] => Some(10 + digit - b'0'),
+            _ => None,
+        }
+    }
+
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -102,5 +112,11 @@ mod tests {
         assert!(BucketName::new("_sys").is_ok_and(|name| name.is_internal()));
         assert_eq!(BucketName::of_database(0).as_str(), "default");
         assert_eq!(BucketName::of_database(15).as_str(), "15");
+        for database in 0..16 {
+            assert_eq!(BucketName::of_database(database).database(), Some(database));
+        }
+        for other in ["0", "16", "01", "x", "_sys"] {
+            assert_eq!(BucketName::new(other).ok().and_then(|name| name.database()), None);
+        }
     }
 }

@@ -26,6 +26,11 @@ pub const TAG_BYTES_MAX: usize = 256;
 pub const DEADLINE_MS_MAX: u64 = (1 << 48) - 1;
 /// Most counter cells that one key holds before increments fold into its register.
 pub const CELL_COUNT_MAX: usize = 256;
+/// Most counter cells of an entry that comes from a peer or a disk: room for 16 nodes that each
+/// made as many as they may before they heard of the others.
+pub const ENTRY_CELL_COUNT_MAX: usize = 16 * CELL_COUNT_MAX;
+/// Most bytes of an encoded entry that are neither stamp nor value: those cells and all attributes.
+pub const ENTRY_RICH_BYTES_MAX: usize = 512 * 1024;
 /// Most keys that one listing page answers.
 pub const LIST_PAGE_MAX: usize = 1_000;
 /// Most keys that one SCAN step looks at, whatever COUNT says: a few milliseconds' worth.
@@ -64,6 +69,49 @@ pub const GLOB_BYTES_MAX: usize = 1_024;
 /// Longest name that a RESP client may give itself or its library, in bytes.
 pub const CLIENT_NAME_BYTES_MAX: usize = 256;
 
+/// Longest name of a node or a cluster, in bytes.
+pub const NODE_NAME_BYTES_MAX: usize = 128;
+/// Most processes, dead ones included, that the nodes of a cluster tell one another of.
+pub const MEMBER_COUNT_MAX: usize = 4_096;
+/// Bytes of ops after which a run is closed and the next begun: what a resumed link may receive
+/// twice.
+pub const RUN_BYTES_MAX: usize = 64 * 1024;
+/// From this length on a value is not copied into a run of ops but travels by itself.
+pub const RUN_VALUE_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of live ops that a link may have under way, unacknowledged.
+pub const LINK_WINDOW_BYTES: u64 = 1024 * 1024;
+/// The same for syncs and large values.
+pub const BULK_WINDOW_BYTES: u64 = 1024 * 1024;
+/// Bytes of entries in one frame of a sync, unless a single entry is larger.
+pub const CHUNK_BYTES: usize = 64 * 1024;
+/// Largest frame between nodes, in bytes: the largest value, and what goes with it.
+pub const FRAME_BYTES_MAX: usize = VALUE_BYTES_MAX + 1024 * 1024;
+/// Longest name of a channel for PUBLISH and SUBSCRIBE, in bytes.
+pub const CHANNEL_BYTES_MAX: usize = 1_024;
+/// Longest message that can be published, in bytes. What is larger belongs under a key.
+pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of messages that wait for one subscriber; one that is slower is cut off. As in Redis.
+pub const LISTENER_QUEUE_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// The same for all subscribers together: past it, whoever has more waiting than its share is cut
+/// off.
+pub const LISTENERS_QUEUE_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Bytes of all subscriptions of a node; what is more is refused.
+pub const SUBSCRIPTION_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// Most different patterns that are subscribed to on a node: each message is held against each.
+pub const PATTERN_COUNT_MAX: usize = 1_000;
+/// Most clients that wait at once until other nodes hold a write, or until this one does.
+pub const WAITER_COUNT_MAX: usize = 65_536;
+/// Most other nodes that an HTTP write can ask to hold it.
+pub const COPY_COUNT_MAX: u64 = 1_000;
+/// How long an HTTP write waits for other nodes where it does not say, in ms.
+pub const COPY_WAIT_MS_DEFAULT: u64 = 1_000;
+/// Longest such wait that can be asked for, in ms.
+pub const COPY_WAIT_MS_MAX: u64 = 60_000;
+/// Longest wait for the earlier write that an HTTP request names, in ms.
+pub const SESSION_WAIT_MS: u64 = 1_000;
+/// Most processes whose writes a request names.
+pub const SESSION_COUNT_MAX: usize = 16;
+
 /// Longest handler name, in bytes.
 pub const HANDLER_NAME_BYTES_MAX: usize = 64;
 /// Largest component, in bytes. Interpreters come at 10 to 20 MB.
@@ -80,6 +128,11 @@ const _: () = assert!(
     VALUE_INLINE_BYTES_MAX < VALUE_APART_BYTES_MIN,
     "what is received apart is stored apart, without a copy"
 );
+const _: () = assert!(
+    MESSAGE_BYTES_MAX + CHANNEL_BYTES_MAX < LISTENER_QUEUE_BYTES_MAX / 2,
+    "one message cuts nobody off"
+);
+const _: () = assert!(CHANNEL_BYTES_MAX == GLOB_BYTES_MAX, "one message names both bounds");
 const _: () = assert!(VALUE_INLINE_BYTES_MAX < VALUE_BYTES_MAX, "inline values are the small ones");
 const _: () = assert!(SHARD_COUNT.is_power_of_two(), "a shard is chosen by a mask");
 const _: () = assert!(COMPONENT_BYTES_MAX <= VALUE_BYTES_MAX, "a component is kept as a value");

@@ -4,6 +4,7 @@
 //! what commands need of them through [`server::Server`].
 
 pub mod client;
+pub mod cluster;
 pub mod command;
 mod commands;
 pub mod decimal;
@@ -11,6 +12,7 @@ pub mod fault;
 pub mod glob;
 mod inline;
 pub mod intake;
+mod listening;
 pub mod output;
 pub mod request;
 pub mod server;

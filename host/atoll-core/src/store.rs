@@ -4,16 +4,22 @@
 //! gives them their stamp and their place in the log. Locks are always taken in that order, shards
 //! by ascending index. Nothing here waits for a peer, a disk or a guest.
 
+pub mod apply;
+pub mod changes;
 pub mod edit;
 mod extra;
 mod flush;
+pub mod gate;
 mod hasher;
 pub mod list;
 pub mod log;
 mod origins;
+pub mod outbox;
 mod record;
+pub mod restore;
 pub mod scan;
 mod shard;
+pub mod survey;
 pub mod sweep;
 pub mod transaction;
 pub mod view;
@@ -22,19 +28,24 @@ pub mod view;
 mod tests;
 
 use crate::clock::{Hlc, Now, Stamp};
-use crate::entry::op::{Change, Effect, Op};
-use crate::entry::{Entry, Value};
-use crate::key::{BucketName, KeyError, check_key};
+use crate::entry::Entry;
+use crate::entry::op::Op;
+use crate::key::{BucketName, check_key};
 use crate::limits::{BUCKET_COUNT_MAX, SHARD_COUNT, VALUE_BYTES_MAX};
+use crate::replica::vector::Mark;
+use crate::wire::op::{BucketRef, EffectRef};
 use bytes::Bytes;
+use changes::{ChangeBudget, ChangedShards};
 use edit::{Edit, WriteError, Written};
 use flush::FlushMark;
+use gate::Gate;
 use hasher::KeyHasher;
 use log::{Log, LogRead};
-use origins::{Origins, TooManyOrigins};
+use origins::Origins;
+use outbox::{Outbox, Reader, Run, Tell};
 use shard::edits::Made;
 use shard::{Probe, Shard, Writer};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
@@ -52,6 +63,9 @@ pub struct StoreConfig {
     pub memory_bytes_max: usize,
     /// Bytes of ops kept for readers of the log.
     pub log_bytes_max: usize,
+    /// Bytes for the names of keys that have changed, where somebody [takes](Store::take_changes)
+    /// them; past it shards are walked instead.
+    pub change_bytes_max: Option<usize>,
 }
 
 /// The dice of a store: drawn once by the shell at start.
@@ -71,6 +85,8 @@ pub struct Store {
     buckets: RwLock<HashMap<BucketName, Arc<Bucket>>>,
     databases: [Arc<Bucket>; 16],
     sequencer: Mutex<Sequencer>,
+    change_budget: Option<Arc<ChangeBudget>>,
+    gate: Gate,
     used_bytes: AtomicUsize,
     /// What flushes have killed, whole shards of it, until the sweep frees it.
     rubble: Mutex<Vec<Shard>>,
@@ -83,6 +99,8 @@ pub struct Bucket {
     name: BucketName,
     shards: Box<[Mutex<Shard>]>,
     flushed: FlushMark,
+    /// Where something has changed, if somebody asks.
+    changed: Option<Arc<ChangedShards>>,
 }
 
 /// Gives out stamps and sequence numbers, and keeps the log.
@@ -91,6 +109,7 @@ struct Sequencer {
     clock: Hlc,
     seq: u64,
     log: Log,
+    outbox: Outbox,
 }
 
 /// Sums over the store or a bucket.
@@ -128,13 +147,16 @@ impl Store {
     /// or wake a task, and must neither block nor call the store.
     pub fn new(config: StoreConfig, dice: Dice, on_log: Box<dyn Fn() + Send + Sync>) -> Store {
         let hasher = KeyHasher::new(dice.hash_seed);
+        let change_budget =
+            config.change_bytes_max.map(|bytes_max| Arc::new(ChangeBudget::new(bytes_max)));
         let databases = std::array::from_fn(|n| {
-            Arc::new(Bucket::new(BucketName::of_database(n as u8), &hasher))
+            let name = BucketName::of_database(n as u8);
+            Arc::new(Bucket::new(name, &hasher, change_budget.as_ref()))
         });
         let buckets = databases.iter().map(|bucket| (bucket.name.clone(), Arc::clone(bucket)));
         let buckets = RwLock::new(buckets.collect());
-        let log = Log::new(config.log_bytes_max);
-        let sequencer = Mutex::new(Sequencer { clock: Hlc::ZERO, seq: 0, log });
+        let (log, outbox) = (Log::new(config.log_bytes_max), Outbox::new(config.log_bytes_max));
+        let sequencer = Mutex::new(Sequencer { clock: Hlc::ZERO, seq: 0, log, outbox });
         let origins = Origins::new(dice.origin);
         Store {
             config,
@@ -143,6 +165,8 @@ impl Store {
             buckets,
             databases,
             sequencer,
+            change_budget,
+            gate: Gate::new(),
             used_bytes: AtomicUsize::new(0),
             rubble: Mutex::default(),
             on_log,
@@ -173,9 +197,9 @@ impl Store {
         if buckets.len() >= BUCKET_COUNT_MAX && !buckets.contains_key(name) {
             return Err(TooManyBuckets);
         }
-        let bucket = buckets
-            .entry(name.clone())
-            .or_insert_with(|| Arc::new(Bucket::new(name.clone(), &self.hasher)));
+        let bucket = buckets.entry(name.clone()).or_insert_with(|| {
+            Arc::new(Bucket::new(name.clone(), &self.hasher, self.change_budget.as_ref()))
+        });
         Ok(Arc::clone(bucket))
     }
 
@@ -242,46 +266,42 @@ impl Store {
     fn apply(&self, turn: Turn<'_>, probe: Probe<'_>, edit: Edit<'_>, writer: Writer<'_>) -> bool {
         debug_assert!(check_key(probe.key).is_ok(), "doors check keys");
         let Turn { bucket, shard, sequencer, now } = turn;
-        let kept = sequencer.log.keeps(now);
-        let logged_value = match &edit {
-            Edit::Set { value, .. } if kept && value.is_inline() => {
-                Some(Bytes::copy_from_slice(value.as_slice()))
-            }
-            _ => None,
-        };
         let before = shard.counts().bytes;
         let made = shard.edit(probe, edit, writer);
         self.account(before, shard.counts().bytes);
         let Some(made) = made else { return false };
-        let effect = kept.then(|| {
-            let key = Bytes::copy_from_slice(probe.key);
-            Effect::Key { key, change: made.into_change(logged_value) }
-        });
-        self.number(sequencer, bucket, writer.stamp, effect);
+        if !sequencer.is_read(now) {
+            sequencer.skip();
+            return true;
+        }
+        let (bucket, key) = (BucketRef::of(&bucket.name), probe.key);
+        let effect = match made {
+            Made::Change(change) => EffectRef::Other { bucket, key, change },
+            Made::Set { ref shared, place, attributes, deadline, resets } => {
+                let (value, whole) = match shared {
+                    Some(shared) => (&shared[..], Some(shared)),
+                    None => (shard.inline_at(place), None),
+                };
+                EffectRef::Set { bucket, key, value, whole, deadline, attributes, resets }
+            }
+        };
+        self.number(sequencer, now, writer.stamp, effect);
         true
     }
 
-    /// Numbers a change of this process's own. Its effect, where given, is kept for the readers of
-    /// the log.
-    fn number(
-        &self,
-        sequencer: &mut Sequencer,
-        bucket: &Bucket,
-        stamp: Stamp,
-        effect: Option<Effect>,
-    ) {
-        sequencer.seq += 1;
-        let Some(effect) = effect else {
-            sequencer.log.skip();
-            return;
-        };
-        let (seq, bucket) = (sequencer.seq, bucket.name.clone());
-        sequencer.log.push(Op { seq, stamp, bucket, effect });
-        (self.on_log)();
+    /// Numbers a change of this process's own, and keeps it for whoever reads.
+    fn number(&self, sequencer: &mut Sequencer, now: Now, stamp: Stamp, effect: EffectRef<'_>) {
+        if sequencer.record(now, stamp, effect) == Tell::Now {
+            (self.on_log)();
+        }
     }
 
-    /// Refuses what would grow a full store, and values over the limit.
+    /// Refuses what would grow a full store, and values over the limit; while writes are refused,
+    /// all but what changes nothing.
     fn admit(&self, edit: &Edit<'_>) -> Result<(), WriteError> {
+        if !matches!(edit, Edit::Keep) {
+            self.check_writable()?;
+        }
         let grows = match edit {
             Edit::Keep | Edit::Delete => return Ok(()),
             // A cell, a touch: small, but of a size of their own.
@@ -311,8 +331,8 @@ impl Store {
         let mut sequencer = self.sequencer();
         let stamp = sequencer.stamp(now, self.origin());
         bucket.flushed.advance(stamp);
-        let effect = sequencer.log.keeps(now).then_some(Effect::Flush);
-        self.number(&mut sequencer, bucket, stamp, effect);
+        let effect = EffectRef::Flush { bucket: BucketRef::of(&bucket.name) };
+        self.number(&mut sequencer, now, stamp, effect);
         drop(sequencer);
         self.drop_flushed(bucket, now);
         stamp
@@ -331,46 +351,6 @@ impl Store {
             drop(shard);
             if let Some(dead) = dead.filter(|dead| has_room && dead.counts().records > 0) {
                 self.rubble.lock().expect(POISONED).push(dead);
-            }
-        }
-    }
-
-    /// Joins what another node knows of `key` into what this one knows. Returns whether anything
-    /// was new. Neither logged nor numbered: that is the caller's part.
-    pub fn merge(&self, bucket: &Bucket, key: &[u8], theirs: &Entry) -> Result<bool, MergeError> {
-        check_key(key)?;
-        let len = theirs.register.value.as_ref().map_or(0, |value| value.bytes.len());
-        if len > VALUE_BYTES_MAX {
-            return Err(MergeError::TooLarge { len });
-        }
-        let probe = self.probe(key);
-        let mut shard = bucket.shard(probe);
-        let ours = shard.load(probe, &self.origins).unwrap_or_default();
-        let mut joined = ours.clone();
-        joined.merge(theirs);
-        if joined == ours {
-            return Ok(false);
-        }
-        let origin = self.origins.intern(joined.register.stamp.origin)?;
-        self.sequencer().witness(joined.newest());
-        let before = shard.counts().bytes;
-        shard.save(probe, joined, origin);
-        self.account(before, shard.counts().bytes);
-        Ok(true)
-    }
-
-    /// Applies an op of another origin. Returns whether anything was new.
-    pub fn merge_op(&self, op: Op, now: Now) -> Result<bool, MergeError> {
-        let bucket = self.open_bucket(&op.bucket)?;
-        match op.effect {
-            Effect::Key { key, change } => self.merge(&bucket, &key, &change.into_entry(op.stamp)),
-            Effect::Flush => {
-                self.sequencer().witness(op.stamp.hlc);
-                let newer = bucket.flushed.advance(op.stamp);
-                if newer {
-                    self.drop_flushed(&bucket, now);
-                }
-                Ok(newer)
             }
         }
     }
@@ -399,6 +379,51 @@ impl Store {
     /// Bytes of ops kept for readers.
     pub fn log_bytes(&self) -> usize {
         self.sequencer().log.bytes()
+    }
+
+    /// Starts or ends keeping this process's ops for its links.
+    pub fn set_outbox_reader(&self, reader: Reader) {
+        self.sequencer().outbox.set_reader(reader);
+    }
+
+    /// Whether this process's ops are kept for its links.
+    pub fn outbox_reader(&self) -> Reader {
+        match self.sequencer().outbox.is_read() {
+            true => Reader::Present,
+            false => Reader::Absent,
+        }
+    }
+
+    /// Bytes that wait to be taken.
+    pub fn outbox_bytes(&self) -> usize {
+        self.sequencer().outbox.bytes()
+    }
+
+    /// Takes what this process wrote since the last time, and says how far that goes.
+    pub fn take_outbox(&self) -> (VecDeque<Run>, Mark) {
+        let mut sequencer = self.sequencer();
+        (sequencer.outbox.take(), sequencer.mark())
+    }
+
+    /// Promises that every later write of this process is stamped after the present, and says how
+    /// far the writes so far go.
+    pub fn beacon(&self, now: Now) -> Mark {
+        let mut sequencer = self.sequencer();
+        sequencer.witness(Hlc::from_wall(now));
+        sequencer.mark()
+    }
+
+    /// Notes that a write at `seen` exists: this node's next one will be after it.
+    pub fn witness(&self, seen: Hlc) {
+        self.sequencer().witness(seen);
+    }
+
+    /// Numbers an op that changes no key: a [`EffectRef::Join`] or a [`EffectRef::Message`].
+    pub fn announce(&self, now: Now, effect: EffectRef<'_>) -> Stamp {
+        let mut sequencer = self.sequencer();
+        let stamp = sequencer.stamp(now, self.origin());
+        self.number(&mut sequencer, now, stamp, effect);
+        stamp
     }
 
     /// The number of this process's latest op.
@@ -435,30 +460,17 @@ struct Turn<'t> {
     now: Now,
 }
 
-/// Why an op of another origin was not applied. The store is unchanged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum MergeError {
-    /// Its key is none.
-    #[error(transparent)]
-    Key(#[from] KeyError),
-    /// Its value is over `VALUE_BYTES_MAX`.
-    #[error("a value of {len} bytes exceeds the maximum of {VALUE_BYTES_MAX} bytes")]
-    TooLarge {
-        /// Bytes that were given.
-        len: usize,
-    },
-    /// It names a bucket that this node has no room for.
-    #[error(transparent)]
-    Buckets(#[from] TooManyBuckets),
-    /// It comes from one origin too many.
-    #[error(transparent)]
-    Origins(#[from] TooManyOrigins),
-}
-
 impl Bucket {
-    fn new(name: BucketName, hasher: &KeyHasher) -> Bucket {
-        let shards = (0..SHARD_COUNT).map(|_| Mutex::new(Shard::new(hasher.clone()))).collect();
-        Bucket { name, shards, flushed: FlushMark::new() }
+    fn new(name: BucketName, hasher: &KeyHasher, budget: Option<&Arc<ChangeBudget>>) -> Bucket {
+        let (changed, trackers) = budget.map(ChangedShards::new).unzip();
+        let shards: Vec<Shard> = match trackers {
+            None => (0..SHARD_COUNT).map(|_| Shard::new(hasher.clone())).collect(),
+            Some(trackers) => {
+                trackers.into_iter().map(|of| Shard::tracked(hasher.clone(), of)).collect()
+            }
+        };
+        let shards = shards.into_iter().map(Mutex::new).collect();
+        Bucket { name, shards, flushed: FlushMark::new(), changed }
     }
 
     /// Its name.
@@ -503,17 +515,39 @@ impl Sequencer {
     fn witness(&mut self, seen: Hlc) {
         self.clock = self.clock.max(seen);
     }
-}
 
-impl Made {
-    /// The change in the form in which it is logged. `inline` are the bytes of an inline value.
-    fn into_change(self, inline: Option<Bytes>) -> Change {
-        match self {
-            Made::Change(change) => change,
-            Made::Set { shared, attributes, deadline, resets } => {
-                let bytes = shared.or(inline).unwrap_or_default();
-                Change::Set { value: Value { bytes, attributes }, deadline, resets }
-            }
+    /// How far this process's own writes go.
+    fn mark(&self) -> Mark {
+        Mark { seq: self.seq, head: self.clock }
+    }
+
+    /// Whether anybody reads what is written.
+    #[inline]
+    fn is_read(&self, now: Now) -> bool {
+        self.outbox.is_read() || self.log.keeps(now)
+    }
+
+    /// Numbers a change that nobody reads.
+    #[inline]
+    fn skip(&mut self) {
+        self.seq += 1;
+        self.log.skip();
+    }
+
+    /// Numbers a change and keeps it for whoever reads.
+    fn record(&mut self, now: Now, stamp: Stamp, effect: EffectRef<'_>) -> Tell {
+        self.seq += 1;
+        let mut tell = Tell::Already;
+        if self.log.keeps(now) {
+            let effect = effect.to_effect(&Bytes::new());
+            self.log.push(Op { seq: self.seq, stamp, effect });
+            tell = Tell::Now;
+        } else {
+            self.log.skip();
         }
+        if self.outbox.is_read() && self.outbox.push(self.seq, stamp, effect) == Tell::Now {
+            tell = Tell::Now;
+        }
+        tell
     }
 }

@@ -4,6 +4,7 @@
 //! and are counted; every error is problem+json.
 
 mod attributes;
+mod backup;
 mod cluster;
 mod count;
 mod guard;
@@ -14,6 +15,7 @@ mod page;
 mod path;
 mod probes;
 mod query;
+mod settle;
 
 #[cfg(test)]
 mod tests;
@@ -28,7 +30,7 @@ use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
 use guard::Guard;
 use http::{Method, StatusCode};
-use limits::{WALK_COUNT_MAX, WATCHER_COUNT_MAX};
+use limits::{BACKUP_COUNT_MAX, WALK_COUNT_MAX, WATCHER_COUNT_MAX};
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -58,11 +60,14 @@ struct Api {
     walks: Semaphore,
     /// Watchers at once.
     watchers: Arc<Semaphore>,
+    /// Backups and restores at once.
+    backups: Arc<Semaphore>,
 }
 
 /// The API's routes.
 pub(crate) fn router(node: Arc<Node>, settings: ApiSettings) -> Router {
     let guard = Arc::new(Guard::new(settings.token.as_ref(), node.name()));
+    let settling = Arc::clone(&node);
     let counts = Arc::new(count::Requests::new(node.metrics()));
     let api = Arc::new(Api {
         uploads: Uploads::new(node.store().memory_bytes_max()),
@@ -72,14 +77,17 @@ pub(crate) fn router(node: Arc<Node>, settings: ApiSettings) -> Router {
         shutdown: settings.shutdown,
         walks: Semaphore::new(WALK_COUNT_MAX),
         watchers: Arc::new(Semaphore::new(WATCHER_COUNT_MAX)),
+        backups: Arc::new(Semaphore::new(BACKUP_COUNT_MAX)),
     });
     let guarded = Router::new()
+        .merge(backup::router())
         .merge(cluster::router())
         .merge(handlers::router())
         .merge(kv::router())
         .merge(page::router())
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn_with_state(settling, settle::settle))
         .layer(from_fn_with_state(guard, guard::check));
     Router::new()
         .merge(probes::router())

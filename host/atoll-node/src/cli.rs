@@ -1,9 +1,11 @@
 //! The command line: what a person types, and the one line that answers a mistake.
 
+mod backup;
 mod client;
 mod handlers;
 mod kv;
 mod output;
+mod paint;
 mod serve;
 mod status;
 
@@ -33,7 +35,11 @@ enum Command {
     Handlers(handlers::HandlersArgs),
     /// Take a handler away
     Remove(handlers::RemoveArgs),
-    /// Show what a node is and holds
+    /// Write all keys of a running node to a file
+    Backup(backup::BackupArgs),
+    /// Bring the keys of a backup back, into a running node or an empty data directory
+    Restore(backup::RestoreArgs),
+    /// Show what a node is and holds, and how it stands with the others
     Status(status::StatusArgs),
 }
 
@@ -53,6 +59,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Deploy(args) => handlers::deploy(&args),
         Command::Handlers(args) => handlers::list(&args),
         Command::Remove(args) => handlers::remove(&args),
+        Command::Backup(args) => backup::backup(&args),
+        Command::Restore(args) => backup::restore(&args),
         Command::Status(args) => status::status(&args),
     };
     match result {

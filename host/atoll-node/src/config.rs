@@ -1,6 +1,14 @@
 //! What a node is told at start: file, environment and flags, merged once and checked once.
 
+mod links;
+
+use crate::journal::{self, Fsync, OnDiskError};
+use crate::peers;
+use crate::replication;
+use crate::replication::endpoint::Endpoint;
 use anyhow::{Context, bail, ensure};
+use atoll_core::permission::StaleReads;
+use atoll_core::replica::status::Role;
 use clap::Args;
 use serde::Deserialize;
 use std::fmt;
@@ -27,7 +35,21 @@ pub(crate) struct FileConfig {
     /// [default: 60% of the container's or the machine's memory]
     #[arg(long, value_name = "SIZE", env = "ATOLL_MEMORY_MAX")]
     memory_max: Option<String>,
-    /// Memory for changes that watchers have yet to read [default: 64MiB]
+    /// Directory where this node keeps its data over a restart; without it everything is in memory
+    /// only [default: none]
+    #[arg(long, value_name = "DIRECTORY", env = "ATOLL_DATA")]
+    data: Option<PathBuf>,
+    /// When what is written to --data is safe from a failure of the machine: always is before it is
+    /// answered, everysec within a second, never when the system sees fit; if only the process dies,
+    /// always loses nothing and the others the last tenth of a second [default: everysec]
+    #[arg(long, value_name = "WHEN", env = "ATOLL_FSYNC")]
+    fsync: Option<String>,
+    /// What happens to writes while the disk behind --data is full or fails: refuse them, or take
+    /// them into memory only until it works again [default: refuse]
+    #[arg(long, value_name = "REFUSE|MEMORY", env = "ATOLL_ON_DISK_ERROR")]
+    on_disk_error: Option<String>,
+    /// Memory for changes that watchers have yet to read, and as much again for those that peers
+    /// have [default: 64MiB]
     #[arg(long, value_name = "SIZE", env = "ATOLL_LOG_MAX")]
     log_max: Option<String>,
     /// Most connections to the RESP port at once [default: 10240]
@@ -51,7 +73,8 @@ pub(crate) struct FileConfig {
     /// File that holds the RESP port's password
     #[arg(long, value_name = "FILE", env = "ATOLL_RESP_PASSWORD_FILE")]
     resp_password_file: Option<PathBuf>,
-    /// Allow the API and the RESP port on addresses other than loopback without token or password
+    /// Allow the API, the RESP port and links to peers on addresses other than loopback without
+    /// token, password, key or certificate
     #[arg(
         long,
         env = "ATOLL_INSECURE",
@@ -60,6 +83,49 @@ pub(crate) struct FileConfig {
         value_parser = clap::builder::BoolishValueParser::new()
     )]
     insecure: Option<bool>,
+    /// Another node to link with, as HOST:PORT, or dns:NAME:PORT for every address behind a name;
+    /// may be given several times, or as a list with commas in the variable
+    #[arg(long = "peer", value_name = "ENDPOINT", env = "ATOLL_PEERS", value_delimiter = ',')]
+    peers: Option<Vec<String>>,
+    /// Address where other nodes link with this one, or "off"; where the default is taken, the node
+    /// goes without [default: 127.0.0.1:7400]
+    #[arg(long, value_name = "ADDRESS", env = "ATOLL_PEERS_LISTEN")]
+    peers_listen: Option<String>,
+    /// Name of the cluster; nodes of others are refused [default: atoll]
+    #[arg(long, value_name = "NAME", env = "ATOLL_CLUSTER")]
+    cluster: Option<String>,
+    /// Key that all nodes of the cluster have and prove to one another, over TLS; better given by
+    /// variable or file than by flag
+    #[arg(long, value_name = "KEY", env = "ATOLL_CLUSTER_KEY", hide_env_values = true)]
+    cluster_key: Option<Secret>,
+    /// File that holds the cluster's key, e.g. made with: openssl rand -base64 32
+    #[arg(long, value_name = "FILE", env = "ATOLL_CLUSTER_KEY_FILE")]
+    cluster_key_file: Option<PathBuf>,
+    /// Certificate, as PEM, of who signs the certificates of the cluster's nodes
+    #[arg(long, value_name = "FILE", env = "ATOLL_PEER_CA")]
+    peer_ca: Option<PathBuf>,
+    /// This node's certificate, as PEM; it names the node by the DNS name NAME or by the URI
+    /// atoll://CLUSTER/NAME
+    #[arg(long, value_name = "FILE", env = "ATOLL_PEER_CERT")]
+    peer_cert: Option<PathBuf>,
+    /// Private key of --peer-cert, as PEM
+    #[arg(long, value_name = "FILE", env = "ATOLL_PEER_KEY")]
+    peer_key: Option<PathBuf>,
+    /// Compress what goes to peers: on, off, or auto for those more than 5 ms away [default: auto]
+    #[arg(long, value_name = "WHEN", env = "ATOLL_LINK_COMPRESSION")]
+    link_compression: Option<String>,
+    /// How far another node's clock may be ahead before its writes have to wait, in ms
+    /// [default: 2000]
+    #[arg(long, value_name = "MS", env = "ATOLL_MAX_SKEW_MS")]
+    max_skew_ms: Option<u64>,
+    /// What this node is to others: master takes reads and writes, replica follows masters or other
+    /// replicas and refuses writes [default: master]
+    #[arg(long, value_name = "ROLE", env = "ATOLL_ROLE")]
+    role: Option<String>,
+    /// Answer while fewer than half of the configured peers can be reached: yes, or no to refuse
+    /// reads and writes until this node is back with a majority [default: yes]
+    #[arg(long, value_name = "YES|NO", env = "ATOLL_SERVE_STALE")]
+    serve_stale: Option<String>,
     /// Longest wait for requests in flight when the node is told to stop, in ms [default: 10000]
     #[arg(long, value_name = "MS", env = "ATOLL_DRAIN_MS")]
     drain_ms: Option<u64>,
@@ -84,6 +150,8 @@ pub(crate) struct Config {
     pub(crate) memory_bytes_max: usize,
     /// Budget of the op log, in bytes.
     pub(crate) log_bytes_max: usize,
+    /// Where data is kept; `None` is nowhere.
+    pub(crate) disk: Option<journal::Settings>,
     /// Most RESP connections at once.
     pub(crate) clients_max: u32,
     /// Threads of the RESP port, at least 1.
@@ -94,6 +162,10 @@ pub(crate) struct Config {
     pub(crate) api_token: Option<Secret>,
     /// Asked for by the RESP port, where given.
     pub(crate) resp_password: Option<Secret>,
+    /// Whom to link with, and as what.
+    pub(crate) replication: replication::Settings,
+    /// How.
+    pub(crate) links: peers::settings::Settings,
     /// Longest wait for requests in flight at the end, in ms.
     pub(crate) drain_ms: u64,
     /// What is logged, and how.
@@ -152,12 +224,19 @@ impl FileConfig {
             (self.resp_password, self.resp_password_file),
             (below.resp_password, below.resp_password_file),
         );
+        let (cluster_key, cluster_key_file) = pair(
+            (self.cluster_key, self.cluster_key_file),
+            (below.cluster_key, below.cluster_key_file),
+        );
         FileConfig {
             name: self.name.or(below.name),
             gateway: self.gateway.or(below.gateway),
             api: self.api.or(below.api),
             resp: self.resp.or(below.resp),
             memory_max: self.memory_max.or(below.memory_max),
+            data: self.data.or(below.data),
+            fsync: self.fsync.or(below.fsync),
+            on_disk_error: self.on_disk_error.or(below.on_disk_error),
             log_max: self.log_max.or(below.log_max),
             clients_max: self.clients_max.or(below.clients_max),
             resp_threads: self.resp_threads.or(below.resp_threads),
@@ -167,6 +246,18 @@ impl FileConfig {
             resp_password,
             resp_password_file,
             insecure: self.insecure.or(below.insecure),
+            peers: self.peers.or(below.peers),
+            peers_listen: self.peers_listen.or(below.peers_listen),
+            cluster: self.cluster.or(below.cluster),
+            cluster_key,
+            cluster_key_file,
+            peer_ca: self.peer_ca.or(below.peer_ca),
+            peer_cert: self.peer_cert.or(below.peer_cert),
+            peer_key: self.peer_key.or(below.peer_key),
+            link_compression: self.link_compression.or(below.link_compression),
+            max_skew_ms: self.max_skew_ms.or(below.max_skew_ms),
+            role: self.role.or(below.role),
+            serve_stale: self.serve_stale.or(below.serve_stale),
             drain_ms: self.drain_ms.or(below.drain_ms),
             log: self.log.or(below.log),
             log_format: self.log_format.or(below.log_format),
@@ -196,16 +287,20 @@ impl Config {
             Some("json") => LogFormat::Json,
             Some(other) => bail!("--log-format is {other:?}; write text or json"),
         };
+        let disk = disk(&values)?;
+        let log_bytes_max = match &values.log_max {
+            Some(text) => parse_size(text).context("--log-max")?,
+            None => 64 << 20,
+        };
+        let links = links::resolve(&values, log_bytes_max)?;
         let config = Config {
             name: values.name.unwrap_or_else(host_name),
             gateway: address("--gateway", values.gateway.as_deref(), "127.0.0.1:8080")?,
             api: address("--api", values.api.as_deref(), "127.0.0.1:8081")?,
             resp: address("--resp", values.resp.as_deref(), "127.0.0.1:6379")?,
             memory_bytes_max,
-            log_bytes_max: match &values.log_max {
-                Some(text) => parse_size(text).context("--log-max")?,
-                None => 64 << 20,
-            },
+            log_bytes_max,
+            disk,
             clients_max: values.clients_max.unwrap_or(10_240),
             resp_threads: values.resp_threads.unwrap_or(resp_threads.min(64) as u16),
             http_threads: values.http_threads.unwrap_or(cores.min(256) as u16),
@@ -215,6 +310,12 @@ impl Config {
                 values.resp_password,
                 values.resp_password_file,
             )?,
+            replication: replication::Settings {
+                role: role(values.role.as_deref())?,
+                stale_reads: stale_reads(values.serve_stale.as_deref())?,
+                peers: endpoints(values.peers.as_deref().unwrap_or_default())?,
+            },
+            links,
             drain_ms: values.drain_ms.unwrap_or(10_000),
             log: values.log.unwrap_or_else(|| "info".to_owned()),
             log_format,
@@ -233,6 +334,7 @@ impl Config {
         let name_fits =
             (1..=128).contains(&self.name.len()) && self.name.bytes().all(|b| b.is_ascii_graphic());
         ensure!(name_fits, "--name has 1 to 128 visible ASCII characters and no spaces");
+        links::check(&self.links, &self.replication.peers)?;
         if insecure {
             return Ok(());
         }
@@ -250,6 +352,51 @@ impl Config {
         }
         Ok(())
     }
+}
+
+fn role(text: Option<&str>) -> anyhow::Result<Role> {
+    match text {
+        None | Some("master") => Ok(Role::Master),
+        Some("replica") => Ok(Role::Replica),
+        Some(other) => bail!("--role is {other:?}; write master or replica"),
+    }
+}
+
+fn stale_reads(text: Option<&str>) -> anyhow::Result<StaleReads> {
+    match text {
+        None | Some("yes" | "true") => Ok(StaleReads::Served),
+        Some("no" | "false") => Ok(StaleReads::Refused),
+        Some(other) => bail!("--serve-stale is {other:?}; write yes or no"),
+    }
+}
+
+fn endpoints(texts: &[String]) -> anyhow::Result<Vec<Endpoint>> {
+    texts.iter().map(|text| text.trim().parse().context("--peer")).collect()
+}
+
+/// What is said about the disk.
+fn disk(values: &FileConfig) -> anyhow::Result<Option<journal::Settings>> {
+    let fsync = match values.fsync.as_deref() {
+        Some("always") => Fsync::Always,
+        None | Some("everysec") => Fsync::EverySecond,
+        Some("never") => Fsync::Never,
+        Some(other) => bail!("--fsync is {other:?}; write always, everysec or never"),
+    };
+    let on_error = match values.on_disk_error.as_deref() {
+        None | Some("refuse") => OnDiskError::Refuse,
+        Some("memory") => OnDiskError::Memory,
+        Some(other) => bail!("--on-disk-error is {other:?}; write refuse or memory"),
+    };
+    let Some(directory) = values.data.clone() else {
+        let is_said = values.fsync.is_some() || values.on_disk_error.is_some();
+        ensure!(!is_said, "--fsync and --on-disk-error are about a disk; name one with --data");
+        return Ok(None);
+    };
+    ensure!(
+        !directory.as_os_str().is_empty(),
+        "--data is empty; name a directory, or leave it out"
+    );
+    Ok(Some(journal::Settings { directory, fsync, on_error }))
 }
 
 /// The address, if others than this machine can reach it.

@@ -63,13 +63,15 @@ async fn handle(
         return Err(Problem::busy("handler-busy", detail, 1));
     };
     let headers = exchange.headers();
-    let answer = deployed
-        .handler
-        .call(handlers.host(deployed), exchange.lend(&headers), &deployed.limits)
-        .await;
+    let host = handlers.host(deployed);
+    let traces = host.traces();
+    let answer = deployed.handler.call(host, exchange.lend(&headers), &deployed.limits).await;
     handlers.ended(deployed, &answer);
     match answer {
-        Ok(answer) => exchange::respond(answer),
+        Ok(answer) => {
+            handlers.settle(&traces).await?;
+            exchange::respond(answer)
+        }
         Err(error) => {
             match error {
                 CallError::Busy(_) => debug!(handler = name, %error, "handler turned away"),

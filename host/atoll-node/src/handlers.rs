@@ -5,6 +5,7 @@
 
 pub(crate) mod guest;
 
+use crate::journal::Unsettled;
 use crate::node::Node;
 use anyhow::Context;
 use arc_swap::ArcSwap;
@@ -21,7 +22,7 @@ use atoll_wasm::error::{CallError, CompileError};
 use atoll_wasm::host::Response;
 use atoll_wasm::limits::Limits;
 use bytes::Bytes;
-use guest::{GuestHost, Identity};
+use guest::{GuestHost, Identity, Traces};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -154,6 +155,11 @@ impl Handlers {
     /// What a request of a guest of `deployed` may reach.
     pub(crate) fn host(&self, deployed: &Deployed) -> GuestHost {
         GuestHost::new(Arc::clone(&self.node), Arc::clone(&deployed.identity))
+    }
+
+    /// Waits until what a guest has written is safe, if that was promised.
+    pub(crate) async fn settle(&self, traces: &Traces) -> Result<(), Unsettled> {
+        if traces.has_written() { self.node.settle().await } else { Ok(()) }
     }
 
     /// Counts a request of `deployed` that has ended.

@@ -54,6 +54,7 @@ pub(crate) struct Addresses {
     pub(crate) gateway: Option<SocketAddr>,
     pub(crate) api: Option<SocketAddr>,
     pub(crate) resp: Option<SocketAddr>,
+    pub(crate) peers: Option<SocketAddr>,
 }
 
 /// Binds `address`. `flag` names it in the error.

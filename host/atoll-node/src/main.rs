@@ -2,14 +2,18 @@
 #![forbid(unsafe_code)]
 
 mod api;
+mod backup;
 mod cli;
 mod config;
 mod gateway;
 mod handlers;
+mod journal;
 mod listen;
 mod metrics;
 mod node;
+mod peers;
 mod problem;
+mod replication;
 mod resp;
 mod run;
 mod sweep;

@@ -3,9 +3,15 @@
 //! Every door that speaks HTTP answers with it. `type` is `about:blank`, so `title` is the phrase
 //! of the status; programs tell problems apart by `code`, people read `detail`.
 
+use crate::journal::Unsettled;
+use atoll_core::permission::Refusal;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use std::borrow::Cow;
+
+/// When to try again what the state of a node stands in the way of, in seconds: somebody has to see
+/// to it.
+const STATE_RETRY_S: u16 = 5;
 
 /// An error answer.
 #[derive(Debug)]
@@ -68,6 +74,24 @@ impl Problem {
     /// The sentence for people, for an answer of another form.
     pub(crate) fn detail(&self) -> &str {
         &self.detail
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Problem {
+        let detail = refusal.to_string();
+        match refusal {
+            Refusal::ReadOnly => Problem::new(StatusCode::FORBIDDEN, "read-only-replica", detail),
+            Refusal::Skewed => Problem::busy("clock-skew", detail, STATE_RETRY_S),
+            Refusal::Superseded => Problem::busy("superseded", detail, STATE_RETRY_S),
+            Refusal::NoQuorum => Problem::busy("no-quorum", detail, 1),
+        }
+    }
+}
+
+impl From<Unsettled> for Problem {
+    fn from(unsettled: Unsettled) -> Problem {
+        Problem::busy("not-saved", unsettled.to_string(), 1)
     }
 }
 

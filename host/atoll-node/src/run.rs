@@ -2,13 +2,18 @@
 
 use crate::config::Config;
 use crate::handlers::Handlers;
+use crate::journal::{Keeping, Opened, Read};
 use crate::listen::Addresses;
 use crate::node::Node;
-use crate::{api, gateway, listen, resp, sweep, telemetry};
+use crate::peers::Links;
+use crate::peers::settings::Listen;
+use crate::{api, gateway, journal, listen, peers, resp, sweep, telemetry};
 use anyhow::{Context, bail};
+use atoll_core::replica::saved::Saved;
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -29,6 +34,7 @@ struct Doors {
     gateway: Option<TcpListener>,
     api: Option<TcpListener>,
     resp: Option<TcpListener>,
+    peers: Option<TcpListener>,
 }
 
 /// Runs a node until SIGTERM or SIGINT.
@@ -37,20 +43,28 @@ pub(crate) fn run(config: Config, announce: Announce) -> anyhow::Result<()> {
     raise_file_limit();
     return_memory_in_the_background();
     let doors = Doors::bind(&config)?;
+    let opened = config.disk.clone().map(journal::open).transpose()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(usize::from(config.http_threads))
         .thread_name("atoll-http")
         .enable_all()
         .build()
         .context("cannot start the HTTP threads")?;
-    let result = runtime.block_on(serve(config, doors, announce));
+    let result = runtime.block_on(serve(config, (doors, opened), announce));
     // What is left has had its time.
     runtime.shutdown_timeout(Duration::from_millis(100));
     result
 }
 
-async fn serve(config: Config, doors: Doors, announce: Announce) -> anyhow::Result<()> {
+async fn serve(
+    config: Config,
+    (doors, opened): (Doors, Option<Opened>),
+    announce: Announce,
+) -> anyhow::Result<()> {
     let node = Node::new(&config)?;
+    if let Some(opened) = &opened {
+        node.attach(opened.journal());
+    }
     let handlers = Handlers::new(Arc::clone(&node))?;
     let shutdown = CancellationToken::new();
     let tasks = TaskTracker::new();
@@ -58,12 +72,35 @@ async fn serve(config: Config, doors: Doors, announce: Announce) -> anyhow::Resu
     // Before anybody is told that the node is ready: without it a signal ends the process at once.
     let mut signals = Signals::listen()?;
 
-    tasks.spawn(sweep::sweep(Arc::clone(&node), shutdown.clone()));
-    doors.open(
+    let peers_listener = doors.open(
         &config,
         &Shared { node: &node, handlers: &handlers, shutdown: &shutdown },
         &tasks,
     )?;
+    // From here on reads are served, while what was saved is still being read.
+    let read = match opened {
+        None => None,
+        Some(opened) => match load(&node, opened, &mut signals).await? {
+            Some(read) => Some(read),
+            None => return Ok(()),
+        },
+    };
+    let ends = peers::Ends { stop: CancellationToken::new(), failed: shutdown.clone() };
+    let stop_links = ends.stop.clone();
+    let saved = read.as_ref().and_then(saved_state);
+    let links = (config.links.clone(), saved);
+    let links = peers::serve(peers_listener, Arc::clone(&node), links, ends)?;
+    let keeping = match read {
+        None => None,
+        Some(read) => {
+            let checkpoints = links.checkpoints();
+            let node_state = Box::new(move || checkpoints.take().encode());
+            let keeping = read.keep(Arc::clone(node.store()), node_state)?;
+            node.store().set_obstacle(None);
+            Some(keeping)
+        }
+    };
+    tasks.spawn(sweep::sweep(Arc::clone(&node), shutdown.clone()));
     tasks.close();
 
     addresses.announce(&config, announce);
@@ -84,10 +121,61 @@ async fn serve(config: Config, doors: Doors, announce: Announce) -> anyhow::Resu
     if !drained {
         warn!(drain_ms = config.drain_ms, "requests were still in flight");
     }
+    // After the last write: peers are given what they lack.
+    stop_links.cancel();
+    hand_over(links, keeping, &mut signals).await;
     info!(uptime_s = node.uptime_s(), "node has stopped");
     match reason {
         Reason::Told => Ok(()),
         Reason::DoorFailed => bail!("a door could not go on; the log above says why"),
+    }
+}
+
+/// Waits until peers and disk have what the node wrote last, or somebody has lost patience.
+async fn hand_over(links: Links, keeping: Option<Keeping>, signals: &mut Signals) {
+    tokio::select! {
+        () = links.stopped() => {}
+        () = signals.received() => {}
+    }
+    let Some(keeping) = keeping else { return };
+    let is_saved = tokio::select! {
+        is_saved = keeping.stop() => is_saved,
+        () = signals.received() => false,
+    };
+    if !is_saved {
+        warn!("the disk did not take the last writes in time");
+    }
+}
+
+/// Reads what was saved. `None` where the node was told to stop meanwhile.
+async fn load(
+    node: &Arc<Node>,
+    opened: Opened,
+    signals: &mut Signals,
+) -> anyhow::Result<Option<Read>> {
+    let give_up = Arc::new(AtomicBool::new(false));
+    let (store, given_up) = (Arc::clone(node.store()), Arc::clone(&give_up));
+    let mut reading = tokio::task::spawn_blocking(move || opened.load(&store, &given_up));
+    let read = tokio::select! {
+        read = &mut reading => read,
+        () = signals.received() => {
+            give_up.store(true, Ordering::Relaxed);
+            reading.await
+        }
+    };
+    let read = read.context("the data could not be read")??;
+    Ok(read.filter(|_| !give_up.load(Ordering::Relaxed)))
+}
+
+/// What of replication was saved beside the keys.
+fn saved_state(read: &Read) -> Option<Saved> {
+    match Saved::decode(read.node_state()?) {
+        Ok(saved) => Some(saved),
+        Err(error) => {
+            // The keys are there; what they cover has to be found out from the peers.
+            warn!(%error, "the saved state of replication cannot be read");
+            None
+        }
     }
 }
 
@@ -116,11 +204,18 @@ impl Doors {
             gateway: bind("--gateway", config.gateway)?,
             api: bind("--api", config.api)?,
             resp: bind("--resp", config.resp)?,
+            peers: peers::bind(config.links.listen)?,
         })
     }
 
-    /// Starts to serve at each door.
-    fn open(self, config: &Config, shared: &Shared<'_>, tasks: &TaskTracker) -> anyhow::Result<()> {
+    /// Starts to serve at each door but that for peers, which is handed back: it opens once what
+    /// was saved is read.
+    fn open(
+        self,
+        config: &Config,
+        shared: &Shared<'_>,
+        tasks: &TaskTracker,
+    ) -> anyhow::Result<Option<TcpListener>> {
         let addresses = self.addresses()?;
         if let Some(listener) = self.api {
             let settings = api::ApiSettings {
@@ -152,7 +247,7 @@ impl Doors {
             )?;
             tasks.spawn(threads.stopped());
         }
-        Ok(())
+        Ok(self.peers)
     }
 
     fn addresses(&self) -> anyhow::Result<Addresses> {
@@ -163,6 +258,7 @@ impl Doors {
             gateway: address(&self.gateway)?,
             api: address(&self.api)?,
             resp: address(&self.resp)?,
+            peers: address(&self.peers)?,
         })
     }
 }
@@ -178,6 +274,7 @@ impl Addresses {
                     "gateway": text(self.gateway),
                     "api": text(self.api),
                     "resp": text(self.resp),
+                    "peers": text(self.peers),
                 });
                 line.to_string()
             }
@@ -188,20 +285,45 @@ impl Addresses {
         }
     }
 
+    fn peers_line(&self, config: &Config) -> String {
+        let configured = config.replication.peers.len();
+        let dials = match configured {
+            0 => String::new(),
+            1 => ", dials 1 peer".to_owned(),
+            count => format!(", dials {count} peers"),
+        };
+        match (self.peers, config.links.listen) {
+            (Some(address), _) => format!("{address} (cluster {}{dials})", config.links.cluster),
+            (None, Listen::Offered(address)) => {
+                format!("off: {address} is taken, --peers-listen says where{dials}")
+            }
+            (None, _) => format!("off{dials}"),
+        }
+    }
+
     fn banner(&self, config: &Config) -> String {
         let door = |address: Option<SocketAddr>, scheme: &str| match address {
             Some(address) => format!("{scheme}{address}"),
             None => "off".to_owned(),
         };
         let memory_mib = config.memory_bytes_max >> 20;
+        let data = match &config.disk {
+            None => format!("memory only (up to {memory_mib} MiB, nothing on disk)"),
+            Some(disk) => format!(
+                "data in {} (fsync {}, up to {memory_mib} MiB)",
+                disk.directory.display(),
+                disk.fsync.as_str()
+            ),
+        };
         let mut banner = format!(
-            "atoll {version} · node {name} · memory only (up to {memory_mib} MiB, nothing on disk)\n\n  \
-             gateway  {gateway}\n  API      {api}\n  RESP     {resp}\n",
+            "atoll {version} · node {name} · {data}\n\n  \
+             gateway  {gateway}\n  API      {api}\n  RESP     {resp}\n  peers    {peers}\n",
             version = env!("CARGO_PKG_VERSION"),
             name = config.name,
             gateway = door(self.gateway, "http://"),
             api = door(self.api, "http://"),
             resp = door(self.resp, "redis://"),
+            peers = self.peers_line(config),
         );
         if let Some(api) = self.api {
             banner += &format!(
@@ -220,6 +342,9 @@ impl Addresses {
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    /// Ends a process that writes past its limit for files, unless it is waited for: the write then
+    /// fails, and the journal says so.
+    _file_size: Signal,
 }
 
 impl Signals {
@@ -228,6 +353,8 @@ impl Signals {
         Ok(Signals {
             terminate: signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?,
             interrupt: signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?,
+            _file_size: signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))
+                .context("cannot wait for SIGXFSZ")?,
         })
     }
 

@@ -1,7 +1,6 @@
 //! The background round that collects expired keys and settled tombstones.
 
 use crate::node::Node;
-use atoll_core::clock::Hlc;
 use atoll_core::store::sweep::Sweeper;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,8 +16,7 @@ pub(crate) async fn sweep(node: Arc<Node>, shutdown: CancellationToken) {
     let mut sweeper = Sweeper::default();
     loop {
         let now = node.now();
-        // A node alone is every member of its cluster: what it has, everyone has.
-        let swept = node.store().sweep(&mut sweeper, now, Hlc::from_wall(now));
+        let swept = node.store().sweep(&mut sweeper, now, node.sweep_floor());
         let pause = if swept.round_done { ROUND_PAUSE } else { STEP_PAUSE };
         tokio::select! {
             () = shutdown.cancelled() => return,

@@ -3,8 +3,8 @@ const [, , folder, port, password] = process.argv;
 const assert = require("node:assert");
 const Redis = require(`${folder}/node_modules/ioredis`);
 
-async function main() {
-  const redis = new Redis({ port: Number(port), password, lazyConnect: true });
+async function check(protocol) {
+  const redis = new Redis({ port: Number(port), password, protocol, lazyConnect: true });
   await redis.connect();
   await redis.flushdb();
   assert.equal(await redis.set("name", "ada", "EX", 100), "OK");
@@ -22,10 +22,36 @@ async function main() {
   for await (const page of redis.scanStream({ match: "key:*", count: 100 })) keys += page.length;
   assert.equal(keys, 1000);
   await assert.rejects(redis.call("NOSUCH", "a"), /unknown command 'NOSUCH'/);
+  const listener = redis.duplicate();
+  const heard = [];
+  const silence = new Promise((resolve) => {
+    listener.on("message", (channel, text) => heard.push([channel, text]));
+    listener.on("pmessage", (pattern, channel, text) => {
+      heard.push([pattern, channel, text]);
+      if (text === "last") resolve();
+    });
+  });
+  assert.equal(await listener.subscribe("news", "other"), 2);
+  assert.equal(await listener.psubscribe("n*"), 3);
+  assert.equal(await redis.publish("news", "first"), 2);
+  assert.equal(await redis.publish("never", "last"), 1);
+  await silence;
+  const wanted = [["news", "first"], ["n*", "news", "first"], ["n*", "never", "last"]];
+  assert.deepEqual(heard, wanted);
+  if (protocol === 2) await assert.rejects(listener.get("name"), /subscriber mode/);
+  assert.equal(await listener.unsubscribe("news", "other"), 1);
+  assert.equal(await listener.punsubscribe(), 0);
+  assert.equal(await listener.get("name"), "ada");
+  listener.disconnect();
+  assert.equal(await redis.wait(1, 50), 0);
   const other = redis.duplicate({ db: 5 });
   assert.equal(await other.get("hits"), null);
   other.disconnect();
   await redis.quit();
+}
+
+async function main() {
+  for (const protocol of [2, 3]) await check(protocol);
   console.log("done");
 }
 

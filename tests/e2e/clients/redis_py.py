@@ -52,8 +52,54 @@ def check(protocol):
     assert other.get("hits") is None
 
 
+def check_messages(protocol):
+    client = redis.Redis(port=port, password=password, protocol=protocol, decode_responses=True)
+    listener = client.pubsub()
+    listener.subscribe("news", "other")
+    listener.psubscribe("n*")
+    for kind in ("subscribe", "subscribe", "psubscribe"):
+        assert listener.get_message(timeout=10)["type"] == kind
+    assert client.publish("news", "hello") == 2
+    message = listener.get_message(timeout=10)
+    assert (message["type"], message["channel"], message["data"]) == ("message", "news", "hello")
+    message = listener.get_message(timeout=10)
+    assert (message["type"], message["pattern"], message["data"]) == ("pmessage", "n*", "hello")
+    assert client.pubsub_numsub("news", "none") == [("news", 1), ("none", 0)]
+    assert "news" in client.pubsub_channels("ne*") and client.pubsub_numpat() == 1
+    if protocol == 2:  # in RESP3 redis-py takes the answer apart by its letters
+        listener.ping()
+        assert listener.get_message(timeout=10)["type"] == "pong"
+    listener.unsubscribe()
+    listener.punsubscribe()
+    for left in (2, 1, 0):
+        message = listener.get_message(timeout=10)
+        assert message["type"] in ("unsubscribe", "punsubscribe") and message["data"] == left
+    assert client.publish("news", "nobody") == 0
+    listener.close()
+
+
+def check_replication(protocol):
+    client = redis.Redis(port=port, password=password, protocol=protocol, decode_responses=True)
+    client.set("waited", "for")
+    started = time.monotonic()
+    assert client.wait(1, 100) == 0
+    assert 0.1 <= time.monotonic() - started < 10
+    assert client.wait(0, 0) == 0
+    assert client.role()[0] == "master"
+    assert client.info("replication")["role"] == "master"
+    assert client.replicaof("127.0.0.1", 1)
+    replication = client.info("replication")
+    assert replication["role"] == "active-replica"
+    assert replication["master_host"] == "127.0.0.1" and replication["master_port"] == 1
+    assert replication["master_link_status"] == "down"
+    assert client.replicaof("NO", "ONE")
+    assert client.info("replication")["role"] == "master"
+
+
 for protocol in (2, 3):
     check(protocol)
+    check_messages(protocol)
+    check_replication(protocol)
 try:
     redis.Redis(port=port, password="wrong").ping()
     raise AssertionError("a wrong password was let in")

@@ -92,7 +92,11 @@ fuzz_target!(|steps: Vec<Step>| {
 
 impl Node {
     fn new(index: usize) -> Self {
-        let config = StoreConfig { memory_bytes_max: 1 << 28, log_bytes_max: 1 << 28 };
+        let config = StoreConfig {
+            memory_bytes_max: 1 << 28,
+            log_bytes_max: 1 << 28,
+            change_bytes_max: None,
+        };
         let dice = Dice { origin: Uuid::from_u128(1 + index as u128), hash_seed: index as u64 };
         let store = Store::new(config, dice, Box::new(|| {}));
         let log = store.log_subscribe();

@@ -5,7 +5,11 @@
 use std::sync::Arc;
 
 use atoll_core::clock::Now;
+use atoll_core::messages::Messages;
+use atoll_core::permission::{Permission, StaleReads};
+use atoll_core::replica::status::Status;
 use atoll_core::resp::client::{Client, Ends};
+use atoll_core::resp::cluster::{Cluster, Peer, PeerChange};
 use atoll_core::resp::intake::{Executor, Intake, Next, Room, Taken};
 use atoll_core::resp::output::Output;
 use atoll_core::resp::request::{Arguments, ProtocolError, Trust};
@@ -13,7 +17,7 @@ use atoll_core::resp::server::{Facts, Limits, Password, Server, Settings};
 use atoll_core::resp::session::{Flow, Session, Surroundings};
 use atoll_core::resp::tally::Tally;
 use atoll_core::store::{Dice, Store, StoreConfig};
-use bytes::BufMut;
+use bytes::{BufMut, Bytes};
 use libfuzzer_sys::fuzz_target;
 use uuid::Uuid;
 
@@ -63,18 +67,21 @@ impl Executor for Batch<'_> {
     fn execute(&mut self, arguments: Arguments<'_>) -> Next {
         self.output.clear();
         let mut flow = self.session.execute(self.around, arguments, self.output);
-        while flow == Flow::Again {
-            flow = self.session.proceed(self.around, self.output);
-        }
-        match flow {
-            Flow::Close | Flow::CloseOnHttp => Next::Stop,
-            Flow::Continue | Flow::Rest | Flow::Again => Next::Continue,
+        loop {
+            flow = match flow {
+                Flow::Again => self.session.proceed(self.around, self.output),
+                // Nobody is there to hold a copy.
+                Flow::Wait => self.session.end_wait(0, self.output),
+                Flow::Close | Flow::CloseOnHttp => return Next::Stop,
+                Flow::Continue | Flow::Rest => return Next::Continue,
+            };
         }
     }
 }
 
 fn execute(bytes: &[u8], piece_len: usize) {
-    let config = StoreConfig { memory_bytes_max: MEMORY_BYTES, log_bytes_max: 0 };
+    let config =
+        StoreConfig { memory_bytes_max: MEMORY_BYTES, log_bytes_max: 0, change_bytes_max: None };
     let dice = Dice { origin: Uuid::from_u128(1), hash_seed: 1 };
     let store = Store::new(config, dice, Box::new(|| {}));
     let server = Process::default();
@@ -82,7 +89,9 @@ fn execute(bytes: &[u8], piece_len: usize) {
     let client = Arc::new(Client::new(1, ends, START_MS));
     let mut session = Session::new(client, &server);
     let now = Now::from_millis(START_MS);
-    let around = Surroundings { store: &store, server: &server, tally: &server.tally, now };
+    let permission = Permission::default();
+    let around =
+        Surroundings { store: &store, server: &server, tally: &server.tally, now, permission };
     let mut output = Output::default();
     let mut batch = Batch { session: &mut session, around, output: &mut output };
     // A refusal is an answer like any other.
@@ -118,10 +127,44 @@ fn feed(executor: &mut impl Executor, bytes: &[u8], piece_len: usize) -> Result<
     Ok(())
 }
 
-/// A process with nobody else connected.
+/// A process with nobody else connected, linked with nobody.
 #[derive(Default)]
 struct Process {
     tally: Arc<Tally>,
+    status: Arc<Status>,
+    messages: Arc<Messages>,
+}
+
+impl Cluster for Process {
+    fn status(&self) -> Arc<Status> {
+        Arc::clone(&self.status)
+    }
+
+    fn peers(&self) -> Vec<Peer> {
+        Vec::new()
+    }
+
+    fn change_peers(&self, _: PeerChange<'_>) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn holder_count(&self, _: u64) -> usize {
+        0
+    }
+
+    fn messages(&self) -> &Arc<Messages> {
+        &self.messages
+    }
+
+    fn publish(&self, channel: Bytes, payload: Bytes) -> Result<usize, String> {
+        Ok(self.messages.deliver(&channel, &payload))
+    }
+
+    fn stale_reads(&self) -> StaleReads {
+        StaleReads::Served
+    }
+
+    fn set_stale_reads(&self, _: StaleReads) {}
 }
 
 impl Server for Process {
@@ -145,6 +188,10 @@ impl Server for Process {
     }
 
     fn close_client(&self, _: u64) {}
+
+    fn cluster(&self) -> &dyn Cluster {
+        self
+    }
 
     fn is_password(&self, _: &[u8]) -> bool {
         true

@@ -105,7 +105,8 @@ struct World {
 }
 
 fuzz_target!(|steps: Vec<Step>| {
-    let config = StoreConfig { memory_bytes_max: MEMORY_BYTES, log_bytes_max: 1024 };
+    let config =
+        StoreConfig { memory_bytes_max: MEMORY_BYTES, log_bytes_max: 1024, change_bytes_max: None };
     let dice = Dice { origin: Uuid::from_u128(7), hash_seed: 9 };
     let mut world = World {
         store: Store::new(config, dice, Box::new(|| {})),

@@ -10,7 +10,7 @@ use crate::tree::SourceFile;
 /// All that `atoll-core` may depend on. None of them does I/O, reads a clock or starts a task.
 ///
 /// Adding one is a change of architecture: argue for it in the commit that changes this list.
-const CORE_DEPENDENCIES: [&str; 13] = [
+const CORE_DEPENDENCIES: [&str; 14] = [
     "bytes",
     "foldhash",
     "hashbrown",
@@ -18,6 +18,7 @@ const CORE_DEPENDENCIES: [&str; 13] = [
     "memchr",
     "rmp-serde",
     "serde",
+    "serde_bytes",
     "slab",
     "smallvec",
     "thin-vec",

@@ -14,10 +14,22 @@ pub struct Op {
     pub seq: u64,
     /// Strictly increasing with `seq` for each origin.
     pub stamp: Stamp,
-    /// The bucket that it is about.
-    pub bucket: BucketName,
-    /// What it does there.
+    /// What it does.
     pub effect: Effect,
+}
+
+impl Op {
+    /// Bytes of the value that it sets, or of its message; 0 for others.
+    pub fn value_bytes(&self) -> usize {
+        match &self.effect {
+            Effect::Key { change: Change::Set { value, .. }, .. } => value.bytes.len(),
+            Effect::Relay { entry, .. } => {
+                entry.register.value.as_ref().map_or(0, |value| value.bytes.len())
+            }
+            Effect::Message { payload, .. } => payload.len(),
+            _ => 0,
+        }
+    }
 }
 
 /// What an op does.
@@ -25,13 +37,52 @@ pub struct Op {
 pub enum Effect {
     /// Changes one key.
     Key {
+        /// Where.
+        bucket: BucketName,
         /// 1 to `KEY_BYTES_MAX` bytes.
         key: Bytes,
         /// What it does to it.
         change: Change,
     },
     /// Everything in the bucket that is stamped up to here is dead.
-    Flush,
+    Flush {
+        /// Where.
+        bucket: BucketName,
+    },
+    /// The origin has met another, whose ops it applies from here on.
+    ///
+    /// Whoever has seen an origin's stream past this point knows every process whose writes that
+    /// origin may have seen: what the floor is computed over.
+    Join {
+        /// Whom.
+        origin: Uuid,
+        /// Its stable name; empty where only its id is known.
+        name: Box<str>,
+    },
+    /// Effects of writes by an origin that is gone, which reached this op's origin and perhaps
+    /// nobody else, outside of any stream. They keep their stamps; here they get a place in one.
+    Relay {
+        /// Where.
+        bucket: BucketName,
+        /// 1 to `KEY_BYTES_MAX` bytes.
+        key: Bytes,
+        /// The parts that were not covered.
+        entry: Box<Entry>,
+    },
+    /// The same for a flush.
+    RelayFlush {
+        /// Where.
+        bucket: BucketName,
+        /// Of the flush.
+        stamp: Stamp,
+    },
+    /// A message to the subscribers of a channel, on every node once. Changes nothing.
+    Message {
+        /// Where it was published.
+        channel: Bytes,
+        /// What was.
+        payload: Bytes,
+    },
 }
 
 /// A change of one key.

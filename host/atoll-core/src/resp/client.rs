@@ -3,7 +3,7 @@
 use super::command::{COMMANDS, Command};
 use super::output::Protocol;
 use std::fmt::Write as _;
-use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// No command yet.
@@ -20,7 +20,32 @@ pub struct Client {
     database: AtomicU8,
     protocol: AtomicU8,
     command: AtomicU16,
+    mode: AtomicU8,
+    subscriptions: [AtomicU32; 2],
     labels: Mutex<Labels>,
+}
+
+/// What a connection is there for at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Mode {
+    /// To send commands.
+    Normal,
+    /// To be told when other nodes hold a write.
+    Waiting,
+    /// To be sent messages.
+    Subscribed,
+}
+
+impl Mode {
+    /// The letter that CLIENT LIST has for it.
+    fn flag(self) -> char {
+        match self {
+            Mode::Normal => 'N',
+            Mode::Waiting => 'b',
+            Mode::Subscribed => 'P',
+        }
+    }
 }
 
 /// The names that a client gave.
@@ -55,6 +80,8 @@ impl Client {
             database: AtomicU8::new(0),
             protocol: AtomicU8::new(2),
             command: AtomicU16::new(NO_COMMAND),
+            mode: AtomicU8::new(Mode::Normal as u8),
+            subscriptions: Default::default(),
             labels: Mutex::default(),
         }
     }
@@ -82,6 +109,26 @@ impl Client {
     /// Notes that it sent something at `now_ms`.
     pub fn set_active(&self, now_ms: u64) {
         self.active_ms.store(now_ms, Relaxed);
+    }
+
+    /// What it is there for. While that is not [`Mode::Normal`] it may be silent.
+    pub fn mode(&self) -> Mode {
+        match self.mode.load(Relaxed) {
+            0 => Mode::Normal,
+            1 => Mode::Waiting,
+            _ => Mode::Subscribed,
+        }
+    }
+
+    pub(super) fn set_mode(&self, mode: Mode) {
+        self.mode.store(mode as u8, Relaxed);
+    }
+
+    /// Notes to how many channels and patterns it listens.
+    pub(super) fn set_subscriptions(&self, channels: usize, patterns: usize) {
+        for (count, now) in self.subscriptions.iter().zip([channels, patterns]) {
+            count.store(u32::try_from(now).unwrap_or(u32::MAX), Relaxed);
+        }
     }
 
     pub(super) fn set_command(&self, command: &'static Command) {
@@ -112,8 +159,8 @@ impl Client {
         // Writing to a string cannot fail.
         let _ = write!(
             line,
-            "id={id} addr={address} laddr={local} name={name} age={age} idle={idle} flags=N db={db} \
-             sub=0 psub=0 ssub=0 multi=-1 cmd={command} user=default redir=-1 resp={protocol} \
+            "id={id} addr={address} laddr={local} name={name} age={age} idle={idle} flags={flags} \
+             db={db} sub={channels} psub={patterns} ssub=0 multi=-1 cmd={command} user=default redir=-1 resp={protocol} \
              lib-name={library} lib-ver={version}",
             id = self.id,
             address = self.address,
@@ -121,6 +168,9 @@ impl Client {
             name = labels.name,
             age = second(self.connected_ms),
             idle = second(self.active_ms()),
+            flags = self.mode().flag(),
+            channels = self.subscriptions[0].load(Relaxed),
+            patterns = self.subscriptions[1].load(Relaxed),
             db = self.database.load(Relaxed),
             command = command.map_or("NULL", |command| command.name),
             protocol = self.protocol.load(Relaxed),

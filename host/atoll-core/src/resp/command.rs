@@ -28,6 +28,9 @@ pub struct Command {
     pub(super) summary: &'static str,
     pub(super) run: Run,
     pub(super) subcommands: &'static [Subcommand],
+    pub(super) access: Access,
+    /// Whether a client of RESP2 may give it while it listens to messages.
+    pub(super) runs_while_listening: bool,
     index: u8,
     word: u128,
 }
@@ -43,6 +46,17 @@ pub(super) struct Subcommand {
     pub(super) run: Run,
 }
 
+/// What a command does with keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    /// Nothing.
+    None,
+    /// Looks at them.
+    Read,
+    /// Changes them.
+    Write,
+}
+
 /// A number of arguments, the names included; negative is "at least".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Arity(pub(super) i8);
@@ -56,6 +70,7 @@ pub(super) enum Flag {
     Fast,
     Admin,
     NoScript,
+    PubSub,
     Loading,
     Stale,
     /// Allowed before AUTH.
@@ -88,6 +103,7 @@ impl Flag {
             Flag::Fast => "fast",
             Flag::Admin => "admin",
             Flag::NoScript => "noscript",
+            Flag::PubSub => "pubsub",
             Flag::Loading => "loading",
             Flag::Stale => "stale",
             Flag::NoAuth => "no_auth",
@@ -108,6 +124,8 @@ impl Command {
             summary: "",
             run,
             subcommands: &[],
+            access: Access::None,
+            runs_while_listening: false,
             index: 0,
             word: 0,
         }
@@ -122,7 +140,26 @@ impl Command {
     }
 
     pub(super) const fn flags(self, flags: &'static [Flag]) -> Command {
-        Command { flags, ..self }
+        let (mut access, mut at) = (Access::None, 0);
+        while at < flags.len() {
+            match flags[at] {
+                Flag::Readonly => access = Access::Read,
+                Flag::Write => access = Access::Write,
+                _ => {}
+            }
+            at += 1;
+        }
+        Command { flags, access, ..self }
+    }
+
+    pub(super) const fn while_listening(self) -> Command {
+        Command { runs_while_listening: true, ..self }
+    }
+
+    /// Whether it changes keys.
+    #[inline]
+    pub(super) fn writes(&self) -> bool {
+        self.access == Access::Write
     }
 
     pub(super) const fn keys(self, first: i8, last: i8, step: i8) -> Command {

@@ -10,7 +10,9 @@ pub(super) mod introspection;
 pub(super) mod keyspace;
 pub(super) mod many;
 mod options;
+pub(super) mod pubsub;
 pub(super) mod ranges;
+pub(super) mod replication;
 pub(super) mod server;
 pub(super) mod strings;
 

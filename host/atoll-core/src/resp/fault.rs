@@ -1,6 +1,7 @@
 //! Refusals, in the very words that Redis 7 uses: clients match them.
 
 use crate::limits::KEY_BYTES_MAX;
+use crate::permission::Refusal;
 
 /// Why a command was refused. What it names is unchanged.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -44,6 +45,15 @@ pub enum Fault {
     /// The memory budget is spent.
     #[error("OOM command not allowed when used memory > 'maxmemory'.")]
     Memory,
+    /// The node still reads what it saved.
+    #[error("LOADING Redis is loading the dataset in memory")]
+    Loading,
+    /// The disk takes no writes, and none is taken that would not be saved.
+    #[error(
+        "MISCONF the node's disk takes no writes, so commands that may modify the data set are \
+         disabled (--on-disk-error refuse); INFO persistence says why"
+    )]
+    Disk,
     /// A reply that would exceed `REPLY_BYTES_MAX`.
     #[error("ERR reply exceeds the maximum size; ask for less at a time")]
     ReplyLength,
@@ -63,6 +73,20 @@ pub enum Fault {
     /// A protocol version that is neither 2 nor 3.
     #[error("NOPROTO unsupported protocol version")]
     Protocol,
+    /// A write on a node that only follows.
+    #[error("READONLY You can't write against a read only replica.")]
+    ReadOnly,
+    /// A node that serves nothing stale, and is cut off.
+    #[error("MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.")]
+    MasterDown,
+    /// Any other state in which a node refuses writes: a word for programs, then words for people.
+    #[error("{code} {refusal}")]
+    Refused {
+        /// In capitals.
+        code: &'static str,
+        /// Why.
+        refusal: Refusal,
+    },
     /// Anything with words of its own.
     #[error("ERR {0}")]
     Other(String),
@@ -72,6 +96,17 @@ impl Fault {
     /// A fault whose text is `ERR` and the given words.
     pub fn other(words: impl Into<String>) -> Fault {
         Fault::Other(words.into())
+    }
+}
+
+impl From<Refusal> for Fault {
+    fn from(refusal: Refusal) -> Fault {
+        match refusal {
+            Refusal::ReadOnly => Fault::ReadOnly,
+            Refusal::NoQuorum => Fault::MasterDown,
+            Refusal::Skewed => Fault::Refused { code: "SKEWED", refusal },
+            Refusal::Superseded => Fault::Refused { code: "SUPERSEDED", refusal },
+        }
     }
 }
 

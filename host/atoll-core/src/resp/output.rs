@@ -224,6 +224,15 @@ impl Output {
         }
     }
 
+    /// The header of something that answers no request: an array in RESP2, as clients of that know
+    /// from the commands that they gave.
+    pub fn push(&mut self, len: usize) {
+        match self.protocol {
+            Protocol::Resp2 => self.header(b'*', len as i64),
+            Protocol::Resp3 => self.header(b'>', len as i64),
+        }
+    }
+
     /// The header of a set of `len` replies: an array in RESP2.
     pub fn set(&mut self, len: usize) {
         match self.protocol {

@@ -1,6 +1,7 @@
 //! What commands ask of the process around them.
 
 use super::client::Client;
+use super::cluster::Cluster;
 use super::tally::Tally;
 use std::sync::Arc;
 
@@ -18,6 +19,8 @@ pub trait Server {
     fn clients(&self) -> Vec<Arc<Client>>;
     /// Closes a client's connection once its current batch is done.
     fn close_client(&self, id: u64);
+    /// Replication.
+    fn cluster(&self) -> &dyn Cluster;
     /// Whether `given` is the password. Takes the same time whatever is wrong with it.
     fn is_password(&self, given: &[u8]) -> bool;
 }
@@ -43,12 +46,59 @@ pub struct Facts {
     pub client_count: u64,
     /// Connected since the start.
     pub connection_count: u64,
+    /// Connections that wait for other nodes.
+    pub waiting_count: u64,
     /// Turned away since the start: there were too many.
     pub rejected_count: u64,
     /// Resident memory of the process, where known.
     pub resident_bytes: Option<u64>,
     /// Processor time of the process in kernel and user mode, where known, in ms.
     pub cpu_ms: Option<(u64, u64)>,
+    /// The disk, where there is one.
+    pub disk: Option<DiskFacts>,
+}
+
+/// What is true of the disk right now.
+#[derive(Clone, Debug)]
+pub struct DiskFacts {
+    /// Whether it takes what is written.
+    pub state: DiskState,
+    /// Why not.
+    pub reason: Option<String>,
+    /// When what is written is safe: `always`, `everysec`, `never`.
+    pub fsync: &'static str,
+    /// Writes of this process that are not safe yet.
+    pub unsaved_count: u64,
+    /// When everything was last safe, in ms since the epoch; 0 is never.
+    pub saved_at_ms: u64,
+    /// Bytes on the disk that were read at the start so far.
+    pub loaded_bytes: u64,
+    /// About how much of all that is, in percent.
+    pub loaded_percent: u64,
+    /// Records that were damaged and left out.
+    pub damaged_count: u64,
+}
+
+/// Whether a disk takes what is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiskState {
+    /// What was saved is still being read.
+    Loading,
+    /// It does.
+    Ok,
+    /// It does not.
+    Failing,
+}
+
+impl DiskState {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            DiskState::Loading => "loading",
+            DiskState::Ok => "ok",
+            DiskState::Failing => "failing",
+        }
+    }
 }
 
 /// What the operator chose.

@@ -1,7 +1,7 @@
 //! One client's conversation: its state, and the way of each request from name to reply.
 
 use super::client::Client;
-use super::command::{self, Command};
+use super::command::{self, Access, Command};
 use super::commands::keyspace::Walk;
 use super::fault::{Fault, excerpt};
 use super::output::{Output, Protocol};
@@ -12,7 +12,10 @@ use crate::clock::Now;
 use crate::entry::Deadline;
 use crate::entry::counter::parse_integer;
 use crate::limits::{KEY_BYTES_MAX, TURN_WORK_BYTES};
+use crate::messages::subscriber::Subscriber;
+use crate::permission::Permission;
 use crate::store::edit::{Edit, WriteError};
+use crate::store::gate::Obstacle;
 use crate::store::view::View;
 use crate::store::{Bucket, Store};
 use std::sync::Arc;
@@ -29,9 +32,16 @@ pub struct Session {
     pub(super) trust: Trust,
     pub(super) replies: Replies,
     pub(super) walk: Option<Box<Walk>>,
+    /// Where it listens to messages.
+    pub(super) subscriber: Option<Box<Subscriber>>,
+    wait: Option<Wait>,
+    /// Whether what the current request writes is no reply, so that CLIENT REPLY leaves it alone.
+    pub(super) pushes: bool,
     closing: bool,
     /// Bytes that were copied within values since others had their turn.
     pub(super) worked_bytes: usize,
+    /// Whether a command that writes was executed since the shell last asked.
+    has_written: bool,
 }
 
 /// Which replies the client wants: CLIENT REPLY.
@@ -54,11 +64,25 @@ pub enum Flow {
     Again,
     /// Let others run, then take the next request: this one was long.
     Rest,
+    /// Write what there is, wait for what [`Session::waits_for`] says, then call
+    /// [`Session::end_wait`] before the next request.
+    Wait,
     /// Write what there is and close.
     Close,
     /// As `Close`: the client speaks HTTP, so it may be a browser that a foreign page has sent
     /// here.
     CloseOnHttp,
+}
+
+/// What a connection waits for: so many other nodes that hold this process's ops up to `seq`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wait {
+    /// Up to here.
+    pub seq: u64,
+    /// So many.
+    pub count: usize,
+    /// At most so long; 0 is for ever.
+    pub timeout_ms: u64,
 }
 
 /// What a session works with during one batch.
@@ -72,6 +96,8 @@ pub struct Surroundings<'a> {
     pub tally: &'a Tally,
     /// Read once for the batch.
     pub now: Now,
+    /// What clients may do; read once for the batch.
+    pub permission: Permission,
 }
 
 impl std::fmt::Debug for Surroundings<'_> {
@@ -106,8 +132,12 @@ impl Session {
             trust: initial_trust(server),
             replies: Replies::All,
             walk: None,
+            subscriber: None,
+            wait: None,
+            pushes: false,
             closing: false,
             worked_bytes: 0,
+            has_written: false,
         }
     }
 
@@ -128,6 +158,13 @@ impl Session {
         self.walk.as_ref().map_or(0, |walk| walk.held_bytes())
     }
 
+    /// Whether a command that writes was executed since this was last asked: its reply may have to
+    /// wait for a disk.
+    #[inline]
+    pub fn take_has_written(&mut self) -> bool {
+        std::mem::take(&mut self.has_written)
+    }
+
     /// Executes one request and appends its reply.
     #[inline]
     pub fn execute(
@@ -136,6 +173,9 @@ impl Session {
         arguments: Arguments<'_>,
         output: &mut Output,
     ) -> Flow {
+        if self.subscriber.is_some() && self.write_messages(output) == Flow::Close {
+            return Flow::Close;
+        }
         let mark = output.begin(self.protocol);
         if self.replies == Replies::SkipNext {
             self.replies = Replies::SkipThis;
@@ -149,6 +189,7 @@ impl Session {
                     around.tally.failed(command.index());
                 }
                 self.client.set_command(command);
+                self.has_written |= command.writes();
                 outcome
             }
             None => {
@@ -172,6 +213,26 @@ impl Session {
         self.conclude(outcome, mark, output)
     }
 
+    /// What the connection waits for after [`Flow::Wait`].
+    pub fn waits_for(&self) -> Option<Wait> {
+        self.wait
+    }
+
+    /// Answers what was waited for with the number of nodes that hold it.
+    pub fn end_wait(&mut self, holder_count: usize, output: &mut Output) -> Flow {
+        let mark = output.begin(self.protocol);
+        self.wait = None;
+        self.settle_mode();
+        output.count(holder_count);
+        self.conclude(Ok(()), mark, output)
+    }
+
+    /// Holds the reply to the current request back until the wait ends.
+    pub(super) fn hold_for(&mut self, wait: Wait) {
+        self.wait = Some(wait);
+        self.settle_mode();
+    }
+
     /// Asks for the connection to be closed after the current reply.
     pub(super) fn close(&mut self) {
         self.closing = true;
@@ -183,6 +244,8 @@ impl Session {
         self.set_database(0);
         self.trust = initial_trust(server);
         self.replies = Replies::All;
+        self.take_subscriber();
+        self.settle_subscriptions();
         self.client.labels().name.clear();
     }
 
@@ -214,14 +277,18 @@ impl Session {
         if self.walk.is_some() {
             return Flow::Again;
         }
+        if self.wait.is_some() {
+            return Flow::Wait;
+        }
         match self.replies {
             Replies::All | Replies::SkipNext => {}
-            Replies::None => output.truncate(mark),
-            Replies::SkipThis => {
-                output.truncate(mark);
-                self.replies = Replies::All;
-            }
+            Replies::None | Replies::SkipThis if self.pushes => {}
+            Replies::None | Replies::SkipThis => output.truncate(mark),
         }
+        if self.replies == Replies::SkipThis {
+            self.replies = Replies::All;
+        }
+        self.pushes = false;
         if self.closing {
             return Flow::Close;
         }
@@ -268,6 +335,14 @@ impl<'c> Call<'c> {
         }
         if self.session.trust == Trust::Stranger && !command.is_allowed_before_auth() {
             return Err(Fault::Stranger);
+        }
+        self.session.check_listening(command)?;
+        if self.around.permission != Permission::default() {
+            match command.access {
+                Access::None => {}
+                Access::Read => self.around.permission.read()?,
+                Access::Write => self.around.permission.write()?,
+            }
         }
         if command.subcommands.is_empty() {
             return (command.run)(self);
@@ -363,6 +438,16 @@ impl From<WriteError> for Fault {
         match error {
             WriteError::Full { .. } => Fault::Memory,
             WriteError::TooLarge { .. } => Fault::ValueLength,
+            WriteError::Obstacle(obstacle) => obstacle.into(),
+        }
+    }
+}
+
+impl From<Obstacle> for Fault {
+    fn from(obstacle: Obstacle) -> Fault {
+        match obstacle {
+            Obstacle::Loading => Fault::Loading,
+            Obstacle::Disk => Fault::Disk,
         }
     }
 }

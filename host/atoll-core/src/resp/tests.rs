@@ -5,18 +5,25 @@ mod connection;
 mod expiry;
 mod keyspace;
 mod output;
+mod pubsub;
+mod replication;
 mod server;
 mod strings;
 
 use super::client::{Client, Ends};
+use super::cluster::{Cluster, Peer, PeerChange};
 use super::intake::{Executor, Intake, Next, Taken};
 use super::output::{Output, Progress};
-use super::request::{Arguments, Trust};
+use super::request::{Arguments, ProtocolError, Trust};
 use super::server::{Facts, Limits, Password, Server, Settings};
 use super::session::{Flow, Session, Surroundings};
 use super::tally::Tally;
 use crate::clock::Now;
+use crate::messages::Messages;
+use crate::permission::{Permission, StaleReads};
+use crate::replica::status::Status;
 use crate::store::{Dice, Store, StoreConfig};
+use bytes::Bytes;
 use std::io::IoSlice;
 use std::sync::{Arc, Mutex};
 use uuid::Uuid;
@@ -28,6 +35,58 @@ struct TestServer {
     clients: Mutex<Vec<Arc<Client>>>,
     closed: Mutex<Vec<u64>>,
     tally: Arc<Tally>,
+    cluster: TestCluster,
+}
+
+/// Replication that is whatever a test says it is.
+#[derive(Default)]
+struct TestCluster {
+    status: Mutex<Arc<Status>>,
+    peers: Mutex<Vec<Peer>>,
+    /// What REPLICAOF asked for, as text.
+    changes: Mutex<Vec<String>>,
+    /// Up to where each other node holds what this one wrote.
+    holders: Mutex<Vec<u64>>,
+    messages: Arc<Messages>,
+    stale_reads: Mutex<StaleReads>,
+}
+
+impl Cluster for TestCluster {
+    fn status(&self) -> Arc<Status> {
+        Arc::clone(&self.status.lock().unwrap())
+    }
+
+    fn peers(&self) -> Vec<Peer> {
+        self.peers.lock().unwrap().clone()
+    }
+
+    fn change_peers(&self, change: PeerChange<'_>) -> Result<(), String> {
+        if let PeerChange::Remove { host: "unknown", .. } = change {
+            return Err("nobody of that name".to_owned());
+        }
+        self.changes.lock().unwrap().push(format!("{change:?}"));
+        Ok(())
+    }
+
+    fn holder_count(&self, seq: u64) -> usize {
+        self.holders.lock().unwrap().iter().filter(|held| **held >= seq).count()
+    }
+
+    fn messages(&self) -> &Arc<Messages> {
+        &self.messages
+    }
+
+    fn publish(&self, channel: Bytes, payload: Bytes) -> Result<usize, String> {
+        Ok(self.messages.deliver(&channel, &payload))
+    }
+
+    fn stale_reads(&self) -> StaleReads {
+        *self.stale_reads.lock().unwrap()
+    }
+
+    fn set_stale_reads(&self, stale_reads: StaleReads) {
+        *self.stale_reads.lock().unwrap() = stale_reads;
+    }
 }
 
 impl Server for TestServer {
@@ -59,6 +118,10 @@ impl Server for TestServer {
         self.closed.lock().unwrap().push(id);
     }
 
+    fn cluster(&self) -> &dyn Cluster {
+        &self.cluster
+    }
+
     fn is_password(&self, given: &[u8]) -> bool {
         self.password.is_none_or(|password| password == given)
     }
@@ -71,6 +134,7 @@ struct Conversation {
     session: Session,
     intake: Intake,
     now: Now,
+    permission: Permission,
     /// What the session held after each step of long commands.
     held_bytes: Vec<usize>,
 }
@@ -108,7 +172,7 @@ impl Conversation {
 
     fn with(password: Option<&'static [u8]>, memory_bytes_max: usize) -> Conversation {
         let store = Store::new(
-            StoreConfig { memory_bytes_max, log_bytes_max: 1 << 20 },
+            StoreConfig { memory_bytes_max, log_bytes_max: 1 << 20, change_bytes_max: None },
             Dice { origin: Uuid::from_u128(7), hash_seed: 7 },
             Box::new(|| {}),
         );
@@ -127,32 +191,47 @@ impl Conversation {
             clients: Mutex::new(clients),
             closed: Mutex::default(),
             tally: Arc::default(),
+            cluster: TestCluster::default(),
         };
         let session = Session::new(own, &server);
         let now = Now::from_millis(START_MS);
         let (intake, held_bytes) = (Intake::default(), Vec::new());
-        Conversation { store, server, session, intake, now, held_bytes }
+        let permission = Permission::default();
+        Conversation { store, server, session, intake, now, permission, held_bytes }
     }
 
     /// Sends bytes in one piece; returns the replies and whether the connection stays open.
     fn send(&mut self, bytes: &[u8]) -> (Vec<u8>, Open) {
-        let mut output = Output::default();
         let mut scratch = vec![0; bytes.len() + 64 * 1024];
-        let around = Surroundings {
-            store: &self.store,
-            server: &self.server,
-            tally: &self.server.tally,
-            now: self.now,
-        };
-        let flow = Flow::Continue;
-        let (session, held_bytes) = (&mut self.session, &mut self.held_bytes);
-        let mut batch = Batch { session, around, output: &mut output, flow, held_bytes };
         let super::intake::Room::Scratch { offset } = self.intake.room() else {
             panic!("only whole requests are sent here");
         };
         scratch[offset..offset + bytes.len()].copy_from_slice(bytes);
         let scratch = &mut scratch[..offset + bytes.len()];
-        let open = match self.intake.take_scratch(scratch, &mut batch) {
+        self.take(|intake, batch| intake.take_scratch(scratch, batch))
+    }
+
+    /// Executes what was held back.
+    fn resume(&mut self) -> (Vec<u8>, Open) {
+        self.take(|intake, batch| intake.resume(batch))
+    }
+
+    fn take(
+        &mut self,
+        take: impl FnOnce(&mut Intake, &mut Batch<'_>) -> Result<Taken, ProtocolError>,
+    ) -> (Vec<u8>, Open) {
+        let mut output = Output::default();
+        let around = Surroundings {
+            store: &self.store,
+            server: &self.server,
+            tally: &self.server.tally,
+            now: self.now,
+            permission: self.permission,
+        };
+        let flow = Flow::Continue;
+        let (session, held_bytes) = (&mut self.session, &mut self.held_bytes);
+        let mut batch = Batch { session, around, output: &mut output, flow, held_bytes };
+        let open = match take(&mut self.intake, &mut batch) {
             Ok(Taken::All) => Open::Yes,
             Ok(Taken::Stopped) => Open::No,
             Err(error) => {

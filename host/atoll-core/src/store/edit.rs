@@ -1,5 +1,6 @@
 //! What a writer decides to do with a key, and what came of it.
 
+use super::gate::Obstacle;
 use crate::clock::Stamp;
 use crate::entry::{Attributes, Deadline};
 use crate::limits::VALUE_INLINE_BYTES_MAX;
@@ -116,4 +117,7 @@ pub enum WriteError {
         /// Bytes that were given.
         len: usize,
     },
+    /// No write is taken for now.
+    #[error(transparent)]
+    Obstacle(Obstacle),
 }

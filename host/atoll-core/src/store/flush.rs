@@ -29,6 +29,13 @@ impl FlushMark {
         *self.stamp.lock().expect(POISONED)
     }
 
+    /// Forgets the latest flush: it turns out that it never was.
+    pub(super) fn forget(&self) {
+        let mut stamp = self.stamp.lock().expect(POISONED);
+        *stamp = Stamp::ZERO;
+        self.hlc.store(0, Ordering::Release);
+    }
+
     /// Records a flush. Returns whether it is the latest.
     pub(super) fn advance(&self, to: Stamp) -> bool {
         let mut stamp = self.stamp.lock().expect(POISONED);

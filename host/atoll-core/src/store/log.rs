@@ -113,8 +113,11 @@ impl Log {
 /// What an op costs while it is kept, in bytes.
 fn op_bytes(op: &Op) -> usize {
     let payload = match &op.effect {
-        Effect::Flush => 0,
-        Effect::Key { key, change } => {
+        Effect::Flush { .. } | Effect::RelayFlush { .. } => 0,
+        Effect::Relay { key, .. } => key.len() + op.value_bytes(),
+        Effect::Join { name, .. } => name.len(),
+        Effect::Message { channel, payload } => channel.len() + payload.len(),
+        Effect::Key { key, change, .. } => {
             let value = match change {
                 Change::Set { value, resets, .. } => {
                     value.bytes.len()
@@ -138,7 +141,7 @@ mod tests {
 
     fn op(seq: u64) -> Op {
         let bucket = BucketName::of_database(0);
-        Op { seq, stamp: Stamp::ZERO, bucket, effect: Effect::Flush }
+        Op { seq, stamp: Stamp::ZERO, effect: Effect::Flush { bucket } }
     }
 
     #[track_caller]

@@ -46,6 +46,12 @@ impl Origins {
         table.ids[usize::from(index)]
     }
 
+    /// What `of` says of each id, by index.
+    pub(super) fn map<T>(&self, of: impl Fn(Uuid) -> T) -> Vec<T> {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        table.ids.iter().map(|&id| of(id)).collect()
+    }
+
     /// The index of `id`, new or known.
     pub(super) fn intern(&self, id: Uuid) -> Result<u16, TooManyOrigins> {
         if id == self.own {

@@ -19,6 +19,8 @@ const TOMBSTONE: u8 = 1;
 const DEADLINE: u8 = 2;
 /// A slot in the shard's extras follows.
 const EXTRA: u8 = 4;
+/// The key's change is noted (see [`super::changes`]). Belongs to the record, not to its content.
+const NOTED: u8 = 8;
 
 /// Bytes before the origin.
 const FIXED_BYTES: usize = 1 + 2 + 8;
@@ -63,6 +65,7 @@ impl Record {
 
     /// Packs the record anew, in the same allocation where it has exactly the right size.
     pub(super) fn rewrite(&mut self, header: Header, key: &[u8], value: &[u8]) {
+        let noted = self.bytes.first().map_or(0, |flags| flags & NOTED);
         let needed = header.packed_bytes() + key.len() + value.len();
         if self.bytes.capacity() == needed {
             self.bytes.clear();
@@ -72,7 +75,23 @@ impl Record {
         self.bytes.extend_from_slice(header.pack(key.len()).as_slice());
         self.bytes.extend_from_slice(key);
         self.bytes.extend_from_slice(value);
+        self.bytes[0] |= noted;
         debug_assert_eq!(self.bytes.len(), needed, "the header packs into what it announced");
+    }
+
+    /// Whether the key's change is noted.
+    pub(super) fn is_noted(&self) -> bool {
+        self.bytes[0] & NOTED != 0
+    }
+
+    /// Says that the key's change is noted.
+    pub(super) fn set_noted(&mut self) {
+        self.bytes[0] |= NOTED;
+    }
+
+    /// Says that the key's change is no longer noted.
+    pub(super) fn clear_noted(&mut self) {
+        self.bytes[0] &= !NOTED;
     }
 
     /// Everything beside key and value, and where the key begins.
@@ -286,8 +305,10 @@ mod tests {
             value in proptest::collection::vec(any::<u8>(), 0..300),
         ) {
             let mut record = Record::new(headers[0], b"other", b"");
-            for header in headers {
+            for (index, header) in headers.into_iter().enumerate() {
                 record.rewrite(header, &key, &value);
+                prop_assert_eq!(record.is_noted(), index > 0, "a note outlives a rewrite");
+                record.set_noted();
                 prop_assert_eq!(record.parts(), (header, &key[..], &value[..]));
                 prop_assert_eq!(record.key(), &key[..]);
                 prop_assert_eq!(record.header(), header);

@@ -1,5 +1,6 @@
 //! One lock's worth of a bucket: a table of records, and what the rich ones hang off.
 
+use super::changes::{Changes, Tracker};
 use super::extra::Extra;
 use super::hasher::KeyHasher;
 use super::record::{Header, Life, Record};
@@ -11,6 +12,8 @@ use slab::Slab;
 
 mod collect;
 pub(super) mod edits;
+pub(super) mod merge;
+mod notes;
 mod whole;
 
 /// A shard, under its lock.
@@ -22,8 +25,12 @@ pub(super) struct Shard {
     counts: Counts,
     /// No write to the shard is later.
     newest: Hlc,
+    /// No record that was ever collected here was stamped later.
+    forgotten: Hlc,
     /// Goes up whenever records may have changed their places in the table.
     epoch: u32,
+    /// Which keys have changed, where somebody asks.
+    changes: Option<Box<Changes>>,
 }
 
 /// Sums over a shard, kept exact by every change.
@@ -67,8 +74,14 @@ struct Content<'a> {
 
 impl Shard {
     pub(super) fn new(hasher: KeyHasher) -> Shard {
-        let (table, extras) = (HashTable::new(), Slab::new());
-        Shard { table, extras, hasher, counts: Counts::default(), newest: Hlc::ZERO, epoch: 0 }
+        let (table, extras, counts) = (HashTable::new(), Slab::new(), Counts::default());
+        let (newest, forgotten) = (Hlc::ZERO, Hlc::ZERO);
+        Shard { table, extras, hasher, counts, newest, forgotten, epoch: 0, changes: None }
+    }
+
+    /// The same, with its changes noted for whoever asks `tracker`.
+    pub(super) fn tracked(hasher: KeyHasher, tracker: Tracker) -> Shard {
+        Shard { changes: Some(Box::new(Changes::new(tracker))), ..Shard::new(hasher) }
     }
 
     pub(super) fn counts(&self) -> Counts {
@@ -100,6 +113,11 @@ impl Shard {
         let record = self.table.get_bucket(place)?;
         let view = View::of(record, |slot| &self.extras[slot as usize], sight)?;
         Some((record.key(), view))
+    }
+
+    /// The inline value of the record at `place`, which was found under this lock.
+    pub(super) fn inline_at(&self, place: usize) -> &[u8] {
+        self.record(place).parts().2
     }
 
     fn find(&self, probe: Probe<'_>) -> Option<usize> {
@@ -135,6 +153,7 @@ impl Shard {
         let record = self.table.get_bucket_mut(place).expect("the place was found under this lock");
         record.rewrite(Header { extra: slot, ..header }, &key, &inline);
         self.count(place);
+        self.note(place);
     }
 
     /// Hangs `extra` onto the key's record, which has none, or onto a new one with no register.
@@ -166,6 +185,7 @@ impl Shard {
             None => self.insert(Record::new(header, probe.key, inline), probe.hash),
         };
         self.count(place);
+        self.note(place);
         place
     }
 
@@ -191,6 +211,7 @@ impl Shard {
     }
 
     fn remove_at(&mut self, place: usize) {
+        self.note_removal(place);
         self.discount(place);
         let entry = self.table.get_bucket_entry(place).expect("the place is taken");
         let (record, _) = entry.remove();

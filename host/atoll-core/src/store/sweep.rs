@@ -57,10 +57,12 @@ impl Store {
         let mut buckets = self.buckets.write().expect(POISONED);
         buckets.retain(|_, bucket| {
             // Handles are only given out under this lock, so the last one is the map's own.
+            if Arc::strong_count(bucket) > 1 || bucket.flushed.hlc() != Hlc::ZERO {
+                return true;
+            }
             let stats = bucket.stats();
-            Arc::strong_count(bucket) > 1
-                || stats.key_count + stats.tombstone_count > 0
-                || bucket.flushed.hlc() != Hlc::ZERO
+            stats.key_count + stats.tombstone_count > 0
+                || bucket.changed.as_ref().is_some_and(|changed| !changed.is_empty())
         });
     }
 

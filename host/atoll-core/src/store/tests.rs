@@ -1,8 +1,10 @@
 //! The store against a plain model, and several stores against each other.
 
+mod changes;
 mod convergence;
 mod walks;
 
+use super::apply::MergeError;
 use super::edit::{Edit, NewValue, WriteError};
 use super::sweep::Sweeper;
 use super::view::ValueRef;
@@ -13,7 +15,17 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 
 pub(super) fn store_of(origin: u128) -> Store {
-    let config = StoreConfig { memory_bytes_max: 1 << 30, log_bytes_max: 1 << 20 };
+    let config =
+        StoreConfig { memory_bytes_max: 1 << 30, log_bytes_max: 1 << 20, change_bytes_max: None };
+    let dice = Dice { origin: Uuid::from_u128(origin), hash_seed: origin as u64 };
+    Store::new(config, dice, Box::new(|| ()))
+}
+
+/// A store that notes what changes, with this much room for the names.
+pub(super) fn tracking_store(origin: u128, bytes_max: usize) -> Store {
+    let change_bytes_max = Some(bytes_max);
+    let config =
+        StoreConfig { memory_bytes_max: 1 << 30, log_bytes_max: 1 << 20, change_bytes_max };
     let dice = Dice { origin: Uuid::from_u128(origin), hash_seed: origin as u64 };
     Store::new(config, dice, Box::new(|| ()))
 }
@@ -195,7 +207,8 @@ fn a_large_value_is_shared_and_never_copied() {
 
 #[test]
 fn a_full_store_refuses_to_grow_and_lets_go() {
-    let config = StoreConfig { memory_bytes_max: 200_000, log_bytes_max: 0 };
+    let config =
+        StoreConfig { memory_bytes_max: 200_000, log_bytes_max: 0, change_bytes_max: None };
     let dice = Dice { origin: Uuid::from_u128(1), hash_seed: 1 };
     let store = Store::new(config, dice, Box::new(|| ()));
     let bucket = store.database(0);
@@ -439,7 +452,8 @@ fn a_decision_that_keeps_moves_no_position() {
 
 #[test]
 fn nothing_grows_a_full_store_but_what_was_promised() {
-    let config = StoreConfig { memory_bytes_max: 100_000, log_bytes_max: 0 };
+    let config =
+        StoreConfig { memory_bytes_max: 100_000, log_bytes_max: 0, change_bytes_max: None };
     let dice = Dice { origin: Uuid::from_u128(1), hash_seed: 1 };
     let store = Store::new(config, dice, Box::new(|| ()));
     let bucket = store.database(0);

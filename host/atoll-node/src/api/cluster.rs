@@ -1,23 +1,37 @@
-//! `/v1/cluster`: what this node is and holds. `/metrics`: the same for Prometheus.
+//! `/v1/cluster`: what this node is and holds, and whom it is linked with. `/metrics`: the same for
+//! Prometheus.
+
+mod peers;
+pub(super) mod replication;
 
 use super::Api;
+use crate::journal::status::DiskStatus;
+use crate::node::Unready;
 use crate::problem::Problem;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use http::{HeaderValue, StatusCode, header};
+use replication::ReplicationStatus;
 use serde::Serialize;
 use std::sync::Arc;
 
 pub(super) fn router() -> Router<Arc<Api>> {
-    Router::new().route("/v1/cluster", get(cluster)).route("/metrics", get(metrics))
+    Router::new()
+        .route("/v1/cluster", get(cluster))
+        .route("/v1/cluster/peers", get(peers::list).post(peers::change))
+        .route("/metrics", get(metrics))
 }
 
-/// The nodes that this one knows: for now itself.
+/// This node, and the cluster as it sees it.
 #[derive(Debug, Serialize)]
 struct Cluster {
+    /// This node's clock.
+    now_ms: u64,
+    /// Those whose inside is known: this one.
     nodes: Vec<NodeStatus>,
+    replication: ReplicationStatus,
 }
 
 /// One node.
@@ -29,8 +43,12 @@ pub(super) struct NodeStatus {
     pub(super) version: &'static str,
     pub(super) uptime_s: u64,
     pub(super) ready: bool,
+    /// Why it should be sent no requests.
+    pub(super) unready: Option<&'static str>,
     pub(super) addresses: AddressStatus,
     pub(super) memory: MemoryStatus,
+    /// `null` where everything is in memory only.
+    pub(super) disk: Option<DiskStatus>,
     /// Those that hold something, by name.
     pub(super) buckets: Vec<BucketStatus>,
     /// Those that are live, by name.
@@ -72,6 +90,7 @@ impl NodeStatus {
     /// This node, now.
     pub(super) fn of(api: &Api) -> NodeStatus {
         let (node, store) = (&api.node, api.node.store());
+        let unreadiness = node.unreadiness();
         let buckets = store.buckets().into_iter().filter_map(|bucket| {
             let stats = bucket.stats();
             (stats.key_count > 0).then(|| BucketStatus {
@@ -93,7 +112,8 @@ impl NodeStatus {
             origin: store.origin().to_string(),
             version: env!("CARGO_PKG_VERSION"),
             uptime_s: node.uptime_s(),
-            ready: node.is_ready(),
+            ready: unreadiness.is_none(),
+            unready: unreadiness.map(Unready::as_str),
             addresses: AddressStatus {
                 gateway: address(api.addresses.gateway),
                 api: address(api.addresses.api),
@@ -104,6 +124,7 @@ impl NodeStatus {
                 max_bytes: store.memory_bytes_max(),
                 log_bytes: store.log_bytes(),
             },
+            disk: node.journal().map(|journal| journal.status()),
             buckets: buckets.collect(),
             handlers: handlers.collect(),
         }
@@ -111,8 +132,11 @@ impl NodeStatus {
 }
 
 async fn cluster(State(api): State<Arc<Api>>) -> Response {
+    let now_ms = api.node.now().millis();
+    let nodes = vec![NodeStatus::of(&api)];
+    let replication = ReplicationStatus::of(&api.node);
     let no_store = [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
-    (no_store, Json(Cluster { nodes: vec![NodeStatus::of(&api)] })).into_response()
+    (no_store, Json(Cluster { now_ms, nodes, replication })).into_response()
 }
 
 async fn metrics(State(api): State<Arc<Api>>) -> Result<Response, Problem> {

@@ -75,6 +75,7 @@ async fn deploy(
     let routes = texts(&query, "route")?;
     let grants = texts(&query, "grant")?;
     let limits = limits(&query)?;
+    api.node.permission().write()?;
     let gathered = api.uploads.gather(&parts.headers, body, COMPONENT_BYTES_MAX).await?;
     let component = gathered.bytes.clone();
     let wanted = Deployment { name, routes, grants, limits, component };
@@ -90,6 +91,7 @@ async fn remove(
     State(api): State<Arc<Api>>,
     Path(name): Path<String>,
 ) -> Result<StatusCode, Problem> {
+    api.node.permission().write()?;
     match api.handlers.remove(&name).await {
         Ok(true) => Ok(StatusCode::NO_CONTENT),
         Ok(false) => Err(unknown(&name)),
@@ -138,6 +140,7 @@ fn refusal(error: DeployError) -> Problem {
         DeployError::Compile(_) => (StatusCode::UNPROCESSABLE_ENTITY, "bad-component"),
         DeployError::NotGranted(_) => (StatusCode::UNPROCESSABLE_ENTITY, "not-granted"),
         DeployError::Start(_) => (StatusCode::UNPROCESSABLE_ENTITY, "cannot-start"),
+        DeployError::Store(WriteError::Obstacle(obstacle)) => return (*obstacle).into(),
         DeployError::Store(WriteError::TooLarge { .. }) => {
             (StatusCode::PAYLOAD_TOO_LARGE, "too-large")
         }

@@ -4,6 +4,7 @@
 //! keys, buckets and batches apart.
 
 mod batch;
+mod consistency;
 mod list;
 mod name;
 mod patch;
@@ -18,14 +19,18 @@ use crate::problem::Problem;
 use atoll_core::clock::{Now, Stamp};
 use atoll_core::entry::Deadline;
 use atoll_core::http::conditional::{Access, Current, Preconditions, TagList, Verdict};
+use atoll_core::key::BucketName;
 use atoll_core::store::TooManyBuckets;
 use atoll_core::store::edit::WriteError;
+use atoll_core::store::gate::Obstacle;
 use atoll_core::store::view::{Version, View};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::any;
+use consistency::{Copies, catch_up, conclude, write_query};
+use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use std::fmt::Display;
 use std::sync::Arc;
@@ -43,17 +48,15 @@ async fn answer(State(api): State<Arc<Api>>, request: Request) -> Result<Respons
     let (parts, body) = request.into_parts();
     match (Target::parse(parts.uri.path())?, &parts.method) {
         (Target::Key(bucket, key), &Method::GET | &Method::HEAD) => {
+            admit_read(&api, &parts.headers).await?;
             read::get(&api, &bucket, &key, &parts)
         }
-        (Target::Key(bucket, key), &Method::PUT) => {
-            write::put(&api, &bucket, &key, (&parts, body)).await
-        }
-        (Target::Key(bucket, key), &Method::DELETE) => write::delete(&api, &bucket, &key, &parts),
-        (Target::Key(bucket, key), &Method::PATCH) => {
-            patch::patch(&api, &bucket, &key, (&parts, body)).await
+        (Target::Key(bucket, key), &Method::PUT | &Method::DELETE | &Method::PATCH) => {
+            change(&api, (&bucket, &key), (&parts, body)).await
         }
         (Target::Key(..), _) => Err(Problem::method_not_allowed("GET, HEAD, PUT, PATCH, DELETE")),
         (Target::Bucket(bucket), &Method::GET | &Method::HEAD) => {
+            admit_read(&api, &parts.headers).await?;
             if watch::is_asked_for(&parts) {
                 watch::watch(&api, bucket, &parts)
             } else {
@@ -61,9 +64,45 @@ async fn answer(State(api): State<Arc<Api>>, request: Request) -> Result<Respons
             }
         }
         (Target::Bucket(_), _) => Err(Problem::method_not_allowed("GET, HEAD")),
-        (Target::Batch(bucket), &Method::POST) => batch::batch(&api, bucket, (&parts, body)).await,
+        (Target::Batch(bucket), &Method::POST) => {
+            let copies = Copies::of(&write_query(parts.uri.query(), &[])?)?;
+            // Each of its operations asks for itself whether it may.
+            catch_up(&api, &parts.headers).await?;
+            let response = batch::batch(&api, bucket, (&parts, body)).await?;
+            Ok(conclude(&api, copies, response).await)
+        }
         (Target::Batch(_), _) => Err(Problem::method_not_allowed("POST")),
     }
+}
+
+/// PUT, DELETE and PATCH of a key. What can be refused is refused before the body is read.
+async fn change(
+    api: &Api,
+    (bucket, key): (&BucketName, &[u8]),
+    (parts, body): (&Parts, Body),
+) -> Result<Response, Problem> {
+    let own: &[&str] = if parts.method == Method::PUT { &["ttl", "expires_at"] } else { &[] };
+    let query = write_query(parts.uri.query(), own)?;
+    let copies = Copies::of(&query)?;
+    api.node.permission().write()?;
+    // A write that follows another must come after it: by its stamp too, which it does once this
+    // node has seen that other.
+    catch_up(api, &parts.headers).await?;
+    let response = match parts.method {
+        Method::PUT => {
+            let lifetime = query.lifetime()?;
+            write::put(api, bucket, key, (lifetime, parts, body)).await?
+        }
+        Method::DELETE => write::delete(api, bucket, key, parts)?,
+        _ => patch::patch(api, bucket, key, (parts, body)).await?,
+    };
+    Ok(conclude(api, copies, response).await)
+}
+
+/// Whether a read may be answered, and from when on.
+async fn admit_read(api: &Api, headers: &HeaderMap) -> Result<(), Problem> {
+    api.node.permission().read()?;
+    catch_up(api, headers).await
 }
 
 /// The preconditions of a request. A list of tags that is none is an error; a date that is none is
@@ -160,6 +199,17 @@ impl From<WriteError> for Problem {
             WriteError::TooLarge { .. } => {
                 Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", error.to_string())
             }
+            WriteError::Obstacle(obstacle) => obstacle.into(),
+        }
+    }
+}
+
+impl From<Obstacle> for Problem {
+    fn from(obstacle: Obstacle) -> Problem {
+        let detail = obstacle.to_string();
+        match obstacle {
+            Obstacle::Loading => Problem::busy("loading", detail, 1),
+            Obstacle::Disk => Problem::new(StatusCode::INSUFFICIENT_STORAGE, "disk", detail),
         }
     }
 }

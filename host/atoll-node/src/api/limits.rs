@@ -22,3 +22,11 @@ pub(super) const WATCH_STEP_MAX: usize = 64;
 pub(super) const WATCH_KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// A watcher looks at the log at most once in this time, or each write would wake each watcher.
 pub(super) const WATCH_PAUSE: Duration = Duration::from_millis(10);
+/// Most backups and restores at once; a further one gets 503.
+pub(super) const BACKUP_COUNT_MAX: usize = 2;
+/// From so many bytes on a piece of a backup is sent.
+pub(super) const BACKUP_CHUNK_BYTES: usize = 256 << 10;
+/// Longest wait for the next bytes of a backup that is restored.
+pub(super) const RESTORE_READ_WAIT: Duration = Duration::from_secs(60);
+/// Keys that are restored before others have their turn: about a millisecond's work.
+pub(super) const RESTORE_TURN_COUNT: usize = 1_000;

@@ -2,7 +2,10 @@
 //!
 //! One page, no scripts, nothing loaded from elsewhere; everything that is shown is escaped.
 
+mod replication;
+
 use super::Api;
+use super::cluster::replication::ReplicationStatus;
 use super::cluster::{BucketStatus, LiveHandler, NodeStatus};
 use axum::Router;
 use axum::extract::State;
@@ -17,11 +20,14 @@ use std::sync::Arc;
 
 const STYLE: &str = "\
 :root{color-scheme:light dark}\
-body{font:16px/1.5 system-ui,sans-serif;max-width:46rem;margin:2rem auto;padding:0 1rem}\
-h1{font-size:1.4rem}h2{font-size:1.1rem;margin-top:2rem}\
+body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}\
+h1{font-size:1.4rem}h2{font-size:1.1rem;margin-top:2rem}h3{font-size:1rem;margin-bottom:.3rem}\
 table{border-collapse:collapse}\
-td,th{text-align:left;padding:.2rem 1.5rem .2rem 0;border-bottom:1px solid #8884}\
-td.n,th.n{text-align:right}\
+td,th{text-align:left;padding:.2rem 1.1rem .2rem 0;border-bottom:1px solid #8884}\
+td.n,th.n{text-align:right;white-space:nowrap}\
+.good{color:#178a3e}.bad{color:#c8321f}\
+@media(prefers-color-scheme:dark){.good{color:#5fd38a}.bad{color:#ff8a75}}\
+.wide{overflow-x:auto}\
 pre{background:#8882;padding:.8rem;overflow-x:auto;border-radius:4px}";
 
 pub(super) fn router() -> Router<Arc<Api>> {
@@ -29,7 +35,12 @@ pub(super) fn router() -> Router<Arc<Api>> {
 }
 
 async fn page(State(api): State<Arc<Api>>) -> Response {
-    let mut response = Html(render(&NodeStatus::of(&api))).into_response();
+    let shown = Shown {
+        status: NodeStatus::of(&api),
+        replication: ReplicationStatus::of(&api.node),
+        now_ms: api.node.now().millis(),
+    };
+    let mut response = Html(render(&shown)).into_response();
     let style = STANDARD.encode(Sha256::digest(STYLE.as_bytes()));
     let policy = format!(
         "default-src 'none'; style-src 'sha256-{style}'; base-uri 'none'; form-action 'none'; \
@@ -41,7 +52,15 @@ async fn page(State(api): State<Arc<Api>>) -> Response {
     response
 }
 
-fn render(status: &NodeStatus) -> String {
+/// All that the page draws from.
+struct Shown {
+    status: NodeStatus,
+    replication: ReplicationStatus,
+    now_ms: u64,
+}
+
+fn render(shown: &Shown) -> String {
+    let status = &shown.status;
     let name = escape(&status.name);
     let mut page = format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
@@ -49,7 +68,7 @@ fn render(status: &NodeStatus) -> String {
          <title>Atoll · {name}</title><style>{STYLE}</style></head><body>\n\
          <h1>Atoll · {name}</h1>\n<p>Version {version}, {state}, up for {uptime}.</p>\n",
         version = escape(status.version),
-        state = if status.ready { "ready" } else { "draining" },
+        state = status.unready.unwrap_or("ready"),
         uptime = duration(status.uptime_s),
     );
     let row = |page: &mut String, left: &str, right: &str| {
@@ -65,9 +84,11 @@ fn render(status: &NodeStatus) -> String {
     let memory = &status.memory;
     let used = format!("{} of {}", size(memory.used_bytes), size(memory.max_bytes));
     row(&mut page, "Memory", &used);
-    row(&mut page, "Changes kept for watchers", &size(memory.log_bytes));
+    row(&mut page, "Changes kept for others", &size(memory.log_bytes));
     row(&mut page, "Process", &status.origin);
-    page += "</table>\n<h2>Buckets</h2>\n";
+    page += "</table>\n<h2>Cluster</h2>\n";
+    page += &replication::render(&shown.replication, shown.now_ms);
+    page += "<h2>Buckets</h2>\n";
     page += &buckets(&status.buckets);
     page += "<h2>Handlers</h2>\n";
     page += &handlers(&status.handlers);

@@ -2,6 +2,7 @@
 //! else.
 
 use super::Api;
+use crate::node::Unready;
 use crate::problem::Problem;
 use axum::Router;
 use axum::extract::State;
@@ -17,8 +18,9 @@ async fn live() -> &'static str {
 }
 
 async fn ready(State(api): State<Arc<Api>>) -> Result<&'static str, Problem> {
-    if api.node.is_ready() && !api.shutdown.is_cancelled() {
-        return Ok("ready\n");
+    let stopping = api.shutdown.is_cancelled().then_some(Unready::Draining);
+    match stopping.or(api.node.unreadiness()) {
+        None => Ok("ready\n"),
+        Some(reason) => Err(Problem::busy(reason.as_str(), reason.detail(), 1)),
     }
-    Err(Problem::busy("draining", "this node is draining; use another", 1))
 }

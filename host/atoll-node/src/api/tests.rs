@@ -1,6 +1,9 @@
 //! The API as a client sees it, without a socket: every status of the table, and hostile input.
 
 mod batch;
+mod cluster;
+mod consistency;
+mod disk;
 mod hostile;
 mod keys;
 mod list;

@@ -14,12 +14,15 @@ use std::path::PathBuf;
     after_help = "\
 Examples:
   atoll serve                                  everything on 127.0.0.1, memory only
+  atoll serve --data /var/lib/atoll            ... and on disk, over restarts
   atoll serve --gateway 0.0.0.0:80             handlers public, the rest on loopback
   ATOLL_API_TOKEN=... atoll serve --api 0.0.0.0:8081
 
 atoll.toml takes the same names, with _ for -:
   gateway = \"0.0.0.0:80\"
-  memory_max = \"4GiB\""
+  memory_max = \"4GiB\"
+  data = \"/var/lib/atoll\"
+  fsync = \"everysec\""
 )]
 pub(super) struct ServeArgs {
     /// Read this TOML file; without it ./atoll.toml is read where there is one

@@ -1,114 +1,171 @@
-//! `atoll status`: what a node is and holds.
+//! `atoll status`: what a node is and holds, and how it stands with the others.
 
-use super::client::{Ask, ClientArgs, text};
-use super::output::{print, table, visible};
+mod answer;
+mod replication;
+
+use super::client::{Ask, Client, ClientArgs, text};
+use super::output::{print, visible};
+use super::paint::{Cell, Colours, Paint, Side, Table};
+use answer::{Cluster, Disk, Node};
 use anyhow::Context;
 use clap::Args;
-use serde::Deserialize;
+use std::io::IsTerminal as _;
+use std::time::Duration;
 use ureq::http::Method;
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
   atoll status
+  atoll status --watch                   redrawn each second until Ctrl-C
   atoll status --api http://10.0.0.7:8081
-  atoll status --json | jq .nodes[0].memory")]
+  atoll status --json | jq '.replication.links[] | {node, lag_ms}'
+
+lag       age of the oldest write of this node that the other has not acknowledged
+behind    changes of any node that the other has not acknowledged
+clock     how far the other's clock is ahead of this node's")]
 pub(super) struct StatusArgs {
     #[command(flatten)]
     client: ClientArgs,
-    /// Print the node's answer as it is
+    /// Print the node's answer as it is; with --watch one line each time
     #[arg(long)]
     json: bool,
+    /// Ask again every so many seconds [default: 1]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        num_args = 0..=1,
+        default_missing_value = "1",
+        value_parser = clap::value_parser!(u64).range(1..=3_600)
+    )]
+    watch: Option<u64>,
 }
 
-/// The answer of `/v1/cluster`.
-#[derive(Debug, Deserialize)]
-struct Cluster {
-    nodes: Vec<Node>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Node {
-    name: String,
-    origin: String,
-    version: String,
-    uptime_s: u64,
-    ready: bool,
-    addresses: Addresses,
-    memory: Memory,
-    buckets: Vec<Bucket>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Addresses {
-    gateway: Option<String>,
-    api: Option<String>,
-    resp: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Memory {
-    used_bytes: u64,
-    max_bytes: u64,
-    log_bytes: u64,
-}
-
-#[derive(Debug, Deserialize)]
-struct Bucket {
-    name: String,
-    keys: u64,
-    volatile_keys: u64,
-    used_bytes: u64,
-}
-
-/// Asks the node and prints what it says.
+/// Asks the node and prints what it says, once or again and again.
 pub(super) fn status(args: &StatusArgs) -> anyhow::Result<()> {
-    let answer = text(args.client.client()?.fetch(Ask::new(Method::GET, "/v1/cluster"))?)?;
+    let client = args.client.client()?;
+    let colours = Colours::of_stdout();
+    let Some(seconds) = args.watch else {
+        return print(shown(&client, args, colours)?);
+    };
+    loop {
+        // A node that is away for a moment is what a person may be watching for.
+        let shown = shown(&client, args, colours).unwrap_or_else(|error| {
+            Paint::Bad.on(&format!("atoll: {}\n", visible(&format!("{error:#}"))), colours)
+        });
+        let clear = if std::io::stdout().is_terminal() { "\u{1b}[H\u{1b}[2J" } else { "" };
+        print(format!("{clear}{shown}"))?;
+        std::thread::sleep(Duration::from_secs(seconds));
+    }
+}
+
+fn shown(client: &Client, args: &StatusArgs, colours: Colours) -> anyhow::Result<String> {
+    let answer = text(client.fetch(Ask::new(Method::GET, "/v1/cluster"))?)?;
     if args.json {
-        print(answer + "\n")?;
-        return Ok(());
+        return Ok(answer + "\n");
     }
     let cluster: Cluster =
         serde_json::from_str(&answer).context("what answers there is no node of this version")?;
-    print(cluster.nodes.iter().map(render).collect::<Vec<_>>().join("\n"))?;
-    Ok(())
+    Ok(render(&cluster, colours))
 }
 
-fn render(node: &Node) -> String {
+fn render(cluster: &Cluster, colours: Colours) -> String {
+    let mut parts: Vec<String> = cluster.nodes.iter().map(|node| about(node, colours)).collect();
+    parts.push(replication::render(cluster, colours));
+    parts.extend(cluster.nodes.iter().map(|node| buckets(node, colours)));
+    parts.join("\n")
+}
+
+fn about(node: &Node, colours: Colours) -> String {
     let door = |address: &Option<String>| visible(address.as_deref().unwrap_or("off"));
-    let (used, max) = (mib(node.memory.used_bytes), mib(node.memory.max_bytes));
-    let mut text = format!(
+    let state = match &node.unready {
+        None => Paint::Good.on("ready", colours),
+        Some(reason) => Paint::Bad.on(&visible(reason), colours),
+    };
+    format!(
         "{name}  {state}\n\n  \
-         version  {version}\n  process  {origin}\n  uptime   {uptime} s\n  \
+         version  {version}\n  process  {origin}\n  uptime   {uptime}\n  \
          gateway  {gateway}\n  API      {api}\n  RESP     {resp}\n  \
-         memory   {used} of {max} MiB, and {log} MiB of changes kept for watchers\n\n",
-        name = visible(&node.name),
-        state = if node.ready { "ready" } else { "draining" },
+         memory   {used} of {max}, and {log} of changes kept for watchers and links\n{disk}",
+        name = Paint::Head.on(&visible(&node.name), colours),
         version = visible(&node.version),
         origin = visible(&node.origin),
-        uptime = node.uptime_s,
+        uptime = duration(node.uptime_s),
         gateway = door(&node.addresses.gateway),
         api = door(&node.addresses.api),
         resp = door(&node.addresses.resp),
-        log = mib(node.memory.log_bytes),
-    );
-    if node.buckets.is_empty() {
-        return text + "no keys yet; store one with: atoll kv set hello world\n";
-    }
-    let head = ["bucket", "keys", "with a deadline", "MiB"].map(str::to_owned).to_vec();
-    let mut rows = vec![head];
-    rows.extend(node.buckets.iter().map(|bucket| {
-        vec![
-            visible(&bucket.name),
-            bucket.keys.to_string(),
-            bucket.volatile_keys.to_string(),
-            mib(bucket.used_bytes),
-        ]
-    }));
-    text += &table(&rows);
-    text
+        used = bytes(node.memory.used_bytes),
+        max = bytes(node.memory.max_bytes),
+        log = bytes(node.memory.log_bytes),
+        disk = node.disk.as_ref().map(|disk| on_disk(disk, colours)).unwrap_or_default(),
+    )
 }
 
-fn mib(bytes: u64) -> String {
-    format!("{:.1}", bytes as f64 / f64::from(1 << 20))
+/// The line about the node's disk.
+fn on_disk(disk: &Disk, colours: Colours) -> String {
+    let state = match (disk.state.as_str(), disk.reason.as_deref()) {
+        ("ok", _) => format!(
+            "{used} in {directory}, fsync {fsync}{free}",
+            used = bytes(disk.used_bytes),
+            directory = visible(&disk.directory),
+            fsync = visible(&disk.fsync),
+            free =
+                disk.free_bytes.map(|free| format!(", {} free", bytes(free))).unwrap_or_default(),
+        ),
+        ("loading", _) => format!("loading, {} %", disk.loaded_percent),
+        (state, reason) => {
+            let writes = if disk.on_error == "refuse" { "refused" } else { "in memory only" };
+            let reason = reason.unwrap_or("no reason is known");
+            let text = format!("{}: {}; writes are {writes}", visible(state), visible(reason));
+            Paint::Bad.on(&text, colours)
+        }
+    };
+    let damaged = match disk.damaged_records {
+        0 => String::new(),
+        count => format!("\n           {count} damaged records were left out at the start"),
+    };
+    format!("  disk     {state}{damaged}\n")
 }
+
+fn buckets(node: &Node, colours: Colours) -> String {
+    if node.buckets.is_empty() {
+        return "no keys yet; store one with: atoll kv set hello world\n".to_owned();
+    }
+    let mut table = Table::new(&[
+        ("bucket", Side::Left),
+        ("keys", Side::Right),
+        ("with a deadline", Side::Right),
+        ("memory", Side::Right),
+    ]);
+    for bucket in &node.buckets {
+        table.push(vec![
+            Cell::new(&bucket.name),
+            Cell::new(bucket.keys.to_string()),
+            Cell::new(bucket.volatile_keys.to_string()),
+            Cell::new(bytes(bucket.used_bytes)),
+        ]);
+    }
+    table.text(colours)
+}
+
+/// Bytes in a unit that a person reads.
+fn bytes(count: u64) -> String {
+    let units = [(1_u64 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    match units.iter().find(|(size, _)| count >= *size) {
+        Some((size, unit)) => format!("{:.1} {unit}", count as f64 / *size as f64),
+        None => format!("{count} B"),
+    }
+}
+
+fn duration(seconds: u64) -> String {
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3_600 => format!("{minutes} min {} s", seconds % 60),
+        3_600..86_400 => format!("{hours} h {minutes} min"),
+        _ => format!("{days} d {hours} h"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -43,6 +43,43 @@ fn a_door_to_the_outside_asks_for_a_secret() {
 }
 
 #[test]
+fn links_to_the_outside_ask_for_a_proof() {
+    let outside = |v: &mut FileConfig| v.peers_listen = Some("0.0.0.0:7400".into());
+    check_refused(outside, "asks peers for no proof; set --cluster-key-file");
+    let far = |v: &mut FileConfig| v.peers = Some(vec!["10.0.0.7:7400".into()]);
+    check_refused(far, "--peer 10.0.0.7:7400 is another machine");
+    for change in [outside, far] {
+        let keyed = with(|v| {
+            change(v);
+            v.cluster_key = Some(Secret("0123456789abcdef".into()));
+        });
+        assert!(keyed.is_ok());
+        let insecure = with(|v| {
+            change(v);
+            v.insecure = Some(true);
+        });
+        assert!(insecure.is_ok());
+    }
+    let near = with(|v| v.peers = Some(vec!["[::1]:7400".into(), "name:7400".into()]));
+    assert!(near.is_ok(), "a name is resolved later");
+}
+
+#[test]
+fn links_are_checked_before_anything_starts() {
+    check_refused(|v| v.cluster_key = Some(Secret("short".into())), "at least 16 bytes");
+    check_refused(|v| v.peer_ca = Some("ca.pem".into()), "give all three");
+    check_refused(|v| v.link_compression = Some("lz4".into()), "write auto, on or off");
+    check_refused(|v| v.cluster = Some("a b".into()), "--cluster has");
+    check_refused(|v| v.max_skew_ms = Some(0), "--max-skew-ms is from 1");
+    let config = with(|_| ()).expect("the defaults start");
+    assert!(matches!(config.links.listen, peers::settings::Listen::Offered(_)));
+    let asked = with(|v| v.peers_listen = Some("127.0.0.1:7400".into())).expect("a good address");
+    assert!(matches!(asked.links.listen, peers::settings::Listen::Asked(_)));
+    let off = with(|v| v.peers_listen = Some("off".into())).expect("it may be off");
+    assert_eq!(off.links.listen, peers::settings::Listen::Off);
+}
+
+#[test]
 fn a_mistake_is_answered_with_what_to_write() {
     check_refused(|v| v.api = Some("8081".into()), "write HOST:PORT");
     check_refused(|v| v.memory_max = Some("lots".into()), "write a number");
@@ -57,7 +94,14 @@ fn a_mistake_is_answered_with_what_to_write() {
         "leave one open",
     );
     check_refused(|v| v.log_format = Some("xml".into()), "write text or json");
+    check_refused(|v| v.fsync = Some("always".into()), "name one with --data");
+    check_refused(|v| v.fsync = Some("often".into()), "write always, everysec or never");
+    check_refused(|v| v.on_disk_error = Some("panic".into()), "write refuse or memory");
+    check_refused(|v| v.data = Some("".into()), "name a directory");
     check_refused(|v| v.name = Some("a b".into()), "no spaces");
+    check_refused(|v| v.role = Some("slave".into()), "write master or replica");
+    check_refused(|v| v.serve_stale = Some("maybe".into()), "write yes or no");
+    check_refused(|v| v.peers = Some(vec!["10.0.0.7".into()]), "write HOST:PORT");
     check_refused(|v| v.api_token = Some(Secret(String::new())), "leave it out");
     check_refused(
         |v| v.api_token_file = Some("/nonexistent".into()),
@@ -72,6 +116,19 @@ fn a_flag_wins_over_the_file() {
     let flags = FileConfig { name: Some("flag".into()), ..FileConfig::default() };
     let config = Config::resolve(flags.over(file)).expect("starts");
     assert_eq!((config.name.as_str(), config.log_bytes_max), ("flag", 1 << 20));
+}
+
+#[test]
+fn what_replication_is_told_is_read() {
+    let config = with(|v| {
+        v.peers = Some(vec!["a:7400".into(), " dns:b:7400".into()]);
+        v.role = Some("replica".into());
+        v.serve_stale = Some("no".into());
+    });
+    let settings = config.expect("starts").replication;
+    assert_eq!((settings.role, settings.stale_reads), (Role::Replica, StaleReads::Refused));
+    let peers: Vec<_> = settings.peers.iter().map(Endpoint::to_string).collect();
+    assert_eq!(peers, ["a:7400", "dns:b:7400"]);
 }
 
 #[test]

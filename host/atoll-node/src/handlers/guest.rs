@@ -16,6 +16,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tracing::{debug, error, info, trace, warn};
 
 /// Who a guest is and what it may do.
@@ -32,6 +33,20 @@ pub(crate) struct Identity {
 pub(crate) struct GuestHost {
     node: Arc<Node>,
     identity: Arc<Identity>,
+    traces: Arc<Traces>,
+}
+
+/// What a guest leaves behind, for whoever answers in its name.
+#[derive(Debug, Default)]
+pub(crate) struct Traces {
+    has_written: AtomicBool,
+}
+
+impl Traces {
+    /// Whether the guest has written anything.
+    pub(crate) fn has_written(&self) -> bool {
+        self.has_written.load(Ordering::Relaxed)
+    }
 }
 
 /// A bucket that a guest has opened.
@@ -49,21 +64,30 @@ enum Purpose {
 
 impl GuestHost {
     pub(super) fn new(node: Arc<Node>, identity: Arc<Identity>) -> GuestHost {
-        GuestHost { node, identity }
+        GuestHost { node, identity, traces: Arc::default() }
     }
 
-    /// Checks the key and the grant for it.
+    /// What the guest leaves behind, to be looked at after its end.
+    pub(crate) fn traces(&self) -> Arc<Traces> {
+        Arc::clone(&self.traces)
+    }
+
+    /// Checks the key, the grant for it and the state of the node.
     fn check(&self, bucket: &GuestBucket, key: &str, purpose: Purpose) -> Result<(), KvError> {
         check_key(key.as_bytes()).map_err(|error| match error {
             KeyError::Empty => KvError::Invalid(error.to_string()),
             KeyError::TooLong { .. } => KvError::TooLarge(error.to_string()),
         })?;
-        let access = match purpose {
-            Purpose::Read => "r",
-            Purpose::Write => "w",
+        let permission = self.node.permission();
+        let (access, permitted) = match purpose {
+            Purpose::Read => ("r", permission.read()),
+            Purpose::Write => ("w", permission.write()),
         };
         if self.is_granted(bucket.bucket.name(), key.as_bytes(), purpose) {
-            return Ok(());
+            if purpose == Purpose::Write {
+                self.traces.has_written.store(true, Ordering::Relaxed);
+            }
+            return permitted.map_err(|refusal| KvError::Unavailable(refusal.to_string()));
         }
         Err(KvError::Denied(format!("kv:{}/{key}={access} is not granted", bucket.bucket.name())))
     }
@@ -210,6 +234,8 @@ impl Host for GuestHost {
             None => Vec::new(),
             Some(cursor) => URL_SAFE_NO_PAD.decode(cursor).map_err(|_| foreign())?,
         };
+        let permitted = self.node.permission().read();
+        permitted.map_err(|refusal| KvError::Unavailable(refusal.to_string()))?;
         let prefixes = self.readable(bucket.bucket.name(), &list.prefix)?;
         let (now, mut keys, mut has_more) = (self.node.now(), Vec::new(), false);
         // None is the start of another, so what begins with one sorts before what begins with the
@@ -272,6 +298,7 @@ fn refusal(error: WriteError) -> KvError {
     match error {
         WriteError::Full { .. } => KvError::Full,
         WriteError::TooLarge { .. } => KvError::TooLarge(error.to_string()),
+        WriteError::Obstacle(_) => KvError::Unavailable(error.to_string()),
     }
 }
 

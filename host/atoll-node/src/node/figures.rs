@@ -26,7 +26,11 @@ impl Collector for Figures {
         let store = node.store();
         let mut gauge = |name, help, value: u64| encode_gauge(&mut encoder, name, help, value);
         gauge("uptime_seconds", "Time since the process started", node.uptime_s())?;
-        gauge("ready", "Whether the node wants new requests", u64::from(node.is_ready()))?;
+        gauge(
+            "ready",
+            "Whether the node wants new requests",
+            u64::from(node.unreadiness().is_none()),
+        )?;
         gauge(
             "memory_used_bytes",
             "Memory of keys, values and their tables",

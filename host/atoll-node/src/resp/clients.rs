@@ -1,6 +1,6 @@
 //! Who is connected, and how to reach them: CLIENT LIST, CLIENT KILL, the drain at the end.
 
-use atoll_core::resp::client::Client;
+use atoll_core::resp::client::{Client, Mode};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -37,6 +37,12 @@ impl Clients {
     /// How many are connected.
     pub(super) fn count(&self) -> u64 {
         self.connected().len() as u64
+    }
+
+    /// How many wait for other nodes to hold what they wrote.
+    pub(super) fn waiting_count(&self) -> u64 {
+        let connected = self.connected();
+        connected.values().filter(|peer| peer.client.mode() == Mode::Waiting).count() as u64
     }
 
     /// An id that was never used.
@@ -76,10 +82,12 @@ impl Clients {
         peers.iter().for_each(|peer| peer.stop(Stop::Drain));
     }
 
-    /// Ends the connections that have sent nothing since `before_ms`.
+    /// Ends the connections that have sent nothing since `before_ms`, and have no reason for it.
     pub(super) fn kill_idle(&self, before_ms: u64) {
         let peers: Vec<_> = self.connected().values().cloned().collect();
-        for peer in peers.iter().filter(|peer| peer.client.active_ms() < before_ms) {
+        let is_idle =
+            |client: &Client| client.mode() == Mode::Normal && client.active_ms() < before_ms;
+        for peer in peers.iter().filter(|peer| is_idle(&peer.client)) {
             peer.stop(Stop::Kill);
         }
     }

@@ -1,32 +1,31 @@
 //! One client's connection: read a batch, execute it, write its replies with one call.
 
+mod waiting;
+mod writing;
+
 use super::clients::{Peer, Stop};
 use super::worker::Worker;
 use atoll_core::limits::REPLY_BATCH_BYTES;
 use atoll_core::resp::client::{Client, Ends};
 use atoll_core::resp::intake::{Executor, Intake, Next, Room, Taken};
-use atoll_core::resp::output::{Output, Progress};
+use atoll_core::resp::output::Output;
 use atoll_core::resp::request::{Arguments, ProtocolError, Trust};
 use atoll_core::resp::session::{Flow, Session, Surroundings};
 use std::future::poll_fn;
-use std::io::{self, IoSlice};
+use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tracing::debug;
 
-/// Longest wait for a client to take some of its replies.
-const WRITE_WAIT: Duration = Duration::from_secs(60);
 /// Longest time for which what a client goes on to send after nonsense is read away, and most
 /// bytes.
 const LINGER_WAIT: Duration = Duration::from_secs(2);
 const LINGER_BYTES_MAX: usize = 128 * 1024 * 1024;
-/// Parts of an output that one call writes.
-const SLICE_COUNT_MAX: usize = 64;
 /// From here on, what a connection holds counts against the budget that all of them share.
 const HELD_COUNTED_BYTES_MIN: usize = 64 * 1024;
 
@@ -39,6 +38,8 @@ pub(super) struct Connection {
     intake: Intake,
     /// What of its memory is counted with the door.
     counted_bytes: usize,
+    /// The node's latest op before the batch, where replies wait until writes are safe.
+    seq_before: u64,
 }
 
 /// What to do after a batch.
@@ -52,12 +53,22 @@ enum Turn {
     Resume,
     /// Go on with a long command, after others had their turn.
     Proceed,
+    /// Wait for other nodes to hold what was written.
+    Wait,
     /// Write the replies and close.
     Close,
     /// Write the replies, read away what the client still sends, and close.
     CloseAfterNonsense,
     /// Write the replies, close, and tell the operator that a client spoke HTTP.
     CloseOnHttp,
+}
+
+/// What a connection that receives a long request got.
+enum Came {
+    /// So many bytes more of it.
+    Bytes(usize),
+    /// Messages of others.
+    Messages,
 }
 
 /// Executes the requests of one batch.
@@ -92,10 +103,20 @@ impl Batch<'_> {
             }
             (Ok(Taken::All), Flow::Rest) => Turn::ReadLater,
             (Ok(Taken::All), _) => Turn::Read,
-            (Ok(Taken::Stopped), Flow::Continue | Flow::Rest) => Turn::Resume,
-            (Ok(Taken::Stopped), Flow::Again) => Turn::Proceed,
-            (Ok(Taken::Stopped), Flow::Close) => Turn::Close,
-            (Ok(Taken::Stopped), Flow::CloseOnHttp) => Turn::CloseOnHttp,
+            (Ok(Taken::Stopped), flow) => Turn::after(flow),
+        }
+    }
+}
+
+impl Turn {
+    /// What to do where the intake still holds requests.
+    fn after(flow: Flow) -> Turn {
+        match flow {
+            Flow::Continue | Flow::Rest => Turn::Resume,
+            Flow::Again => Turn::Proceed,
+            Flow::Wait => Turn::Wait,
+            Flow::Close => Turn::Close,
+            Flow::CloseOnHttp => Turn::CloseOnHttp,
         }
     }
 }
@@ -112,7 +133,7 @@ impl Connection {
         let peer = door.clients().enter(Arc::new(client));
         let session = Session::new(Arc::clone(peer.client()), &**door);
         let intake = Intake::default();
-        Ok(Connection { stream, worker, peer, session, intake, counted_bytes: 0 })
+        Ok(Connection { stream, worker, peer, session, intake, counted_bytes: 0, seq_before: 0 })
     }
 
     /// Serves the client until one of both ends has enough.
@@ -133,10 +154,12 @@ impl Connection {
                     match later {
                         Turn::Resume => self.execute(|intake, batch| intake.resume(batch)),
                         Turn::Proceed => self.proceed(),
+                        Turn::Wait => self.wait().await?,
                         _ => self.receive().await?,
                     }
                 }
             };
+            self.settle(&output).await?;
             self.write(&output).await?;
             self.worker.put_output(output);
             self.count_held(self.held_bytes())?;
@@ -153,12 +176,36 @@ impl Connection {
         }
     }
 
+    /// Notes how far the node's writes go before a batch.
+    fn note_seq(&mut self) {
+        let node = self.worker.door.node();
+        if node.is_synchronous() {
+            self.seq_before = node.store().seq();
+        }
+    }
+
+    /// Waits until what the batch has written is safe, if that was promised. Where it cannot be made
+    /// so the connection ends without its replies: the client must not take them for true.
+    async fn settle(&mut self, output: &Output) -> io::Result<()> {
+        let node = self.worker.door.node();
+        let has_written = self.session.take_has_written() && node.is_synchronous();
+        // What was refused, or changed nothing, need not wait.
+        if !has_written || node.store().seq() == self.seq_before {
+            return Ok(());
+        }
+        self.count_held(self.held_bytes() + output.allocated_bytes())?;
+        self.worker.door.node().settle().await.map_err(io::Error::other)
+    }
+
     /// Waits for bytes and executes what they complete.
     async fn receive(&mut self) -> io::Result<(Turn, Output)> {
         match self.intake.room() {
             Room::Scratch { offset } => poll_fn(|cx| self.poll_receive(cx, offset)).await,
             Room::Buffer => {
-                let received = self.read_into_buffer().await?;
+                let received = match self.read_into_buffer().await? {
+                    Came::Bytes(received) => received,
+                    Came::Messages => return Ok(self.write_messages()),
+                };
                 self.note_received(received)?;
                 Ok(self.execute(|intake, batch| intake.take_buffer(batch)))
             }
@@ -177,7 +224,11 @@ impl Connection {
         let mut buffer = ReadBuf::new(&mut scratch[offset..]);
         // `poll_read` knows that a short read has emptied the socket; `try_read` would ask again.
         if Pin::new(&mut self.stream).poll_read(cx, &mut buffer)?.is_pending() {
-            return self.poll_stopped(cx);
+            drop(scratch);
+            return match self.poll_messages(cx) {
+                Poll::Ready(turn) => Poll::Ready(Ok(turn)),
+                Poll::Pending => self.poll_stopped(cx),
+            };
         }
         let full = buffer.remaining() == 0;
         let end = offset + buffer.filled().len();
@@ -188,13 +239,16 @@ impl Connection {
         Poll::Ready(Ok((turn, output)))
     }
 
-    async fn read_into_buffer(&mut self) -> io::Result<usize> {
-        let Connection { stream, intake, peer, .. } = self;
+    async fn read_into_buffer(&mut self) -> io::Result<Came> {
+        let Connection { stream, intake, peer, session, .. } = self;
         let mut buffer = intake.buffer();
         let mut read = std::pin::pin!(stream.read_buf(&mut buffer));
         poll_fn(|cx| {
             if let Poll::Ready(received) = read.as_mut().poll(cx) {
-                return Poll::Ready(received);
+                return Poll::Ready(received.map(Came::Bytes));
+            }
+            if session.poll_messages(cx).is_ready() {
+                return Poll::Ready(Ok(Came::Messages));
             }
             peer.park(cx.waker());
             if peer.stopping() == Stop::No {
@@ -204,6 +258,25 @@ impl Connection {
             }
         })
         .await
+    }
+
+    /// Messages that wait for the client, where it listens.
+    fn poll_messages(&mut self, cx: &Context<'_>) -> Poll<(Turn, Output)> {
+        if self.session.poll_messages(cx).is_pending() {
+            return Poll::Pending;
+        }
+        Poll::Ready(self.write_messages())
+    }
+
+    fn write_messages(&mut self) -> (Turn, Output) {
+        let mut output = self.worker.take_output();
+        match self.session.write_messages(&mut output) {
+            Flow::Close => {
+                self.worker.tally.stalled.add(1);
+                (Turn::Close, output)
+            }
+            _ => (Turn::Read, output),
+        }
     }
 
     /// Closes at once where the connection should stop, since it has nothing to answer.
@@ -229,6 +302,7 @@ impl Connection {
         &mut self,
         take: impl FnOnce(&mut Intake, &mut Batch<'_>) -> Result<Taken, ProtocolError>,
     ) -> (Turn, Output) {
+        self.note_seq();
         let Connection { worker, session, intake, .. } = self;
         let mut output = worker.take_output();
         let around = surroundings(worker);
@@ -241,14 +315,10 @@ impl Connection {
     }
 
     fn proceed(&mut self) -> (Turn, Output) {
+        self.note_seq();
         let Connection { worker, session, .. } = self;
         let mut output = worker.take_output();
-        let turn = match session.proceed(surroundings(worker), &mut output) {
-            Flow::Continue | Flow::Rest => Turn::Resume,
-            Flow::Again => Turn::Proceed,
-            Flow::Close => Turn::Close,
-            Flow::CloseOnHttp => Turn::CloseOnHttp,
-        };
+        let turn = Turn::after(session.proceed(surroundings(worker), &mut output));
         (turn, output)
     }
 
@@ -287,66 +357,6 @@ impl Connection {
         if self.peer.stopping() == Stop::No { Poll::Pending } else { Poll::Ready(Ok(0)) }
     }
 
-    /// Writes all of `output`. Nothing is read meanwhile, so a client that does not read its
-    /// replies holds one batch of them; it is closed when it takes nothing for [`WRITE_WAIT`].
-    async fn write(&mut self, output: &Output) -> io::Result<()> {
-        if output.is_empty() {
-            return Ok(());
-        }
-        let mut progress = Progress::default();
-        let first = poll_fn(|cx| Poll::Ready(self.poll_write(cx, output, progress))).await;
-        if let Poll::Ready(written) = first {
-            progress = output.after(progress, written?);
-        }
-        if !output.is_written(progress) {
-            self.count_held(self.held_bytes() + output.allocated_bytes())?;
-        }
-        while !output.is_written(progress) {
-            let write = poll_fn(|cx| self.poll_write_or_kill(cx, output, progress));
-            let Ok(written) = tokio::time::timeout(WRITE_WAIT, write).await else {
-                self.worker.tally.stalled.add(1);
-                return Err(io::ErrorKind::TimedOut.into());
-            };
-            progress = output.after(progress, written?);
-        }
-        self.worker.tally.output_bytes.add(output.len() as u64);
-        Ok(())
-    }
-
-    fn poll_write_or_kill(
-        &mut self,
-        cx: &mut Context<'_>,
-        output: &Output,
-        progress: Progress,
-    ) -> Poll<io::Result<usize>> {
-        if let Poll::Ready(written) = self.poll_write(cx, output, progress) {
-            return Poll::Ready(written);
-        }
-        self.peer.park(cx.waker());
-        if self.peer.stopping() == Stop::Kill {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
-        }
-        Poll::Pending
-    }
-
-    fn poll_write(
-        &mut self,
-        cx: &mut Context<'_>,
-        output: &Output,
-        progress: Progress,
-    ) -> Poll<io::Result<usize>> {
-        let stream = Pin::new(&mut self.stream);
-        let written = match output.plain(progress) {
-            Some(bytes) => ready!(stream.poll_write(cx, bytes))?,
-            None => {
-                let mut slices = [IoSlice::new(&[]); SLICE_COUNT_MAX];
-                let count = output.slices(progress, &mut slices);
-                ready!(stream.poll_write_vectored(cx, &slices[..count]))?
-            }
-        };
-        Poll::Ready(if written == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(written) })
-    }
-
     /// Bytes of memory that the connection holds between two batches.
     fn held_bytes(&self) -> usize {
         self.intake.held_bytes() + self.session.held_bytes()
@@ -378,5 +388,6 @@ fn surroundings(worker: &Worker) -> Surroundings<'_> {
         server: &*worker.door,
         tally: &worker.tally,
         now: node.now(),
+        permission: node.replication().permission(),
     }
 }

@@ -6,7 +6,8 @@ use super::process;
 use crate::node::Node;
 use atoll_core::limits::{REQUEST_MEMORY_BYTES_MAX, REQUEST_MEMORY_BYTES_MIN};
 use atoll_core::resp::client::Client;
-use atoll_core::resp::server::{Facts, Limits, Password, Server, Settings};
+use atoll_core::resp::cluster::Cluster;
+use atoll_core::resp::server::{DiskFacts, Facts, Limits, Password, Server, Settings};
 use atoll_core::resp::tally::Tally;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
@@ -116,6 +117,20 @@ impl Door {
         }
     }
 
+    fn disk_facts(&self) -> Option<DiskFacts> {
+        let status = self.node.journal()?.status();
+        Some(DiskFacts {
+            state: status.state,
+            reason: status.reason,
+            fsync: status.fsync,
+            unsaved_count: self.node.store().seq().saturating_sub(status.saved_seq),
+            saved_at_ms: status.saved_at_ms,
+            loaded_bytes: status.loaded_bytes,
+            loaded_percent: status.loaded_percent,
+            damaged_count: status.damaged_records,
+        })
+    }
+
     /// The longest silence that a connection is allowed, in ms.
     pub(super) fn idle_ms_max(&self) -> Option<u64> {
         match self.idle_s_max.load(Relaxed) {
@@ -146,9 +161,11 @@ impl Server for Door {
             thread_count: self.tallies.len(),
             client_count: self.clients.count(),
             connection_count: self.connection_count.load(Relaxed),
+            waiting_count: self.clients.waiting_count(),
             rejected_count: self.rejected_count.load(Relaxed),
             resident_bytes: process::resident_bytes(),
             cpu_ms: process::cpu_ms(),
+            disk: self.disk_facts(),
         }
     }
 
@@ -180,6 +197,10 @@ impl Server for Door {
 
     fn close_client(&self, id: u64) {
         self.clients.kill(id);
+    }
+
+    fn cluster(&self) -> &dyn Cluster {
+        self.node.replication()
     }
 
     fn is_password(&self, given: &[u8]) -> bool {

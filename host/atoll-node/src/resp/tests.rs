@@ -1,10 +1,14 @@
 //! The port as a client sees it, over real sockets.
 
+mod pubsub;
+mod waiting;
+
 use super::door::Door;
 use super::{Config, serve};
 use crate::config::{Config as NodeConfig, FileConfig};
 use crate::node::Node;
 use atoll_core::limits::VALUE_BYTES_MAX;
+use atoll_core::permission::Permission;
 use atoll_core::resp::client::{Client, Ends};
 use atoll_core::resp::output::{self, Output};
 use atoll_core::resp::request::{Parser, Progress, Trust};
@@ -27,6 +31,7 @@ fn node() -> Arc<Node> {
 
 /// A port with one thread, until the test ends.
 struct Port {
+    node: Arc<Node>,
     listener_address: std::net::SocketAddr,
     shutdown: CancellationToken,
 }
@@ -36,9 +41,9 @@ impl Port {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         listener.set_nonblocking(true).expect("a listener that does not block");
         let listener_address = listener.local_addr().expect("an address");
-        let shutdown = CancellationToken::new();
-        serve(listener, node(), CONFIG, shutdown.clone()).expect("a thread");
-        Port { listener_address, shutdown }
+        let (node, shutdown) = (node(), CancellationToken::new());
+        serve(listener, Arc::clone(&node), CONFIG, shutdown.clone()).expect("a thread");
+        Port { node, listener_address, shutdown }
     }
 
     fn connect(&self) -> TcpStream {
@@ -46,6 +51,30 @@ impl Port {
         stream.set_read_timeout(Some(PATIENCE)).expect("a deadline");
         stream.set_write_timeout(Some(PATIENCE)).expect("a deadline");
         stream
+    }
+}
+
+/// Sends `request`.
+#[track_caller]
+fn send(client: &mut TcpStream, request: &str) {
+    client.write_all(request.as_bytes()).expect("it is sent");
+}
+
+/// Reads exactly `want`.
+#[track_caller]
+fn expect(client: &mut TcpStream, want: &str) {
+    let mut reply = vec![0; want.len()];
+    client.read_exact(&mut reply).expect("an answer");
+    assert_eq!(String::from_utf8_lossy(&reply), want);
+}
+
+/// Waits until `is_so`, at most for [`PATIENCE`].
+#[track_caller]
+fn until(is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "it never came about");
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 
@@ -110,8 +139,13 @@ fn many_ids_do_not_make_a_list_of_clients_slow() {
     assert_eq!(progress, Ok(Progress::Ready));
     let client = Arc::clone(&door.clients().all()[0]);
     let tally = door.tally(0);
-    let around =
-        Surroundings { store: node.store(), server: &door, tally: &tally, now: node.now() };
+    let around = Surroundings {
+        store: node.store(),
+        server: &door,
+        tally: &tally,
+        now: node.now(),
+        permission: Permission::default(),
+    };
     let begun = Instant::now();
     Session::new(client, &door).execute(around, parser.arguments(request.as_bytes()), &mut output);
     assert!(begun.elapsed() < Duration::from_secs(5), "it took 30 s once");

@@ -1,10 +1,12 @@
 //! The commands: names, numbers of arguments, what COMMAND INFO and COMMAND DOCS say of them.
 
-use super::Flag::{Admin, DenyOom, Fast, Loading, NoAuth, NoScript, Readonly, Stale, Write};
+use super::Flag::{
+    Admin, DenyOom, Fast, Loading, NoAuth, NoScript, PubSub, Readonly, Stale, Write,
+};
 use super::{Command, Flag, Subcommand};
 use crate::resp::commands::{
-    client, config, connection, counters, expiry, info, introspection, keyspace, many, ranges,
-    server, strings,
+    client, config, connection, counters, expiry, info, introspection, keyspace, many, pubsub,
+    ranges, replication, server, strings,
 };
 
 const READ: &[Flag] = &[Readonly];
@@ -16,6 +18,7 @@ const GROW_FAST: &[Flag] = &[Write, DenyOom, Fast];
 const ALWAYS_FAST: &[Flag] = &[Loading, Stale, Fast];
 const ALWAYS: &[Flag] = &[Loading, Stale];
 const FIRST: &[Flag] = &[NoScript, Loading, Stale, Fast, NoAuth];
+const LISTEN: &[Flag] = &[PubSub, NoScript, Loading, Stale];
 const ADMIN: &[Flag] = &[Admin, NoScript, Loading, Stale];
 
 const HELP: Subcommand =
@@ -111,7 +114,7 @@ pub(super) const ROWS: &[Command] = &[
     Command::new("persist", 2, expiry::persist).flags(WRITE_FAST).keys(1, 1, 1)
         .about("generic", "2.2.0", "Removes the expiration time of a key."),
     // The connection.
-    Command::new("ping", -1, connection::ping).flags(&[Fast])
+    Command::new("ping", -1, connection::ping).flags(&[Fast]).while_listening()
         .about("connection", "1.0.0", "Returns the server's liveliness response."),
     Command::new("echo", 2, connection::echo).flags(ALWAYS_FAST)
         .about("connection", "1.0.0", "Returns the given string."),
@@ -121,12 +124,30 @@ pub(super) const ROWS: &[Command] = &[
         .about("connection", "1.0.0", "Authenticates the connection."),
     Command::new("select", 2, connection::select).flags(ALWAYS_FAST)
         .about("connection", "1.0.0", "Changes the selected database."),
-    Command::new("quit", -1, connection::quit).flags(FIRST)
+    Command::new("quit", -1, connection::quit).flags(FIRST).while_listening()
         .about("connection", "1.0.0", "Closes the connection."),
-    Command::new("reset", 1, connection::reset).flags(FIRST)
+    Command::new("reset", 1, connection::reset).flags(FIRST).while_listening()
         .about("connection", "6.2.0", "Resets the connection."),
     Command::container("client", CLIENT).flags(ALWAYS)
         .about("connection", "2.4.0", "A container for client connection commands."),
+    // Messages.
+    Command::new("subscribe", -2, pubsub::subscribe).flags(LISTEN).while_listening()
+        .about("pubsub", "2.0.0", "Listens for messages published to channels."),
+    Command::new("unsubscribe", -1, pubsub::unsubscribe).flags(LISTEN).while_listening()
+        .about("pubsub", "2.0.0", "Stops listening to messages posted to channels."),
+    Command::new("psubscribe", -2, pubsub::psubscribe).flags(LISTEN).while_listening()
+        .about("pubsub", "2.0.0", "Listens for messages published to channels that match one or more patterns."),
+    Command::new("punsubscribe", -1, pubsub::punsubscribe).flags(LISTEN).while_listening()
+        .about("pubsub", "2.0.0", "Stops listening to messages published to channels that match one or more patterns."),
+    Command::new("publish", 3, pubsub::publish).flags(&[PubSub, Loading, Stale, Fast])
+        .about("pubsub", "2.0.0", "Posts a message to a channel, on every node."),
+    Command::container("pubsub", &[
+        Subcommand::new("channels", -2, (pubsub::channels, "Return the channels that somebody on this node listens to, or those that match a pattern.")),
+        Subcommand::new("numsub", -2, (pubsub::numsub, "Return the number of connections of this node that listen to each channel.")),
+        Subcommand::new("numpat", 2, (pubsub::numpat, "Return the number of patterns that are listened to on this node.")),
+        HELP,
+    ]).flags(&[PubSub, Loading, Stale])
+        .about("pubsub", "2.8.0", "A container for Pub/Sub commands."),
     // The server.
     Command::container("config", &[
         Subcommand::new("get", -3, (config::get, "Return parameters matching the glob-like patterns and their values.")),
@@ -140,8 +161,16 @@ pub(super) const ROWS: &[Command] = &[
         .about("server", "1.0.0", "Returns information and statistics about the server."),
     Command::new("time", 1, server::time).flags(ALWAYS_FAST)
         .about("server", "2.6.0", "Returns the server time."),
-    Command::new("role", 1, server::role).flags(ALWAYS_FAST)
+    Command::new("role", 1, replication::role).flags(ALWAYS_FAST)
         .about("server", "2.8.12", "Returns the replication role."),
+    Command::new("replicaof", -3, replication::replicaof).flags(ADMIN)
+        .about("server", "5.0.0", "Adds a peer to link with, or removes one or all."),
+    Command::new("slaveof", -3, replication::replicaof).flags(ADMIN)
+        .about("server", "1.0.0", "Adds a peer to link with, or removes one or all."),
+    Command::new("wait", 3, replication::wait)
+        .about("generic", "3.0.0", "Blocks until other nodes hold all that was written here so far."),
+    Command::new("waitaof", 4, replication::waitaof)
+        .about("generic", "7.2.0", "Is not supported."),
     Command::container("function", &[
         Subcommand::new("flush", -2, (server::function_flush, "Delete all the libraries.")),
         HELP,

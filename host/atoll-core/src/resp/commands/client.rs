@@ -2,7 +2,7 @@
 
 use crate::entry::counter::parse_integer;
 use crate::limits::CLIENT_NAME_BYTES_MAX;
-use crate::resp::client::Client;
+use crate::resp::client::{Client, Mode};
 use crate::resp::fault::{Fault, excerpt};
 use crate::resp::session::{Call, Replies};
 use std::collections::HashSet;
@@ -67,11 +67,31 @@ pub(crate) fn info(call: &mut Call<'_>) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Whether a connection is of the type that was named. All are normal clients here.
-fn is_normal(kind: &[u8]) -> Result<bool, Fault> {
+/// A type of connections, as CLIENT LIST and CLIENT KILL name it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Normal,
+    PubSub,
+    /// Links have a port of their own, so no client is one.
+    Link,
+}
+
+impl Kind {
+    fn includes(self, client: &Client) -> bool {
+        let is_listening = client.mode() == Mode::Subscribed;
+        match self {
+            Kind::Normal => !is_listening,
+            Kind::PubSub => is_listening,
+            Kind::Link => false,
+        }
+    }
+}
+
+fn kind(kind: &[u8]) -> Result<Kind, Fault> {
     match kind.to_ascii_lowercase().as_slice() {
-        b"normal" => Ok(true),
-        b"pubsub" | b"replica" | b"slave" | b"master" => Ok(false),
+        b"normal" => Ok(Kind::Normal),
+        b"pubsub" => Ok(Kind::PubSub),
+        b"replica" | b"slave" | b"master" => Ok(Kind::Link),
         _ => Err(Fault::other(format!("Unknown client type '{}'", excerpt(kind, 128)))),
     }
 }
@@ -85,8 +105,8 @@ pub(crate) fn list(call: &mut Call<'_>) -> Result<(), Fault> {
     let mut clients = call.around.server.clients();
     if call.len() > 2 {
         if call.len() == 4 && call.is(2, "type") {
-            let normal = is_normal(call.argument(3))?;
-            clients.retain(|_| normal);
+            let kind = kind(call.argument(3))?;
+            clients.retain(|client| kind.includes(client));
         } else if call.len() > 3 && call.is(2, "id") {
             let ids = call.arguments.from(3).map(client_id).collect::<Option<HashSet<u64>>>();
             let ids = ids.ok_or(Fault::other("Invalid client ID"))?;
@@ -110,19 +130,14 @@ struct Victims<'c> {
     id: Option<u64>,
     address: Option<&'c [u8]>,
     local_address: Option<&'c [u8]>,
-    normal: Option<bool>,
+    kind: Option<Kind>,
     spare_self: bool,
 }
 
 impl<'c> Victims<'c> {
     fn parse(call: &Call<'c>) -> Result<Victims<'c>, Fault> {
-        let mut victims = Victims {
-            id: None,
-            address: None,
-            local_address: None,
-            normal: None,
-            spare_self: true,
-        };
+        let mut victims =
+            Victims { id: None, address: None, local_address: None, kind: None, spare_self: true };
         let mut at = 2;
         while at < call.len() {
             if at + 1 >= call.len() {
@@ -134,7 +149,7 @@ impl<'c> Victims<'c> {
                     let words = "client-id should be greater than 0";
                     victims.id = Some(client_id(value).ok_or(Fault::other(words))?);
                 }
-                b"type" => victims.normal = Some(is_normal(value)?),
+                b"type" => victims.kind = Some(kind(value)?),
                 b"addr" => victims.address = Some(value),
                 b"laddr" => victims.local_address = Some(value),
                 b"user" if value == b"default" => {}
@@ -155,7 +170,7 @@ impl<'c> Victims<'c> {
         self.id.is_none_or(|id| id == client.id())
             && self.address.is_none_or(|address| address == client.address().as_bytes())
             && self.local_address.is_none_or(|local| local == client.local_address().as_bytes())
-            && self.normal.unwrap_or(true)
+            && self.kind.is_none_or(|kind| kind.includes(client))
     }
 }
 
@@ -166,7 +181,7 @@ pub(crate) fn kill(call: &mut Call<'_>) -> Result<(), Fault> {
             id: None,
             address: Some(address),
             local_address: None,
-            normal: None,
+            kind: None,
             spare_self: false,
         };
         if close_all(call, &victims) == 0 {

@@ -1,8 +1,10 @@
 //! CONFIG: what clients and frameworks ask of a Redis, answered with what is true here.
 
-use super::super::server::{Limits, Settings};
+use super::super::server::{Facts, Limits, Settings};
 use crate::entry::counter::parse_integer;
 use crate::limits::{REQUEST_BYTES_MAX, VALUE_BYTES_MAX};
+use crate::permission::StaleReads;
+use crate::replica::status::Role;
 use crate::resp::fault::{Fault, excerpt};
 use crate::resp::glob::{self, Letters};
 use crate::resp::session::{Call, DATABASE_COUNT};
@@ -11,31 +13,59 @@ use crate::resp::session::{Call, DATABASE_COUNT};
 type Parameter = (&'static str, String);
 
 /// Every parameter that CONFIG GET knows, by name.
-fn parameters(settings: Settings, memory_bytes_max: usize) -> Vec<Parameter> {
+fn parameters(
+    settings: Settings,
+    replication: Replication,
+    (memory_bytes_max, facts): (usize, &Facts),
+) -> Vec<Parameter> {
+    let disk = facts.disk.as_ref();
     let fixed = |name, value: &str| (name, value.to_owned());
+    let yes = |is_so| if is_so { "yes" } else { "no" };
+    let (is_replica, stale) = (replication.role == Role::Replica, replication.stale_reads.as_str());
     vec![
-        fixed("appendfsync", "everysec"),
-        fixed("appendonly", "no"),
+        // KeyDB's word for a node that takes writes although it follows others.
+        fixed("active-replica", yes(!is_replica)),
+        fixed("appendfsync", disk.map_or("everysec", |disk| disk.fsync)),
+        fixed("appendonly", if disk.is_some() { "yes" } else { "no" }),
         ("client-query-buffer-limit", REQUEST_BYTES_MAX.to_string()),
         ("databases", DATABASE_COUNT.to_string()),
         fixed("latency-monitor-threshold", "0"),
         ("maxclients", settings.limits.clients_max.to_string()),
         ("maxmemory", memory_bytes_max.to_string()),
         fixed("maxmemory-policy", "noeviction"),
+        fixed("multi-master", "yes"),
         fixed("notify-keyspace-events", ""),
         ("proto-max-bulk-len", VALUE_BYTES_MAX.to_string()),
-        fixed("replica-read-only", "yes"),
+        fixed("replica-read-only", yes(is_replica)),
+        fixed("replica-serve-stale-data", stale),
         fixed("requirepass", ""),
         fixed("save", ""),
-        fixed("slave-read-only", "yes"),
+        fixed("slave-read-only", yes(is_replica)),
+        fixed("slave-serve-stale-data", stale),
         fixed("slowlog-log-slower-than", "-1"),
         fixed("slowlog-max-len", "0"),
         ("timeout", settings.limits.idle_s_max.to_string()),
     ]
 }
 
+/// What replication was told.
+#[derive(Clone, Copy)]
+struct Replication {
+    role: Role,
+    stale_reads: StaleReads,
+}
+
+impl Replication {
+    fn of(call: &Call<'_>) -> Replication {
+        let cluster = call.around.server.cluster();
+        Replication { role: cluster.status().role, stale_reads: cluster.stale_reads() }
+    }
+}
+
 fn all(call: &Call<'_>) -> Vec<Parameter> {
-    parameters(call.around.server.settings(), call.around.store.memory_bytes_max())
+    let (server, replication) = (call.around.server, Replication::of(call));
+    let memory_bytes_max = call.around.store.memory_bytes_max();
+    parameters(server.settings(), replication, (memory_bytes_max, &server.facts()))
 }
 
 pub(crate) fn get(call: &mut Call<'_>) -> Result<(), Fault> {
@@ -57,7 +87,7 @@ pub(crate) fn get(call: &mut Call<'_>) -> Result<(), Fault> {
 
 pub(crate) fn set(call: &mut Call<'_>) -> Result<(), Fault> {
     let parameters = all(call);
-    let mut limits = call.around.server.settings().limits;
+    let mut wanted = Wanted { limits: call.around.server.settings().limits, stale_reads: None };
     if !call.len().is_multiple_of(2) {
         return Err(Fault::Arity("config|set".to_owned()));
     }
@@ -69,34 +99,51 @@ pub(crate) fn set(call: &mut Call<'_>) -> Result<(), Fault> {
             let words = format!("Unknown option or number of arguments for CONFIG SET - '{name}'");
             return Err(Fault::other(words));
         };
-        change(&mut limits, (name, value), call.argument(index + 1)).map_err(|why| {
+        change(&mut wanted, (name, value), call.argument(index + 1)).map_err(|why| {
             let words = "CONFIG SET failed (possibly related to argument";
             Fault::other(format!("{words} '{name}') - {why}"))
         })?;
     }
-    call.around.server.set_limits(limits);
+    call.around.server.set_limits(wanted.limits);
+    if let Some(stale_reads) = wanted.stale_reads {
+        call.around.server.cluster().set_stale_reads(stale_reads);
+    }
     call.output.ok();
     Ok(())
 }
 
-/// Changes the limit of this name to `wanted`, or says why not.
+/// What CONFIG SET changes, all at once.
+struct Wanted {
+    limits: Limits,
+    stale_reads: Option<StaleReads>,
+}
+
+/// Changes the parameter of this name to `text`, or says why not.
 fn change(
-    limits: &mut Limits,
+    wanted: &mut Wanted,
     (name, value): (&str, &str),
-    wanted: &[u8],
+    text: &[u8],
 ) -> Result<(), &'static str> {
     let number = || {
-        let number = parse_integer(wanted).ok_or("argument couldn't be parsed into an integer")?;
+        let number = parse_integer(text).ok_or("argument couldn't be parsed into an integer")?;
         u32::try_from(number).map_err(|_| "argument must be between 0 and 4294967295 inclusive")
     };
     match name {
-        "timeout" => limits.idle_s_max = number()?,
+        "timeout" => wanted.limits.idle_s_max = number()?,
         "maxclients" => match number()? {
             0 => return Err("argument must be between 1 and 4294967295 inclusive"),
-            count => limits.clients_max = count,
+            count => wanted.limits.clients_max = count,
         },
+        "replica-serve-stale-data" | "slave-serve-stale-data" => {
+            let words = "argument must be 'yes' or 'no'";
+            wanted.stale_reads = match text.to_ascii_lowercase().as_slice() {
+                b"yes" => Some(StaleReads::Served),
+                b"no" => Some(StaleReads::Refused),
+                _ => return Err(words),
+            };
+        }
         // What is already so can be asked for; frameworks do, at start.
-        _ if value.as_bytes() == wanted && name != "requirepass" => {}
+        _ if value.as_bytes() == text && name != "requirepass" => {}
         _ => return Err("can't set immutable config"),
     }
     Ok(())

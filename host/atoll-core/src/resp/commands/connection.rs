@@ -17,6 +17,13 @@ const USER: &[u8] = b"default";
 
 pub(crate) fn ping(call: &mut Call<'_>) -> Result<(), Fault> {
     match call.len() {
+        // It must not be taken for a message.
+        1 | 2 if call.session.listens_only() => {
+            let text = call.arguments.from(1).next().unwrap_or_default();
+            call.output.array(2);
+            call.output.bulk(b"pong");
+            call.output.bulk(text);
+        }
         1 => call.output.simple("PONG"),
         2 => call.output.bulk(call.argument(1)),
         _ => return Err(Fault::Arity("ping".to_owned())),
@@ -151,6 +158,7 @@ pub(crate) fn hello(call: &mut Call<'_>) -> Result<(), Fault> {
 fn greet(call: &mut Call<'_>) {
     let protocol = if call.session.protocol == Protocol::Resp3 { 3 } else { 2 };
     let id = i64::try_from(call.session.client.id()).unwrap_or(i64::MAX);
+    let role = call.around.server.cluster().status().role.as_str();
     let output = &mut *call.output;
     output.map(7);
     output.bulk(b"server");
@@ -164,7 +172,7 @@ fn greet(call: &mut Call<'_>) {
     output.bulk(b"mode");
     output.bulk(b"standalone");
     output.bulk(b"role");
-    output.bulk(b"master");
+    output.bulk(role.as_bytes());
     output.bulk(b"modules");
     output.array(0);
 }

@@ -1,10 +1,13 @@
 //! INFO: sections of `name:value` lines, in the words that clients and exporters look for.
 
 use super::connection::REDIS_VERSION;
+use super::replication;
 use crate::clock::Now;
+use crate::replica::status::Status;
+use crate::resp::cluster::Cluster;
 use crate::resp::command::COMMANDS;
 use crate::resp::fault::Fault;
-use crate::resp::server::{Facts, Settings};
+use crate::resp::server::{DiskState, Facts, Settings};
 use crate::resp::session::{Call, DATABASE_COUNT};
 use crate::resp::tally::Tally;
 use crate::store::Store;
@@ -12,12 +15,14 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 /// Everything that the sections draw from.
-struct Source<'a> {
+pub(crate) struct Source<'a> {
     facts: Facts,
     settings: Settings,
     tallies: Vec<Arc<Tally>>,
-    store: &'a Store,
-    now: Now,
+    pub(super) cluster: &'a dyn Cluster,
+    pub(super) status: Arc<Status>,
+    pub(super) store: &'a Store,
+    pub(super) now: Now,
 }
 
 /// A section's name, and the function that writes its lines.
@@ -29,7 +34,7 @@ const SECTIONS: &[Section] = &[
     ("Memory", memory),
     ("Persistence", persistence),
     ("Stats", stats),
-    ("Replication", replication),
+    ("Replication", replication::section::replication),
     ("CPU", cpu),
     ("Commandstats", command_stats),
     ("Cluster", cluster),
@@ -51,6 +56,8 @@ pub(crate) fn info(call: &mut Call<'_>) -> Result<(), Fault> {
         facts: call.around.server.facts(),
         settings: call.around.server.settings(),
         tallies: call.around.server.tallies(),
+        cluster: call.around.server.cluster(),
+        status: call.around.server.cluster().status(),
         store: call.around.store,
         now: call.around.now,
     };
@@ -66,7 +73,7 @@ pub(crate) fn info(call: &mut Call<'_>) -> Result<(), Fault> {
     Ok(())
 }
 
-fn line(text: &mut String, content: std::fmt::Arguments<'_>) {
+pub(super) fn line(text: &mut String, content: std::fmt::Arguments<'_>) {
     // Writing to a string cannot fail.
     let _ = write!(text, "{content}\r\n");
 }
@@ -92,7 +99,8 @@ fn server(source: &Source<'_>, text: &mut String) {
 fn clients(source: &Source<'_>, text: &mut String) {
     line(text, format_args!("connected_clients:{}", source.facts.client_count));
     line(text, format_args!("maxclients:{}", source.settings.limits.clients_max));
-    line(text, format_args!("blocked_clients:0"));
+    line(text, format_args!("pubsub_clients:{}", source.cluster.messages().counts().listeners));
+    line(text, format_args!("blocked_clients:{}", source.facts.waiting_count));
 }
 
 fn memory(source: &Source<'_>, text: &mut String) {
@@ -119,10 +127,34 @@ fn human(bytes: usize) -> String {
     }
 }
 
-fn persistence(_: &Source<'_>, text: &mut String) {
-    line(text, format_args!("loading:0"));
+fn persistence(source: &Source<'_>, text: &mut String) {
+    let disk = source.facts.disk.as_ref();
+    let is = |state: DiskState| disk.is_some_and(|disk| disk.state == state);
+    let loading = is(DiskState::Loading);
+    line(text, format_args!("loading:{}", u8::from(loading)));
+    line(text, format_args!("async_loading:{}", u8::from(loading)));
+    if let Some(disk) = disk.filter(|_| loading) {
+        line(text, format_args!("loading_loaded_bytes:{}", disk.loaded_bytes));
+        line(text, format_args!("loading_loaded_perc:{}", disk.loaded_percent));
+    }
+    let unsaved = disk.map_or(0, |disk| disk.unsaved_count);
+    line(text, format_args!("rdb_changes_since_last_save:{unsaved}"));
     line(text, format_args!("rdb_bgsave_in_progress:0"));
-    line(text, format_args!("aof_enabled:0"));
+    let status = if is(DiskState::Failing) { "err" } else { "ok" };
+    line(text, format_args!("rdb_last_bgsave_status:{status}"));
+    let saved_at_ms = disk.map_or(0, |disk| disk.saved_at_ms);
+    line(text, format_args!("rdb_last_save_time:{}", saved_at_ms / 1_000));
+    line(text, format_args!("aof_enabled:{}", u8::from(disk.is_some())));
+    line(text, format_args!("aof_rewrite_in_progress:0"));
+    line(text, format_args!("aof_last_write_status:{status}"));
+    line(text, format_args!("atoll_disk:{}", disk.map_or("none", |disk| disk.state.as_str())));
+    if let Some(disk) = disk {
+        line(text, format_args!("atoll_disk_fsync:{}", disk.fsync));
+        line(text, format_args!("atoll_disk_damaged_records:{}", disk.damaged_count));
+        if let Some(reason) = &disk.reason {
+            line(text, format_args!("atoll_disk_reason:{reason}"));
+        }
+    }
 }
 
 fn stats(source: &Source<'_>, text: &mut String) {
@@ -139,15 +171,9 @@ fn stats(source: &Source<'_>, text: &mut String) {
     let stalled = sum(|tally| tally.stalled.get());
     line(text, format_args!("client_output_buffer_limit_disconnections:{stalled}"));
     line(text, format_args!("evicted_keys:0"));
-    line(text, format_args!("pubsub_channels:0"));
-    line(text, format_args!("pubsub_patterns:0"));
-}
-
-fn replication(source: &Source<'_>, text: &mut String) {
-    line(text, format_args!("role:master"));
-    line(text, format_args!("connected_slaves:0"));
-    line(text, format_args!("master_replid:{:0>40}", source.store.origin().simple().to_string()));
-    line(text, format_args!("master_repl_offset:0"));
+    let names = source.cluster.messages().name_counts();
+    line(text, format_args!("pubsub_channels:{}", names.channels));
+    line(text, format_args!("pubsub_patterns:{}", names.patterns));
 }
 
 fn cpu(source: &Source<'_>, text: &mut String) {

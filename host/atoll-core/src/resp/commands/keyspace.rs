@@ -236,6 +236,7 @@ fn check_flush_mode(call: &Call<'_>) -> Result<(), Fault> {
 pub(crate) fn flushdb(call: &mut Call<'_>) -> Result<(), Fault> {
     check_flush_mode(call)?;
     let place = call.place();
+    place.store.check_writable()?;
     place.store.flush(place.bucket, place.now);
     call.output.ok();
     Ok(())
@@ -244,6 +245,7 @@ pub(crate) fn flushdb(call: &mut Call<'_>) -> Result<(), Fault> {
 pub(crate) fn flushall(call: &mut Call<'_>) -> Result<(), Fault> {
     check_flush_mode(call)?;
     let Surroundings { store, now, .. } = call.around;
+    store.check_writable()?;
     for database in 0..DATABASE_COUNT {
         // Those that are empty here as well: another node may hold what this one has not heard of.
         store.flush(store.database(database), now);

@@ -1,4 +1,4 @@
-//! Small answers about the server: TIME, ROLE, and what is not there.
+//! Small answers about the server: TIME, and what is not there.
 
 use crate::resp::fault::Fault;
 use crate::resp::session::Call;
@@ -9,14 +9,6 @@ pub(crate) fn time(call: &mut Call<'_>) -> Result<(), Fault> {
     call.output.array(2);
     call.output.bulk(text.format(micros / 1_000_000).as_bytes());
     call.output.bulk(text.format(micros % 1_000_000).as_bytes());
-    Ok(())
-}
-
-pub(crate) fn role(call: &mut Call<'_>) -> Result<(), Fault> {
-    call.output.array(3);
-    call.output.bulk(b"master");
-    call.output.integer(0);
-    call.output.array(0);
     Ok(())
 }
 

@@ -96,3 +96,36 @@ fn small_facts_are_right() {
         "-ERR unknown command 'SENTINEL', with args beginning with: 'MASTERS' ",
     );
 }
+
+#[test]
+fn an_obstacle_to_writes_is_told_in_redis_own_words() {
+    use crate::store::gate::Obstacle;
+    let mut c = Conversation::new();
+    c.check("SET k v", "+OK");
+    let writes =
+        ["SET k v2", "DEL k", "INCR n", "EXPIRE k 10", "MSET a 1 b 2", "FLUSHDB", "FLUSHALL"];
+    c.store.set_obstacle(Some(Obstacle::Loading));
+    for write in writes {
+        c.check(write, "-LOADING Redis is loading the dataset in memory");
+    }
+    c.check("GET k", "$1 v");
+    c.store.set_obstacle(Some(Obstacle::Disk));
+    for write in writes {
+        let (reply, _) = c.send(format!("{write}\r\n").as_bytes());
+        assert!(reply.starts_with(b"-MISCONF "), "{write}");
+    }
+    c.check("MGET k n a", "*3 $1 v $-1 $-1");
+    c.store.set_obstacle(None);
+    c.check("DEL k", ":1");
+}
+
+#[test]
+fn only_a_command_that_writes_makes_its_reply_wait() {
+    let mut c = Conversation::new();
+    for (command, writes) in [("GET k", false), ("SET k v", true), ("PING", false), ("DEL k", true)]
+    {
+        c.send(format!("{command}\r\n").as_bytes());
+        assert_eq!(c.session.take_has_written(), writes, "{command}");
+        assert!(!c.session.take_has_written(), "it is told once");
+    }
+}

@@ -30,6 +30,8 @@ impl Shard {
         let now = Now::from_millis(sight.now_ms);
         let mut entry = self.outline_at(place, sight.origins);
         if entry.is_garbage(now, floor, sight.mark.stamp()) {
+            // What is newer than the floor was killed by a flush, whose record lasts.
+            self.forgotten = self.forgotten.max(entry.newest().min(floor));
             self.remove_at(place);
             return true;
         }
@@ -51,13 +53,26 @@ impl Shard {
     pub(in crate::store) fn drop_flushed(&mut self, sight: &Sight<'_>) -> Option<Shard> {
         if self.newest < sight.flushed {
             let epoch = self.epoch.wrapping_add(1);
-            let empty = Shard { epoch, ..Shard::new(self.hasher.clone()) };
+            let forgotten = self.forgotten;
+            // Notes of what is dead are not needed: whoever keeps a copy keeps the flush too.
+            let changes = self.changes.take().map(|changes| Box::new(changes.restart()));
+            let empty = Shard { epoch, forgotten, changes, ..Shard::new(self.hasher.clone()) };
             return Some(std::mem::replace(self, empty));
         }
         for place in 0..self.place_count() {
             self.collect_at(place, Hlc::ZERO, sight);
         }
         None
+    }
+
+    /// No record that was ever collected here was stamped later.
+    pub(in crate::store) fn forgotten(&self) -> Hlc {
+        self.forgotten
+    }
+
+    /// Notes that anything stamped up to `until` may have been collected.
+    pub(in crate::store) fn assume_forgotten(&mut self, until: Hlc) {
+        self.forgotten = self.forgotten.max(until);
     }
 
     /// Gives back the memory of a table that has become far too large.

@@ -32,8 +32,10 @@ struct Fold {
 pub(in crate::store) enum Made {
     /// A new version.
     Set {
-        /// Its bytes; `None` where they are inline and still the caller's.
+        /// Its bytes; `None` where they are inline in the record.
         shared: Option<Bytes>,
+        /// Of the record, for as long as the shard stays locked.
+        place: usize,
         attributes: Option<Arc<Attributes>>,
         deadline: Deadline,
         resets: Resets,
@@ -81,8 +83,8 @@ impl Shard {
         let inline = value.as_slice();
         let (hlc, deadline) = (stamp.hlc, new.deadline);
         let content = Content { hlc, origin: 0, life: Life::Value, deadline, inline, extra };
-        self.put(place, probe, content);
-        Made::Set { shared, attributes: new.attributes, deadline, resets }
+        let place = self.put(place, probe, content);
+        Made::Set { shared, place, attributes: new.attributes, deadline, resets }
     }
 
     fn delete(&mut self, place: usize, probe: Probe<'_>, writer: Writer<'_>) -> Option<Made> {
@@ -127,6 +129,7 @@ impl Shard {
                 let extra = &mut self.extras[slot as usize];
                 extra.touch = extra.touch.max(touch);
                 self.count(place);
+                self.note(place);
             }
         }
         Some(Made::Change(Change::Touch { base, deadline }))
@@ -176,8 +179,8 @@ impl Shard {
         let value = NewValue::Copy(&text);
         match self.set(Some(place), probe, New { value, deadline, attributes }, stamp) {
             // The caller has no bytes to log in the place of these.
-            Made::Set { attributes, deadline, resets, .. } => {
-                Made::Set { shared: Some(text), attributes, deadline, resets }
+            Made::Set { attributes, place, deadline, resets, .. } => {
+                Made::Set { shared: Some(text), place, attributes, deadline, resets }
             }
             other => other,
         }
@@ -191,7 +194,9 @@ impl Shard {
         let at = tallies.binary_search_by_key(&stamp.origin, |tally| tally.origin).ok()?;
         let cell = counter::go_on(&mut tallies[at], stamp.hlc, (delta, sight.flushed))?;
         let (birth, sum, deadline) = (cell.birth, cell.sum, cell.deadline);
-        Some(Made::Change(Change::Count { birth, sum, deadline, closed: tallies[at].closed }))
+        let closed = tallies[at].closed;
+        self.note(place);
+        Some(Made::Change(Change::Count { birth, sum, deadline, closed }))
     }
 }
 

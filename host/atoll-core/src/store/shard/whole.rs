@@ -1,7 +1,7 @@
 //! Whole entries: unpacked for a merge, and packed again.
 
 use super::{Content, Probe, Shard};
-use crate::clock::Stamp;
+use crate::clock::{Hlc, Stamp};
 use crate::entry::{Entry, Register, Value};
 use crate::store::edit::NewValue;
 use crate::store::extra::Extra;
@@ -13,6 +13,22 @@ impl Shard {
     /// Everything that the key holds, unpacked.
     pub(in crate::store) fn load(&self, probe: Probe<'_>, origins: &Origins) -> Option<Entry> {
         Some(self.load_at(self.find(probe)?, origins))
+    }
+
+    /// The key and whole content of the record at `place`, unless it is plain and `skip` says so
+    /// of its stamp, whose origin is given as interned.
+    pub(in crate::store) fn survey_at(
+        &self,
+        place: usize,
+        skip: impl FnOnce((Hlc, u16)) -> bool,
+        origins: &Origins,
+    ) -> Option<(Box<[u8]>, Entry)> {
+        let record = self.table.get_bucket(place)?;
+        let header = record.header();
+        if header.extra.is_none() && skip((header.hlc, header.origin)) {
+            return None;
+        }
+        Some((record.key().into(), self.load_at(place, origins)))
     }
 
     pub(super) fn load_at(&self, place: usize, origins: &Origins) -> Entry {

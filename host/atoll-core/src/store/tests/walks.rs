@@ -169,7 +169,8 @@ fn a_flush_is_quick_and_the_sweep_frees_what_it_killed() {
 
 #[test]
 fn a_flush_of_a_store_that_is_nearly_full_frees_at_once() {
-    let config = StoreConfig { memory_bytes_max: 1 << 20, log_bytes_max: 0 };
+    let config =
+        StoreConfig { memory_bytes_max: 1 << 20, log_bytes_max: 0, change_bytes_max: None };
     let dice = Dice { origin: Uuid::from_u128(1), hash_seed: 1 };
     let store = Store::new(config, dice, Box::new(|| ()));
     let bucket = store.database(0);

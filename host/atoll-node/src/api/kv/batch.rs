@@ -6,7 +6,7 @@
 use super::super::Api;
 use super::super::attributes::Given;
 use super::super::limits::{BATCH_ANSWER_BYTES_MAX, BATCH_BYTES_MAX, BATCH_OP_COUNT_MAX};
-use super::super::query::{Lifetime, Query, seconds_number};
+use super::super::query::{Lifetime, seconds_number};
 use super::list::place_to_walk;
 use super::write::{self, NewVersion};
 use super::{entity_tag, no_such_key, version_of};
@@ -81,7 +81,6 @@ pub(super) async fn batch(
     bucket: BucketName,
     (parts, body): (&Parts, Body),
 ) -> Result<Response, Problem> {
-    Query::parse(parts.uri.query(), &[])?;
     let gathered = api.uploads.gather(&parts.headers, body, BATCH_BYTES_MAX).await?;
     let lines = gathered.bytes.split(|&byte| byte == b'\n');
     if lines.filter(|line| !line.trim_ascii().is_empty()).count() > BATCH_OP_COUNT_MAX {
@@ -142,6 +141,8 @@ fn carry_out(
         .ok_or_else(|| Problem::bad_request("bad-key", "key or key_b64 is missing"))?;
     check_key(&key).map_err(|error| Problem::bad_request("bad-key", error.to_string()))?;
     line.check_fields()?;
+    let permission = api.node.permission();
+    if line.op == Op::Get { permission.read() } else { permission.write() }?;
     match line.op {
         Op::Get => get(api, bucket, &key, value_bytes_left),
         Op::Put => put(api, bucket, &key, line),

@@ -2,7 +2,7 @@
 
 use super::super::Api;
 use super::super::limits::PATCH_BYTES_MAX;
-use super::super::query::{Lifetime, Query, seconds_number};
+use super::super::query::{Lifetime, seconds_number};
 use super::{
     may_write, no_such_key, precondition_failed, preconditions, version_headers, version_of,
 };
@@ -70,7 +70,6 @@ pub(super) async fn patch(
     key: &[u8],
     (parts, body): (&Parts, Body),
 ) -> Result<Response, Problem> {
-    Query::parse(parts.uri.query(), &[])?;
     let preconditions = preconditions(&parts.headers)?;
     let gathered = api.uploads.gather(&parts.headers, body, PATCH_BYTES_MAX).await?;
     let now = api.node.now();

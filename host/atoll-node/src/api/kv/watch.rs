@@ -225,13 +225,14 @@ impl Watcher {
 
     /// Appends the event of an op, if it is one that this client watches.
     fn write_event(&self, text: &mut String, op: &Op, next: u64) {
-        if op.bucket != self.bucket {
-            return;
-        }
         let (kind, data) = match &op.effect {
-            Effect::Flush => ("flush", "{}".to_owned()),
-            Effect::Key { key, .. } if !key.starts_with(&self.prefix) => return,
-            Effect::Key { key, change } => key_event(key, change, op),
+            Effect::Flush { bucket } if *bucket == self.bucket => ("flush", "{}".to_owned()),
+            Effect::Key { bucket, key, change }
+                if *bucket == self.bucket && key.starts_with(&self.prefix) =>
+            {
+                key_event(key, change, op)
+            }
+            _ => return,
         };
         let id = id_line(self.subscription.node.store().origin(), next);
         writeln!(text, "event: {kind}\n{id}data: {data}\n").expect("a string takes any text");

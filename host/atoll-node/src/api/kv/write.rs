@@ -2,7 +2,7 @@
 
 use super::super::Api;
 use super::super::attributes;
-use super::super::query::{Lifetime, Query};
+use super::super::query::Lifetime;
 use super::{empty, may_write, precondition_failed, preconditions, version_headers, version_of};
 use crate::problem::Problem;
 use crate::upload;
@@ -42,9 +42,8 @@ pub(super) async fn put(
     api: &Api,
     bucket: &BucketName,
     key: &[u8],
-    (parts, body): (&Parts, Body),
+    (lifetime, parts, body): (Lifetime, &Parts, Body),
 ) -> Result<Response, Problem> {
-    let lifetime = Query::parse(parts.uri.query(), &["ttl", "expires_at"])?.lifetime()?;
     lifetime.deadline(api.node.now())?;
     let attributes = attributes::of_headers(&parts.headers)?;
     let preconditions = preconditions(&parts.headers)?;
@@ -119,7 +118,6 @@ pub(super) fn delete(
     key: &[u8],
     parts: &Parts,
 ) -> Result<Response, Problem> {
-    Query::parse(parts.uri.query(), &[])?;
     remove(api, bucket, key, &preconditions(&parts.headers)?)?;
     Ok(empty(StatusCode::NO_CONTENT))
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::config::{Config, FileConfig};
+use atoll_core::replica::status::{Readiness, Status};
 use std::io::Write;
 use std::sync::Mutex;
 
@@ -129,4 +130,18 @@ fn a_guest_cannot_forge_a_line_of_the_log() {
     assert_eq!(text.lines().count(), 1, "{text}");
     assert!(text.contains("handler says handler=\"test\" text=\"harmless\\n2026"), "{text}");
     assert!(!text.contains('\u{1b}'), "{text:?}");
+}
+
+#[test]
+fn a_guest_on_a_node_that_refuses_writes_still_reads() {
+    let (mut guest, bucket) = guest(&["kv:default/=rw"]);
+    let status = Status { readiness: Readiness::Superseded, ..Status::default() };
+    guest.node.replication().publish_status(status);
+    let set = Set { value: Bytes::from_static(b"2"), ttl_ms: None, condition: Condition::Always };
+    let by = Increment { delta: 1, ttl_ms: None };
+    let refused = |error| assert!(matches!(error, Some(KvError::Unavailable(_))), "{error:?}");
+    refused(guest.set(&bucket, "a", set).err());
+    refused(guest.delete(&bucket, "a").err());
+    refused(guest.increment(&bucket, "a", by).err());
+    assert_eq!(guest.get(&bucket, "a"), Ok(Some(Bytes::from_static(b"1"))));
 }

@@ -1,0 +1,183 @@
+//! One link as the machine sees it: positions, windows, what passes over it.
+
+use super::sync_serve::Serve;
+use super::vector::Vector;
+use super::{Dialler, LinkId, Moment};
+use crate::clock::Hlc;
+use crate::wire::frame::{Freshness, Hello, Lane, Member};
+use std::collections::{BTreeMap, BTreeSet};
+use uuid::Uuid;
+
+/// A link that is up.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) id: LinkId,
+    pub(super) peer: Member,
+    pub(super) dialler: Dialler,
+    /// The configured peer that leads to the same node, if any does.
+    pub(super) endpoint: Option<String>,
+    pub(super) address: String,
+    pub(super) since: Moment,
+    pub(super) heard_ms: u64,
+    pub(super) pinged_ms: Option<u64>,
+    /// Round trip, in ms; 0 until it was measured.
+    pub(super) rtt_ms: u64,
+    /// The peer's clock against ours, in ms.
+    pub(super) skew_ms: i64,
+    /// What the peer has, at least.
+    pub(super) known: Vector,
+    /// By our number of the origin.
+    outgoing: Vec<Outgoing>,
+    numbers: BTreeMap<Uuid, u32>,
+    /// By the peer's number of the origin.
+    pub(super) incoming: BTreeMap<u32, Member>,
+    /// Origins that we asked the peer not to send.
+    pub(super) pruned_by_us: BTreeSet<Uuid>,
+    /// Origins whose ops were not taken and must be asked for again.
+    pub(super) dropped: BTreeSet<Uuid>,
+    /// When ops of an origin were asked for again, ms.
+    pub(super) grafted_ms: BTreeMap<Uuid, u64>,
+    pub(super) live: Window,
+    pub(super) bulk: Window,
+    /// The peer's numbers of origins that have moved since the last acknowledgement.
+    pub(super) unacknowledged: BTreeSet<u32>,
+    /// Versions of reports that the peer has.
+    pub(super) reported: BTreeMap<Uuid, u64>,
+    /// Processes that the peer said it is linked to.
+    pub(super) neighbours: BTreeSet<Uuid>,
+    /// We told the peer that it needs a sync.
+    pub(super) sync_offered: bool,
+    /// The peer told us that we need one.
+    pub(super) sync_needed: bool,
+    /// When the peer last refused us a sync, ms.
+    pub(super) refused_ms: Option<u64>,
+    /// A sync that the peer asked for and that waits for its turn.
+    pub(super) sync_requested: Option<(Vector, Freshness)>,
+    pub(super) serve: Option<Serve>,
+}
+
+/// What is under way in one lane, in both directions.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Window {
+    pub(super) sent: u64,
+    pub(super) acknowledged: u64,
+    pub(super) received: u64,
+    /// What of `received` the peer was told.
+    pub(super) told: u64,
+}
+
+impl Window {
+    /// Bytes sent and not yet acknowledged.
+    pub(super) fn under_way(self) -> u64 {
+        self.sent - self.acknowledged
+    }
+}
+
+/// One origin in the direction to the peer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Outgoing {
+    pub(super) origin: Uuid,
+    /// Number of the latest op sent.
+    pub(super) sent: u64,
+    /// The peer does not want them.
+    pub(super) pruned: bool,
+    /// Nothing is sent before this moment, ms.
+    pub(super) rests_until_ms: u64,
+    /// Nothing is sent until the peer has this op: it is large and takes the other lane.
+    pub(super) waits_for: u64,
+}
+
+impl Link {
+    pub(super) fn new(
+        id: LinkId,
+        hello: Hello,
+        (dialler, address): (Dialler, String),
+        now: Moment,
+    ) -> Link {
+        let Hello { origin, name, role, wall_us, vector, .. } = hello;
+        let endpoint = match &dialler {
+            Dialler::Us(endpoint) => Some(endpoint.clone()),
+            Dialler::Them => None,
+        };
+        let skew_us = wall_us as i64 - now.wall.micros() as i64;
+        Link {
+            id,
+            peer: Member { origin, name: name.into(), role },
+            dialler,
+            endpoint,
+            address,
+            since: now,
+            heard_ms: now.at_ms,
+            pinged_ms: None,
+            rtt_ms: 0,
+            skew_ms: skew_us / 1_000,
+            known: vector,
+            outgoing: Vec::new(),
+            numbers: BTreeMap::new(),
+            incoming: BTreeMap::new(),
+            pruned_by_us: BTreeSet::new(),
+            dropped: BTreeSet::new(),
+            grafted_ms: BTreeMap::new(),
+            live: Window::default(),
+            bulk: Window::default(),
+            unacknowledged: BTreeSet::new(),
+            reported: BTreeMap::new(),
+            neighbours: BTreeSet::new(),
+            sync_offered: false,
+            sync_needed: false,
+            refused_ms: None,
+            sync_requested: None,
+            serve: None,
+        }
+    }
+
+    /// What is under way in a lane.
+    pub(super) fn window_mut(&mut self, lane: Lane) -> &mut Window {
+        match lane {
+            Lane::Live => &mut self.live,
+            Lane::Bulk => &mut self.bulk,
+        }
+    }
+
+    /// Our number of `origin` in the direction to the peer, and whether it is new.
+    pub(super) fn number(&mut self, origin: Uuid) -> (u32, bool) {
+        if let Some(&number) = self.numbers.get(&origin) {
+            return (number, false);
+        }
+        let number = self.outgoing.len() as u32;
+        let sent = self.known.seq(origin);
+        self.outgoing.push(Outgoing {
+            origin,
+            sent,
+            pruned: false,
+            rests_until_ms: 0,
+            waits_for: 0,
+        });
+        self.numbers.insert(origin, number);
+        (number, true)
+    }
+
+    /// The state of `origin` in the direction to the peer, if anything of it was ever sent or
+    /// spoken of.
+    pub(super) fn outgoing(&self, origin: Uuid) -> Option<&Outgoing> {
+        self.numbers.get(&origin).map(|&number| &self.outgoing[number as usize])
+    }
+
+    /// The same, to be changed; the origin has been numbered.
+    pub(super) fn outgoing_mut(&mut self, number: u32) -> Option<&mut Outgoing> {
+        self.outgoing.get_mut(number as usize)
+    }
+
+    /// Everything sent to the peer so far may be sent again: after the position that it has.
+    pub(super) fn rewind(&mut self, origin: Uuid, after: u64) {
+        if let Some(&number) = self.numbers.get(&origin) {
+            let outgoing = &mut self.outgoing[number as usize];
+            (outgoing.sent, outgoing.pruned, outgoing.waits_for) = (after, false, 0);
+        }
+    }
+
+    /// Up to where nothing may be dropped while the peer is being served.
+    pub(super) fn pinned(&self) -> Option<Hlc> {
+        self.serve.as_ref().map(Serve::floor)
+    }
+}

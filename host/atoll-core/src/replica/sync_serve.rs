@@ -1,0 +1,195 @@
+//! Syncs served: what a peer's version vector lacks, and nothing else, while everything goes on.
+
+use super::vector::{Mark, Vector};
+use super::{Circumstances, LinkId, Output, Replica, Rest};
+use crate::clock::Hlc;
+use crate::store::Store;
+use crate::store::survey::{Found, Survey, Wanted};
+use crate::wire::chunk::{ChunkWriter, Item};
+use crate::wire::frame::{Frame, Freshness, SyncBegin};
+use crate::wire::op::BucketRef;
+use uuid::Uuid;
+
+/// Most syncs that are served at once; others wait.
+const SERVES_MAX: usize = 2;
+/// Steps of a survey between two looks at other work.
+const STEPS_MAX: usize = 8;
+
+/// A sync that is being sent.
+#[derive(Debug)]
+pub(super) struct Serve {
+    /// Whether the peer must drop what this node has forgotten.
+    freshness: Freshness,
+    /// What the peer had when it asked.
+    against: Vector,
+    /// This node's floor when it began.
+    floor: Hlc,
+    survey: Survey,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Begin,
+    Entries,
+    End,
+    /// Everything was sent; the peer has yet to say that it has it.
+    Waiting,
+}
+
+impl Serve {
+    /// The floor that nothing may be dropped above, while this lasts.
+    pub(super) fn floor(&self) -> Hlc {
+        self.floor
+    }
+}
+
+impl Replica {
+    /// Goes on with the syncs that are under way, as far as windows allow.
+    pub(super) fn serve_syncs(&mut self, around: Circumstances<'_>) -> Rest {
+        let ids: Vec<LinkId> = self.links.keys().copied().collect();
+        let mut rest = Rest::Idle;
+        for id in ids {
+            self.start_serving(around, id);
+            if self.serve(around, id) == Rest::More {
+                rest = Rest::More;
+            }
+        }
+        rest
+    }
+
+    fn start_serving(&mut self, around: Circumstances<'_>, id: LinkId) {
+        let busy = self.links.values().filter(|link| link.serve.is_some()).count() >= SERVES_MAX;
+        let floor = self.floor.first;
+        let Some(link) = self.links.get_mut(&id).filter(|link| link.serve.is_none()) else {
+            return;
+        };
+        let Some((against, least)) = link.sync_requested.take_if(|_| !busy) else { return };
+        let stale = least == Freshness::Stale || may_hold_forgotten(&against, &self.vector, floor);
+        let freshness = match stale && self.settings.rules.stale {
+            true => Freshness::Stale,
+            false => Freshness::Current,
+        };
+        let (survey, stage) = (Survey::new(around.store), Stage::Begin);
+        link.serve = Some(Serve { freshness, against, floor, survey, stage });
+    }
+
+    fn serve(&mut self, around: Circumstances<'_>, id: LinkId) -> Rest {
+        let window = self.settings.tuning.bulk_window_bytes;
+        for _ in 0..STEPS_MAX {
+            let Some(link) = self.links.get_mut(&id) else { return Rest::Idle };
+            if link.bulk.under_way() >= window {
+                return Rest::Idle;
+            }
+            let Some(mut serve) = link.serve.take() else { return Rest::Idle };
+            match serve.stage {
+                Stage::Waiting => {}
+                Stage::Begin => self.send_beginning(around, id, &mut serve),
+                Stage::Entries => self.send_entries(around.store, id, &mut serve),
+                Stage::End => {
+                    self.send_bulk(id, Frame::SyncEnd);
+                    serve.stage = Stage::Waiting;
+                }
+            }
+            let waits = serve.stage == Stage::Waiting;
+            if let Some(link) = self.links.get_mut(&id) {
+                link.serve = Some(serve);
+            }
+            if waits {
+                return Rest::Idle;
+            }
+        }
+        Rest::More
+    }
+
+    fn send_beginning(&mut self, around: Circumstances<'_>, id: LinkId, serve: &mut Serve) {
+        // Fixed from here on: what the receiver will have, and what may not be dropped meanwhile.
+        serve.floor = self.floor.first;
+        let begin = SyncBegin {
+            vector: self.vector.clone(),
+            floor: serve.floor,
+            freshness: serve.freshness,
+            members: self.members.all().map(|known| known.member.clone()).collect(),
+            gone: self.members.gone(),
+        };
+        self.send_bulk(id, Frame::SyncBegin(Box::new(begin)));
+        serve.survey = Survey::new(around.store);
+        let mut chunk = ChunkWriter::default();
+        for (bucket, stamp) in around.store.flushes() {
+            chunk.push(&Item::Flush { bucket: BucketRef::of(&bucket), stamp });
+        }
+        self.send_chunk(id, chunk);
+        serve.stage = Stage::Entries;
+    }
+
+    fn send_entries(&mut self, store: &Store, id: LinkId, serve: &mut Serve) {
+        let wanted = match serve.freshness {
+            Freshness::Stale => Wanted::Everything,
+            Freshness::Current => Wanted::Uncovered(&serve.against),
+        };
+        let step = store.survey(&mut serve.survey, wanted, self.settings.tuning.chunk_bytes);
+        let mut chunk = ChunkWriter::default();
+        for found in step.found {
+            self.counts.entries_sent += serve.write(&mut chunk, found);
+        }
+        self.send_chunk(id, chunk);
+        if step.done {
+            serve.stage = Stage::End;
+        }
+    }
+
+    fn send_chunk(&mut self, id: LinkId, chunk: ChunkWriter) {
+        if !chunk.is_empty() {
+            self.send_bulk(id, Frame::Chunk(chunk.finish()));
+        }
+    }
+
+    fn send_bulk(&mut self, id: LinkId, frame: Frame) {
+        if let Some(link) = self.links.get_mut(&id) {
+            link.bulk.sent += frame.weight();
+            self.outputs.push_back(Output::Send(id, frame));
+        }
+    }
+
+    /// The peer has taken a sync in.
+    pub(super) fn finish_serving(&mut self, id: LinkId, vector: &Vector) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        link.known.join(vector);
+        if link.serve.as_ref().is_some_and(|serve| serve.stage == Stage::Waiting) {
+            link.serve = None;
+            self.counts.syncs_sent += 1;
+        }
+    }
+}
+
+impl Serve {
+    /// Writes what the peer needs of a record. Returns how many items that were.
+    fn write(&self, chunk: &mut ChunkWriter, found: Found) -> u64 {
+        let (bucket, key) = (BucketRef::of(&found.bucket), &found.key[..]);
+        let lacking = found.entry.uncovered(&self.against);
+        match (self.freshness, lacking) {
+            (Freshness::Stale, Some(_)) => {
+                // In full: what it does not name is to be dropped.
+                chunk.push(&Item::Entry { bucket, key, entry: found.entry });
+            }
+            (Freshness::Stale, None) => {
+                chunk.push(&Item::Listed { bucket, key, entry: found.entry.outline() });
+            }
+            (Freshness::Current, Some(entry)) => chunk.push(&Item::Entry { bucket, key, entry }),
+            (Freshness::Current, None) => return 0,
+        }
+        1
+    }
+}
+
+/// Whether a node that has `theirs` may hold something that one which has `mine` and `floor` has
+/// forgotten: it missed something that was written below the floor.
+fn may_hold_forgotten(theirs: &Vector, mine: &Vector, floor: Hlc) -> bool {
+    let missed = |(origin, mark): (Uuid, Mark)| {
+        let has = theirs.get(origin);
+        has.seq < mark.seq && has.head < floor
+    };
+    // Where neither has ever seen a write that the other has, neither can have undone one.
+    let shared = |(origin, mark): (Uuid, Mark)| mark.seq > 0 && theirs.seq(origin) > 0;
+    mine.iter().any(missed) && mine.iter().any(shared)
+}

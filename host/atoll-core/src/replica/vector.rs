@@ -1,0 +1,132 @@
+//! The version vector: what a node's state includes.
+
+use crate::clock::{Hlc, Stamp};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// How far a node has one origin.
+///
+/// Its state includes the effect of every op of the origin up to `seq`, and of every op stamped up
+/// to `head`: the origin has promised to stamp all further ops later.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// Number of the latest op.
+    pub seq: u64,
+    /// Nothing stamped up to here is missing.
+    pub head: Hlc,
+}
+
+impl Mark {
+    /// The larger of each part.
+    #[must_use]
+    pub fn max(self, other: Mark) -> Mark {
+        Mark { seq: self.seq.max(other.seq), head: self.head.max(other.head) }
+    }
+}
+
+/// What a node's state includes, by origin. An origin that is not named is not known.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Vec<(Uuid, Mark)>", into = "Vec<(Uuid, Mark)>")]
+pub struct Vector {
+    /// By origin, ascending.
+    marks: Vec<(Uuid, Mark)>,
+}
+
+impl From<Vec<(Uuid, Mark)>> for Vector {
+    fn from(marks: Vec<(Uuid, Mark)>) -> Vector {
+        marks.into_iter().collect()
+    }
+}
+
+impl From<Vector> for Vec<(Uuid, Mark)> {
+    fn from(vector: Vector) -> Vec<(Uuid, Mark)> {
+        vector.marks
+    }
+}
+
+impl FromIterator<(Uuid, Mark)> for Vector {
+    fn from_iter<I: IntoIterator<Item = (Uuid, Mark)>>(marks: I) -> Vector {
+        let mut vector = Vector::default();
+        for (origin, mark) in marks {
+            vector.raise(origin, mark);
+        }
+        vector
+    }
+}
+
+impl Vector {
+    /// How far `origin` is included; nothing where it is not known.
+    pub fn get(&self, origin: Uuid) -> Mark {
+        match self.marks.binary_search_by_key(&origin, |(id, _)| *id) {
+            Ok(at) => self.marks[at].1,
+            Err(_) => Mark::default(),
+        }
+    }
+
+    /// Number of the latest op of `origin` that is included.
+    pub fn seq(&self, origin: Uuid) -> u64 {
+        self.get(origin).seq
+    }
+
+    /// Includes more of `origin`; never less. Returns whether that was news.
+    pub fn raise(&mut self, origin: Uuid, to: Mark) -> bool {
+        match self.marks.binary_search_by_key(&origin, |(id, _)| *id) {
+            Ok(at) => {
+                let before = self.marks[at].1;
+                self.marks[at].1 = before.max(to);
+                self.marks[at].1 != before
+            }
+            Err(at) => {
+                self.marks.insert(at, (origin, to));
+                true
+            }
+        }
+    }
+
+    /// Includes what `other` includes.
+    pub fn join(&mut self, other: &Vector) {
+        for (origin, mark) in other.iter() {
+            self.raise(origin, mark);
+        }
+    }
+
+    /// Whether a write with this stamp is included.
+    pub fn covers(&self, stamp: Stamp) -> bool {
+        stamp == Stamp::ZERO || stamp.hlc <= self.get(stamp.origin).head
+    }
+
+    /// The origins and how far each is included, by origin.
+    pub fn iter(&self) -> impl Iterator<Item = (Uuid, Mark)> + '_ {
+        self.marks.iter().copied()
+    }
+
+    /// How many origins are known.
+    pub fn len(&self) -> usize {
+        self.marks.len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.marks.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vector_only_grows_and_covers_by_head() {
+        let (one, two) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let hlc = Hlc::from_bits;
+        let mut vector = Vector::default();
+        assert!(vector.raise(two, Mark { seq: 5, head: hlc(50) }));
+        assert!(!vector.raise(two, Mark { seq: 4, head: hlc(40) }));
+        assert!(vector.raise(two, Mark { seq: 4, head: hlc(60) }), "a beacon moves the head alone");
+        assert_eq!(vector.get(two), Mark { seq: 5, head: hlc(60) });
+        assert!(vector.covers(Stamp { hlc: hlc(60), origin: two }));
+        assert!(!vector.covers(Stamp { hlc: hlc(61), origin: two }));
+        assert!(!vector.covers(Stamp { hlc: hlc(1), origin: one }), "an unknown origin");
+        assert!(vector.covers(Stamp::ZERO), "what was never written");
+    }
+}

@@ -1,0 +1,179 @@
+//! Links between real nodes: shapes, refusals, protection, and peers that are none.
+
+mod hostile;
+mod proofs;
+
+use crate::cluster::{Cluster, Shape, name};
+use crate::node::wait_until;
+
+/// Writes on every node, its own keys and one that all write.
+fn write_everywhere(cluster: &Cluster) {
+    for index in cluster.up() {
+        let mut client = cluster.client(index);
+        for number in 0..20 {
+            let key = format!("{}-{number}", name(index));
+            assert_eq!(client.command(&["SET", &key, &key]), "+OK");
+        }
+        assert_eq!(client.command(&["SET", "all", &name(index)]), "+OK");
+        assert!(client.command(&["INCR", "count"]).starts_with(':'));
+    }
+}
+
+#[track_caller]
+fn check_shape(shape: Shape) {
+    let cluster = Cluster::start(shape);
+    write_everywhere(&cluster);
+    let count = shape.node_count();
+    let is_whole = || {
+        let content = cluster.converge();
+        (content.len() == 20 * count + 2).then_some(content)
+    };
+    let content = wait_until("every write is everywhere", is_whole);
+    assert_eq!(content["count"].0, format!("${count}"), "each increment counts once");
+}
+
+#[test]
+fn a_pair_converges() {
+    check_shape(Shape::Pair);
+}
+
+#[test]
+fn a_one_way_ring_converges() {
+    check_shape(Shape::Ring(4));
+}
+
+#[test]
+fn a_mesh_converges() {
+    check_shape(Shape::Mesh(4));
+}
+
+#[test]
+fn a_star_converges() {
+    check_shape(Shape::Star(4));
+}
+
+#[test]
+fn values_of_any_size_arrive() {
+    let cluster = Cluster::start(Shape::Pair);
+    let sizes = [0, 1, 1_000, 16 << 10, 70_000, 300 << 10, 5 << 20];
+    let mut client = cluster.client(0);
+    for size in sizes {
+        let value: String = (0..size).map(|n| char::from(b'a' + (n % 23) as u8)).collect();
+        assert_eq!(client.command(&["SET", &size.to_string(), &value]), "+OK");
+    }
+    assert_eq!(client.command(&["WAIT", "1", "20000"]), ":1");
+    assert_eq!(cluster.converge().len(), sizes.len());
+}
+
+#[test]
+fn a_cut_link_comes_back_and_with_it_what_was_written_meanwhile() {
+    let cluster = Cluster::start(Shape::Pair);
+    cluster.cut(0, 1);
+    cluster.wait_unlinked(0, 1);
+    write_everywhere(&cluster);
+    cluster.wait_for(0, &["GET", "all"], "$n0");
+    cluster.heal();
+    cluster.wait_linked();
+    let content = wait_until("both have both", || {
+        let content = cluster.converge();
+        (content.len() == 42).then_some(content)
+    });
+    assert_eq!((&*content["all"].0, &*content["count"].0), ("$n1", "$2"));
+}
+
+#[test]
+fn a_link_that_is_silent_one_way_is_given_up_and_made_anew() {
+    let cluster = Cluster::start(Shape::Pair);
+    cluster.mute(0, 1);
+    assert_eq!(cluster.command(0, &["SET", "k", "v"]), "+OK");
+    // Node 1 hears nothing any more, though what it says arrives.
+    cluster.node(1).wait_for_log("nothing was heard for too long");
+    cluster.heal();
+    cluster.wait_for(1, &["GET", "k"], "$v");
+}
+
+#[test]
+fn a_restarted_node_gets_everything_again() {
+    let mut cluster = Cluster::start(Shape::Mesh(3));
+    write_everywhere(&cluster);
+    cluster.kill(1);
+    assert_eq!(cluster.command(0, &["SET", "late", "1"]), "+OK");
+    cluster.start_node(1);
+    cluster.wait_linked();
+    let content = wait_until("the third has it, too", || {
+        let content = cluster.converge();
+        content.contains_key("late").then_some(content)
+    });
+    assert_eq!(content.len(), 63);
+}
+
+#[test]
+fn a_node_that_stops_hands_over_its_last_writes() {
+    let mut cluster = Cluster::start(Shape::Pair);
+    cluster.delay_ms(50);
+    let mut client = cluster.client(0);
+    for number in 0..1_000 {
+        client.send_command(&["SET", &format!("k{number}"), "v"]);
+    }
+    for _ in 0..1_000 {
+        assert_eq!(client.reply(), "+OK");
+    }
+    cluster.stop(0);
+    assert_eq!(cluster.content(1, 0).len(), 1_000);
+    cluster.node(1).wait_for_log("the node there stops");
+}
+
+#[test]
+fn peers_are_added_and_removed_while_nodes_run() {
+    let cluster = Cluster::start_unlinked(Shape::Star(3), |_| Vec::new());
+    cluster.wait_linked();
+    let dialled = cluster.proxy(1, 0).address();
+    let (host, port) = (dialled.ip().to_string(), dialled.port().to_string());
+    assert_eq!(cluster.command(1, &["REPLICAOF", "REMOVE", &host, &port]), "+OK");
+    cluster.wait_unlinked(0, 1);
+    assert_eq!(cluster.command(0, &["SET", "k", "v"]), "+OK");
+    cluster.wait_for(2, &["GET", "k"], "$v");
+    assert_eq!(cluster.command(1, &["GET", "k"]), "$-1");
+    assert_eq!(cluster.command(1, &["REPLICAOF", &host, &port]), "+OK");
+    cluster.wait_for(1, &["GET", "k"], "$v");
+}
+
+#[test]
+fn a_node_that_is_told_to_dial_itself_lets_it_be() {
+    let cluster = Cluster::start(Shape::Pair);
+    let own = cluster.node(0).peers();
+    let (host, port) = (own.ip().to_string(), own.port().to_string());
+    assert_eq!(cluster.command(0, &["REPLICAOF", &host, &port]), "+OK");
+    let name = format!("dns:localhost:{port}");
+    let body = serde_json::json!({ "add": name }).to_string();
+    let node = cluster.node(0);
+    let added = node.http("POST", node.api, "/v1/cluster/peers", body.as_bytes());
+    assert_eq!(added.status, 200, "{}", added.text());
+    wait_until("it knows itself", || {
+        let view = cluster.view(0);
+        let peers = view["replication"]["peers"].as_array()?;
+        let own = peers.iter().filter(|peer| peer["state"] == "itself").count();
+        (own >= 2 && view["replication"]["floor_held"] == false).then_some(())
+    });
+    assert_eq!(cluster.command(0, &["SET", "k", "v"]), "+OK");
+    cluster.wait_for(1, &["GET", "k"], "$v");
+}
+
+#[test]
+fn all_nodes_behind_a_name_are_linked() {
+    let cluster = Cluster::start_unlinked(Shape::Star(2), |index| match index {
+        0 => vec!["--peers-listen".into(), "127.0.0.1:0".into()],
+        _ => Vec::new(),
+    });
+    cluster.wait_linked();
+    let name = format!("dns:localhost:{}", cluster.node(1).peers().port());
+    let body = serde_json::json!({ "add": name }).to_string();
+    let node = cluster.node(0);
+    assert_eq!(node.http("POST", node.api, "/v1/cluster/peers", body.as_bytes()).status, 200);
+    wait_until("the name is one more way to the same node", || {
+        let view = cluster.view(0);
+        let peers = view["replication"]["peers"].as_array()?;
+        let named = peers.iter().find(|peer| peer["endpoint"] == name && peer["state"] == "up")?;
+        (named["node"] == "n1").then_some(())
+    });
+}

@@ -1,0 +1,114 @@
+//! What one node says of others that are not there: WAIT, REPLICAOF, roles, refusals, status.
+
+use crate::node::{ATOLL, TestNode, wait_until};
+use crate::tools::run;
+use std::time::{Duration, Instant};
+
+/// Nobody listens there: the port of a TCP service that has no business here.
+const DEAD: (&str, &str) = ("127.0.0.1", "1");
+
+fn info(node: &TestNode) -> String {
+    node.resp_client().command(&["INFO", "replication"])
+}
+
+#[track_caller]
+fn check_info(node: &TestNode, want: &[&str]) {
+    let text = info(node);
+    for line in want {
+        assert!(text.lines().any(|got| got.trim_start_matches('$') == *line), "{line} in {text}");
+    }
+}
+
+#[test]
+fn a_wait_for_nobody_ends_in_time() {
+    let node = TestNode::start();
+    let mut client = node.resp_client();
+    assert_eq!(client.command(&["SET", "k", "v"]), "+OK");
+    let begun = Instant::now();
+    assert_eq!(client.command(&["WAIT", "1", "200"]), ":0");
+    assert!(begun.elapsed() >= Duration::from_millis(200));
+    let put = node.http("PUT", node.api, "/v1/kv/default/k?wait=1&timeout=100", b"w");
+    assert_eq!((put.status, put.header("atoll-replicas")), (202, "0"));
+    let session = put.header("atoll-session").to_owned();
+    let (origin, seq) = session.split_once(':').expect("ORIGIN:SEQ");
+    assert!(origin.len() == 36 && seq.parse::<u64>().is_ok_and(|seq| seq >= 2), "{session}");
+}
+
+#[test]
+fn a_peer_that_is_not_there_shows_as_down_until_it_is_taken_away() {
+    let node = TestNode::start();
+    check_info(&node, &["# Replication", "role:master", "connected_slaves:0"]);
+    let mut client = node.resp_client();
+    assert_eq!(client.command(&["REPLICAOF", DEAD.0, DEAD.1]), "+OK");
+    assert_eq!(client.command(&["REPLICAOF", "localhost", DEAD.1]), "+OK");
+    check_info(
+        &node,
+        &[
+            "role:active-replica",
+            "master_global_link_status:down",
+            "master_host:127.0.0.1",
+            "master_port:1",
+            "master_link_status:down",
+            "master_1_host:localhost",
+            "master_1_link_status:down",
+        ],
+    );
+    let cluster = node.http("GET", node.api, "/v1/cluster", b"").json();
+    assert_eq!(cluster["replication"]["quorum"]["has_quorum"], false);
+    assert_eq!(cluster["replication"]["peers"][0]["endpoint"], "127.0.0.1:1");
+    let body = br#"{"remove": "localhost:1"}"#;
+    assert_eq!(node.http("POST", node.api, "/v1/cluster/peers", body).status, 200);
+    assert!(!info(&node).contains("master_1_host"));
+    assert_eq!(client.command(&["REPLICAOF", "REMOVE", DEAD.0, DEAD.1]), "+OK");
+    let unknown = client.command(&["REPLICAOF", "REMOVE", DEAD.0, DEAD.1]);
+    assert_eq!(unknown, "-ERR 127.0.0.1:1 is none of this node's peers");
+    check_info(&node, &["role:master"]);
+}
+
+#[test]
+fn a_replica_refuses_writes_at_every_door() {
+    let node = TestNode::start_with(&["--role", "replica"]);
+    let mut client = node.resp_client();
+    let want = "-READONLY You can't write against a read only replica.";
+    assert_eq!(client.command(&["SET", "k", "v"]), want);
+    assert_eq!(client.command(&["GET", "k"]), "$-1");
+    let put = node.http("PUT", node.api, "/v1/kv/default/k", b"v");
+    assert_eq!((put.status, put.json()["code"].as_str()), (403, Some("read-only-replica")));
+    check_info(&node, &["role:slave", "slave_read_only:1"]);
+}
+
+#[test]
+fn who_serves_nothing_stale_refuses_without_its_peers() {
+    let peer = format!("{}:{}", DEAD.0, DEAD.1);
+    let node = TestNode::start_with(&["--serve-stale", "no", "--peer", &peer]);
+    let mut client = node.resp_client();
+    let want = "-MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.";
+    assert_eq!(client.command(&["GET", "k"]), want);
+    // It waits a few seconds for its peers before it goes without them.
+    wait_until("the node knows that it is cut off", || {
+        let ready = node.http("GET", node.api, "/readyz", b"");
+        assert_eq!(ready.status, 503);
+        (ready.json()["code"] == "cut-off").then_some(())
+    });
+    assert_eq!(client.command(&["CONFIG", "SET", "replica-serve-stale-data", "yes"]), "+OK");
+    assert_eq!(client.command(&["GET", "k"]), "$-1");
+    assert_eq!(node.http("GET", node.api, "/readyz", b"").status, 200);
+}
+
+#[test]
+fn status_tells_a_person_what_is_wrong() {
+    let peer = format!("{}:{}", DEAD.0, DEAD.1);
+    let node = TestNode::start_with(&["--peer", &peer]);
+    let api = format!("http://{}", node.api);
+    let shown = wait_until("the node has given up waiting for its peer", || {
+        let shown = run(ATOLL, &["status", "--api", &api]);
+        shown.contains("test  ready").then_some(shown)
+    });
+    for part in ["test  ready", "1 of 2 configured nodes reached", "not linked", "127.0.0.1:1"] {
+        assert!(shown.contains(part), "no {part} in {shown}");
+    }
+    assert!(!shown.contains('\u{1b}'), "colours are for terminals");
+    let json = run(ATOLL, &["status", "--api", &api, "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(json["replication"]["peers"][0]["endpoint"], "127.0.0.1:1");
+}

@@ -1,0 +1,135 @@
+//! Runs seeds: `cargo sim --seeds 100000`, or one again with its story: `cargo sim --seed 17`.
+#![allow(clippy::print_stdout, reason = "a command line prints")]
+
+use atoll_core::replica::tuning::Rules;
+use atoll_sim::plan::{Plan, RULES};
+use atoll_sim::verdict::{PATIENCE_US, Verdict, judge, verdict};
+use atoll_sim::world::World;
+use clap::Parser;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+/// Runs simulated clusters and judges each.
+#[derive(Parser, Debug)]
+struct Arguments {
+    /// How many seeds to run
+    #[arg(long, default_value_t = 10_000)]
+    seeds: u64,
+    /// The first of them
+    #[arg(long, default_value_t = 0)]
+    from: u64,
+    /// Run this one seed and tell its story
+    #[arg(long)]
+    seed: Option<u64>,
+    /// With --seed: say what each node holds under this key of database 0 or 1, e.g. 1/a
+    #[arg(long)]
+    key: Option<String>,
+    /// Switch a protective rule off, to see whether that is noticed
+    #[arg(long)]
+    without: Option<String>,
+    /// Threads [default: one for each core]
+    #[arg(long)]
+    threads: Option<usize>,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    if let Some(seed) = arguments.seed {
+        return tell(seed, arguments.key.as_deref());
+    }
+    let mut rules = Rules::ALL;
+    if let Some(name) = &arguments.without {
+        let Some((_, switch)) = RULES.iter().find(|(rule, _)| rule == name) else {
+            let names: Vec<&str> = RULES.iter().map(|(name, _)| *name).collect();
+            println!("no rule is called {name:?}; there are {}", names.join(", "));
+            return ExitCode::FAILURE;
+        };
+        switch(&mut rules);
+    }
+    run_many(&arguments, rules)
+}
+
+fn tell(seed: u64, key: Option<&str>) -> ExitCode {
+    let plan = Plan::of(seed);
+    println!("{plan:#?}");
+    let mut world = World::new(plan);
+    world.story = Some(Vec::new());
+    world.run(PATIENCE_US);
+    let verdict = verdict(&mut world);
+    for line in world.story.iter().flatten() {
+        println!("{line}");
+    }
+    for node in &world.nodes {
+        if let Some(process) = &node.process {
+            println!("{:#?}", process.replica.status(node.moment(world.now_us())));
+            if let Some((database, key)) = key.and_then(|key| key.split_once('/')) {
+                let bucket = process.store.database(database.parse().unwrap_or(0));
+                let entry = process.store.entry(bucket, key.as_bytes());
+                println!("{} holds under {key}: {entry:?}", node.name);
+            }
+        }
+    }
+    println!("{verdict:#?}");
+    if verdict.faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Sums over the seeds that were run.
+#[derive(Debug, Default)]
+struct Sums {
+    failed: AtomicU64,
+    written: AtomicU64,
+    received: AtomicU64,
+    syncs: AtomicU64,
+    stale: AtomicU64,
+}
+
+fn run_many(arguments: &Arguments, rules: Rules) -> ExitCode {
+    let (next, sums) = (AtomicU64::new(arguments.from), Sums::default());
+    let end = arguments.from + arguments.seeds;
+    let started = Instant::now();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..arguments.threads.unwrap_or(cores) {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= end {
+                        break;
+                    }
+                    sums.add(seed, &judge(Plan { rules, ..Plan::of(seed) }));
+                    if seed % 10_000 == 9_999 {
+                        println!("{} seeds, {:.0?}", seed + 1 - arguments.from, started.elapsed());
+                    }
+                }
+            });
+        }
+    });
+    let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
+    let Sums { failed, written, received, syncs, stale } = &sums;
+    println!(
+        "{} seeds, {} failed; {} writes, {} received, {} syncs ({} stale); {:.1?}",
+        arguments.seeds,
+        of(failed),
+        of(written),
+        of(received),
+        of(syncs),
+        of(stale),
+        started.elapsed()
+    );
+    if of(failed) == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+impl Sums {
+    fn add(&self, seed: u64, verdict: &Verdict) {
+        let counts = verdict.counts;
+        self.written.fetch_add(verdict.op_count, Ordering::Relaxed);
+        self.received.fetch_add(counts.ops_received, Ordering::Relaxed);
+        self.syncs.fetch_add(counts.syncs_received, Ordering::Relaxed);
+        self.stale.fetch_add(counts.syncs_stale, Ordering::Relaxed);
+        if let Some(fault) = verdict.faults.first() {
+            self.failed.fetch_add(1, Ordering::Relaxed);
+            println!("seed {seed} failed: {fault}\n    its story: cargo sim --seed {seed}");
+        }
+    }
+}

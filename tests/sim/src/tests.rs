@@ -1,0 +1,42 @@
+//! The seeds that every run of the tests goes through.
+
+use crate::plan::Plan;
+use crate::verdict::judge;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Seeds of the test command; `cargo sim --seeds N` runs more.
+const SEED_COUNT: u64 = 2_000;
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    for seed in 0..20 {
+        let (first, second) = (judge(Plan::of(seed)), judge(Plan::of(seed)));
+        assert_eq!(first.digest, second.digest, "seed {seed}");
+    }
+}
+
+#[test]
+fn clusters_converge_whatever_goes_wrong() {
+    let (next, written) = (AtomicU64::new(0), AtomicU64::new(0));
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let faults: Vec<String> = std::thread::scope(|scope| {
+        let run = || {
+            let mut faults = Vec::new();
+            loop {
+                let seed = next.fetch_add(1, Ordering::Relaxed);
+                if seed >= SEED_COUNT {
+                    return faults;
+                }
+                let verdict = judge(Plan::of(seed));
+                written.fetch_add(verdict.op_count, Ordering::Relaxed);
+                let tell =
+                    |fault: &String| format!("{fault}\n    its story: cargo sim --seed {seed}");
+                faults.extend(verdict.faults.first().map(tell));
+            }
+        };
+        let handles: Vec<_> = (0..threads).map(|_| scope.spawn(run)).collect();
+        handles.into_iter().flat_map(|handle| handle.join().expect("no run panics")).collect()
+    });
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    assert!(written.load(Ordering::Relaxed) > 100 * SEED_COUNT, "hardly anything was written");
+}
