@@ -107,7 +107,7 @@ impl Replica {
         };
         link.window_mut(lane).received += weight;
         let origin = member.origin;
-        if self.refuses_streams(id) || self.is_full(around.store) {
+        if self.refuses_streams() || self.is_full(around.store) {
             link_drop(self, id, origin);
             return Ok(());
         }

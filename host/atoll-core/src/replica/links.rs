@@ -201,7 +201,7 @@ impl Replica {
             .map(|link| (link.id, link.dropped.iter().copied().collect()))
             .collect();
         for (id, origins) in waiting {
-            if self.refuses_streams(id) {
+            if self.refuses_streams() {
                 continue;
             }
             for origin in origins {
@@ -234,7 +234,7 @@ impl Replica {
         for (origin, (_, id, rtt_ms)) in best {
             let since = *self.behind_since.entry(origin).or_insert(around.now.at_ms);
             let patience_ms = self.settings.tuning.graft_ms.max(3 * rtt_ms);
-            if around.now.at_ms >= since + patience_ms && !self.refuses_streams(id) {
+            if around.now.at_ms >= since + patience_ms && !self.refuses_streams() {
                 self.behind_since.insert(origin, around.now.at_ms);
                 self.graft(around, id, origin);
             }

@@ -75,10 +75,9 @@ impl Replica {
         self.send(link, Frame::SyncRequest(self.vector.clone(), least));
     }
 
-    /// Whether ops that come over `link` must wait: while this node drops what others forgot, an
-    /// old op could slip in behind.
-    pub(super) fn refuses_streams(&self, link: LinkId) -> bool {
-        let _ = link;
+    /// Whether ops must wait: while this node drops what others forgot, an old op could slip in
+    /// behind.
+    pub(super) fn refuses_streams(&self) -> bool {
         let dropping = |receiving: &Receiving| receiving.is_stale() || self.begins_anew;
         self.settings.rules.exclusive && self.receiving.as_ref().is_some_and(dropping)
     }
