@@ -223,3 +223,36 @@ fn a_write_passes_along_a_line_whose_last_link_is_slow() {
     cluster.wait_for(2, &["DBSIZE"], ":200");
     cluster.converge();
 }
+
+#[test]
+fn writes_of_one_key_on_both_sides_at_once_end_as_one_value() {
+    let cluster = Cluster::start(Shape::Pair);
+    cluster.delay_ms(20);
+    for round in 0..20 {
+        let key = format!("k{round}");
+        std::thread::scope(|scope| {
+            for (node, value) in [(0, "A"), (1, "B")] {
+                let (mut client, key) = (cluster.client(node), &key);
+                scope.spawn(move || client.command(&["SET", key, value]));
+            }
+        });
+    }
+    assert_eq!(cluster.converge().len(), 20);
+}
+
+#[test]
+fn a_write_shortly_after_another_elsewhere_stands_though_it_had_not_heard_of_it() {
+    let cluster = Cluster::start(Shape::Pair);
+    cluster.delay_ms(20);
+    cluster.command(0, &["SET", "k", "first"]);
+    std::thread::sleep(std::time::Duration::from_millis(5));
+    check_after(&cluster, &[(1, &["SET", "k", "second"])], "k", "$second");
+}
+
+#[test]
+fn a_backup_is_not_restored_into_a_node_with_peers() {
+    let cluster = Cluster::start(Shape::Pair);
+    let node = cluster.node(0);
+    let reply = node.http("PUT", node.api, "/v1/restore", b"");
+    assert_eq!((reply.status, reply.json()["code"].as_str()), (409, Some("linked")));
+}

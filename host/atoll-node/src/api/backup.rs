@@ -137,6 +137,7 @@ async fn restore(State(api): State<Arc<Api>>, request: Request) -> Result<Respon
     let _place = place(&api.backups)?;
     api.node.permission().write()?;
     api.node.store().check_writable()?;
+    check_unlinked(&api)?;
     let mut body = request.into_body();
     let (mut decoder, mut restored, mut since_turn) = (Decoder::default(), Restored::default(), 0);
     loop {
@@ -160,6 +161,21 @@ async fn restore(State(api): State<Arc<Api>>, request: Request) -> Result<Respon
     }
     decoder.finish()?;
     Ok(Json(restored).into_response())
+}
+
+/// Refuses a restore on a node with peers: restored keys keep their stamps, which the others have
+/// seen, so they would not take them, and this node alone would hold them.
+fn check_unlinked(api: &Api) -> Result<(), Problem> {
+    let replication = api.node.replication();
+    if replication.peers().all().is_empty() && replication.status().links.is_empty() {
+        return Ok(());
+    }
+    Err(Problem::new(
+        StatusCode::CONFLICT,
+        "linked",
+        "this node has peers, which would not take what is restored; restore into an empty data \
+         directory, or into a node without peers, and link that",
+    ))
 }
 
 /// Joins a part of a backup into what the node holds.
