@@ -204,15 +204,29 @@ impl Cluster {
         sees(one, other) && sees(other, one)
     }
 
-    /// Waits until every link between nodes that are up is up.
+    /// Waits until every link between nodes that are up is up, and none is about to give way to
+    /// another between the same two.
     #[track_caller]
     pub(crate) fn wait_linked(&self) {
         for (from, to) in self.shape.dials() {
             if self.nodes[from].is_some() && self.nodes[to].is_some() {
+                let what = format!("{} has dialled {}", name(from), name(to));
+                wait_until(&what, || self.has_dialled(from, to).then_some(()));
                 let what = format!("{} and {} are linked", name(from), name(to));
                 wait_until(&what, || self.is_linked(from, to).then_some(()));
             }
         }
+    }
+
+    /// Whether a node's dial has come to an end that it is content with: a link of its own, or one
+    /// that was there before.
+    fn has_dialled(&self, from: usize, to: usize) -> bool {
+        let view = self.view(from);
+        let peers = view["replication"]["peers"].as_array().expect("peers are listed");
+        let endpoint = self.proxy(from, to).address().to_string();
+        let dialled = peers.iter().find(|peer| peer["endpoint"] == *endpoint);
+        // It may have been removed meanwhile.
+        dialled.is_none_or(|peer| peer["state"] == "up")
     }
 
     /// Waits until two nodes are not linked any more, as both see it.

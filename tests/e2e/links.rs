@@ -5,6 +5,7 @@ mod proofs;
 
 use crate::cluster::{Cluster, Shape, name};
 use crate::node::wait_until;
+use std::time::{Duration, Instant};
 
 /// Writes on every node, its own keys and one that all write.
 fn write_everywhere(cluster: &Cluster) {
@@ -53,6 +54,40 @@ fn a_star_converges() {
 }
 
 #[test]
+fn a_line_that_lost_its_middle_is_whole_again() {
+    let cluster = Cluster::start(Shape::Line(3));
+    cluster.isolate(1);
+    cluster.wait_unlinked(0, 1);
+    cluster.wait_unlinked(1, 2);
+    write_everywhere(&cluster);
+    cluster.heal();
+    cluster.wait_linked();
+    let content = wait_until("every write is everywhere", || {
+        let content = cluster.converge();
+        (content.len() == 62).then_some(content)
+    });
+    assert_eq!((&*content["all"].0, &*content["count"].0), ("$n2", "$3"), "the newest, and all");
+}
+
+#[test]
+fn a_slow_link_holds_nobody_up() {
+    let cluster = Cluster::start(Shape::Mesh(3));
+    cluster.between(0, 2).for_each(|proxy| proxy.limit(100_000));
+    cluster.between(1, 2).for_each(|proxy| proxy.limit(100_000));
+    let mut client = cluster.client(0);
+    let value = "x".repeat(10_000);
+    let begun = Instant::now();
+    for number in 0..50 {
+        assert_eq!(client.command(&["SET", &format!("k{number}"), &value]), "+OK");
+    }
+    assert_eq!(client.command(&["WAIT", "1", "20000"]), ":1");
+    // Half a megabyte takes five seconds over one of the slow links.
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    assert_eq!(client.command(&["WAIT", "2", "25000"]), ":2");
+    assert_eq!(cluster.converge().len(), 50);
+}
+
+#[test]
 fn values_of_any_size_arrive() {
     let cluster = Cluster::start(Shape::Pair);
     let sizes = [0, 1, 1_000, 16 << 10, 70_000, 300 << 10, 5 << 20];
@@ -84,6 +119,9 @@ fn a_cut_link_comes_back_and_with_it_what_was_written_meanwhile() {
 #[test]
 fn a_link_that_is_silent_one_way_is_given_up_and_made_anew() {
     let cluster = Cluster::start(Shape::Pair);
+    // Both of its connections are up once a large value has come.
+    assert_eq!(cluster.command(0, &["SET", "large", &"x".repeat(100_000)]), "+OK");
+    cluster.wait_for(1, &["STRLEN", "large"], ":100000");
     cluster.mute(0, 1);
     assert_eq!(cluster.command(0, &["SET", "k", "v"]), "+OK");
     // Node 1 hears nothing any more, though what it says arrives.

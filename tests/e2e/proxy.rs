@@ -42,6 +42,7 @@ struct Network {
     target: Mutex<Option<SocketAddr>>,
     /// Bytes passed on, by direction.
     passed: [AtomicU64; 2],
+    connections: AtomicU64,
 }
 
 /// How the network behaves.
@@ -73,6 +74,7 @@ impl Proxy {
             weather: watch::Sender::new(Weather::default()),
             target: Mutex::default(),
             passed: Default::default(),
+            connections: AtomicU64::new(0),
         });
         let (end, ended) = watch::channel(());
         runtime().spawn(accept(listener, Arc::clone(&network), ended));
@@ -125,6 +127,11 @@ impl Proxy {
         self.network.passed[toward as usize].load(Relaxed)
     }
 
+    /// Connections passed on so far.
+    pub(crate) fn connections(&self) -> u64 {
+        self.network.connections.load(Relaxed)
+    }
+
     fn change(&self, change: impl FnOnce(&mut Weather)) {
         self.network.weather.send_modify(change);
     }
@@ -162,6 +169,7 @@ async fn pass(mut near: TcpStream, network: &Network) {
         None => None,
     };
     let Some(mut far) = far else { return reset(&near) };
+    network.connections.fetch_add(1, Relaxed);
     for stream in [&near, &far] {
         // A proxy that waits for more would add a delay of its own.
         stream.set_nodelay(true).expect("a socket");

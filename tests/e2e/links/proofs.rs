@@ -25,6 +25,14 @@ fn check_refused(flags: [&str; 2], want: &str) {
     }
     assert_eq!(cluster.command(0, &["SET", "k", "v"]), "+OK");
     assert_eq!(cluster.command(1, &["GET", "k"]), "$-1");
+    let dials: u64 = cluster.network().map(|proxy| proxy.connections()).sum();
+    assert!(dials <= 6, "people have something to do first, but {dials} dials were made");
+    for index in cluster.up() {
+        let log = cluster.node(index).log();
+        let count = log.lines().filter(|line| line.contains(want)).count();
+        // Once as the one that dials and once as the one that is dialled.
+        assert!(count <= 2, "said once, not with each attempt: {log}");
+    }
     assert!(!cluster.node(1).log().contains("link is up"));
 }
 
