@@ -134,6 +134,8 @@ fn a_link_that_is_silent_one_way_is_given_up_and_made_anew() {
 fn a_restarted_node_gets_everything_again() {
     let mut cluster = Cluster::start(Shape::Mesh(3));
     write_everywhere(&cluster);
+    let is_everywhere = || (cluster.converge().len() == 62).then_some(());
+    wait_until("every write is everywhere", is_everywhere);
     cluster.kill(1);
     assert_eq!(cluster.command(0, &["SET", "late", "1"]), "+OK");
     cluster.start_node(1);
