@@ -175,7 +175,7 @@ pub struct MemberStatus {
 }
 
 /// Sums since the start of the process.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
     /// Ops of others applied.
     pub ops_received: u64,

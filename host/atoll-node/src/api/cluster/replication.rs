@@ -30,7 +30,7 @@ pub(in crate::api) struct ReplicationStatus {
     pub(in crate::api) peers: Vec<PeerStatus>,
     pub(in crate::api) links: Vec<LinkReport>,
     pub(in crate::api) members: Vec<MemberReport>,
-    pub(in crate::api) counts: CountsReport,
+    pub(in crate::api) counts: Counts,
 }
 
 /// How many of the configured nodes are there, this one included.
@@ -101,24 +101,6 @@ pub(in crate::api) struct MemberReport {
     pub(in crate::api) readiness: &'static str,
 }
 
-/// Sums since the start of the process.
-#[derive(Debug, Serialize)]
-pub(in crate::api) struct CountsReport {
-    ops_received: u64,
-    ops_duplicate: u64,
-    ops_sent: u64,
-    syncs_received: u64,
-    syncs_stale: u64,
-    syncs_sent: u64,
-    syncs_broken: u64,
-    entries_sent: u64,
-    entries_received: u64,
-    late_adopted: u64,
-    skew_refused: u64,
-    pub(in crate::api) divergent_keys: u64,
-    links_refused: u64,
-}
-
 impl ReplicationStatus {
     /// What the node knows now.
     pub(in crate::api) fn of(node: &Node) -> ReplicationStatus {
@@ -149,7 +131,7 @@ impl ReplicationStatus {
             peers: peers(node),
             links: status.links.iter().map(LinkReport::from).collect(),
             members: members.collect(),
-            counts: CountsReport::from(status.counts),
+            counts: status.counts,
         }
     }
 }
@@ -208,42 +190,6 @@ impl MemberReport {
             linked: member.linked,
             silent_ms: member.silent_ms,
             readiness: member.readiness.as_str(),
-        }
-    }
-}
-
-impl From<Counts> for CountsReport {
-    fn from(counts: Counts) -> CountsReport {
-        // Taken apart by name, so that a sum that is added to one is not forgotten in the other.
-        let Counts {
-            ops_received,
-            ops_duplicate,
-            ops_sent,
-            syncs_received,
-            syncs_stale,
-            syncs_sent,
-            syncs_broken,
-            entries_sent,
-            entries_received,
-            late_adopted,
-            skew_refused,
-            divergent_keys,
-            links_refused,
-        } = counts;
-        CountsReport {
-            ops_received,
-            ops_duplicate,
-            ops_sent,
-            syncs_received,
-            syncs_stale,
-            syncs_sent,
-            syncs_broken,
-            entries_sent,
-            entries_received,
-            late_adopted,
-            skew_refused,
-            divergent_keys,
-            links_refused,
         }
     }
 }
