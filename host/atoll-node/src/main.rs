@@ -18,6 +18,7 @@ mod resp;
 mod run;
 mod sweep;
 mod telemetry;
+mod units;
 mod upload;
 
 use std::process::ExitCode;

@@ -7,6 +7,7 @@ mod replication;
 use super::Api;
 use super::cluster::replication::ReplicationStatus;
 use super::cluster::{BucketStatus, LiveHandler, NodeStatus};
+use crate::units::{bytes, duration};
 use axum::Router;
 use axum::extract::State;
 use axum::response::{Html, IntoResponse, Response};
@@ -82,9 +83,9 @@ fn render(shown: &Shown) -> String {
         row(&mut page, door, address.as_deref().unwrap_or("off"));
     }
     let memory = &status.memory;
-    let used = format!("{} of {}", size(memory.used_bytes), size(memory.max_bytes));
+    let used = format!("{} of {}", bytes(memory.used_bytes as u64), bytes(memory.max_bytes as u64));
     row(&mut page, "Memory", &used);
-    row(&mut page, "Changes kept for others", &size(memory.log_bytes));
+    row(&mut page, "Changes kept for others", &bytes(memory.log_bytes as u64));
     row(&mut page, "Process", &status.origin);
     page += "</table>\n<h2>Cluster</h2>\n";
     page += &replication::render(&shown.replication, shown.now_ms);
@@ -106,7 +107,8 @@ fn buckets(buckets: &[BucketStatus]) -> String {
                      <th class=\"n\">Memory</th></tr>\n"
         .to_owned();
     for bucket in buckets {
-        let (name, keys, used) = (escape(&bucket.name), bucket.keys, size(bucket.used_bytes));
+        let (name, keys, used) =
+            (escape(&bucket.name), bucket.keys, bytes(bucket.used_bytes as u64));
         writeln!(
             table,
             "<tr><td>{name}</td><td class=\"n\">{keys}</td><td class=\"n\">{used}</td></tr>"
@@ -168,26 +170,6 @@ fn escape(text: &str) -> String {
     escaped
 }
 
-/// Bytes in a unit that a person reads.
-fn size(bytes: usize) -> String {
-    match bytes {
-        0..1_024 => format!("{bytes} B"),
-        1_024..1_048_576 => format!("{:.1} KiB", bytes as f64 / 1_024.0),
-        1_048_576..1_073_741_824 => format!("{:.1} MiB", bytes as f64 / 1_048_576.0),
-        _ => format!("{:.1} GiB", bytes as f64 / 1_073_741_824.0),
-    }
-}
-
-fn duration(seconds: u64) -> String {
-    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
-    match seconds {
-        0..60 => format!("{seconds} s"),
-        60..3_600 => format!("{minutes} min {} s", seconds % 60),
-        3_600..86_400 => format!("{hours} h {minutes} min"),
-        _ => format!("{days} d {hours} h"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -195,17 +177,5 @@ mod tests {
     #[test]
     fn what_is_shown_is_escaped() {
         assert_eq!(escape("<a href='\"&'>ä"), "&lt;a href=&#39;&quot;&amp;&#39;&gt;ä");
-    }
-
-    #[test]
-    fn figures_have_the_unit_that_a_person_reads() {
-        assert_eq!(size(1_023), "1023 B");
-        assert_eq!(size(1_536), "1.5 KiB");
-        assert_eq!(size(64 << 20), "64.0 MiB");
-        assert_eq!(size(5 << 30), "5.0 GiB");
-        assert_eq!(duration(59), "59 s");
-        assert_eq!(duration(61), "1 min 1 s");
-        assert_eq!(duration(7_260), "2 h 1 min");
-        assert_eq!(duration(90_000), "1 d 1 h");
     }
 }

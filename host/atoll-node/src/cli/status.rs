@@ -6,6 +6,7 @@ mod replication;
 use super::client::{Ask, Client, ClientArgs, text};
 use super::output::{print, visible};
 use super::paint::{Cell, Colours, Paint, Side, Table};
+use crate::units::{bytes, duration};
 use answer::{Cluster, Disk, Node};
 use anyhow::Context;
 use clap::Args;
@@ -146,25 +147,6 @@ fn buckets(node: &Node, colours: Colours) -> String {
         ]);
     }
     table.text(colours)
-}
-
-/// Bytes in a unit that a person reads.
-fn bytes(count: u64) -> String {
-    let units = [(1_u64 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
-    match units.iter().find(|(size, _)| count >= *size) {
-        Some((size, unit)) => format!("{:.1} {unit}", count as f64 / *size as f64),
-        None => format!("{count} B"),
-    }
-}
-
-fn duration(seconds: u64) -> String {
-    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
-    match seconds {
-        0..60 => format!("{seconds} s"),
-        60..3_600 => format!("{minutes} min {} s", seconds % 60),
-        3_600..86_400 => format!("{hours} h {minutes} min"),
-        _ => format!("{days} d {hours} h"),
-    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! The part of the status page about other nodes: what is wrong, the links, who is known.
 
-use super::{ANY_TEXT, duration, escape, size};
+use super::{ANY_TEXT, escape};
 use crate::api::cluster::replication::{LinkReport, MemberReport, PeerStatus, ReplicationStatus};
+use crate::units::{bytes, duration};
 use std::fmt::Write as _;
 
 /// The section's content.
@@ -89,7 +90,7 @@ fn links(links: &[LinkReport], now_ms: u64) -> String {
         let replica = if link.role == "replica" { " (replica)" } else { "" };
         let (state, lag, behind) = (link.state, link.lag_ms, link.behind);
         let (rtt, skew) = (link.rtt_us as f64 / 1_000.0, link.skew_ms);
-        let (sent, received) = (size(bytes(link.sent_bytes)), size(bytes(link.received_bytes)));
+        let (sent, received) = (bytes(link.sent_bytes), bytes(link.received_bytes));
         let since = since(link.since_ms, now_ms);
         writeln!(
             table,
@@ -135,10 +136,6 @@ fn members(status: &ReplicationStatus) -> String {
         .expect(ANY_TEXT);
     }
     table + "</table></div>\n"
-}
-
-fn bytes(count: u64) -> usize {
-    usize::try_from(count).unwrap_or(usize::MAX)
 }
 
 /// How long something has lasted.

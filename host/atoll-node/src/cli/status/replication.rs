@@ -1,9 +1,9 @@
 //! Other nodes, as a person wants to see them: what is wrong first, then each link, then everyone.
 
 use super::answer::{Cluster, Link, Member, Peer, Replication};
-use super::{bytes, duration};
 use crate::cli::output::visible;
 use crate::cli::paint::{Cell, Colours, Paint, Side, Table};
+use crate::units::{bytes, duration};
 
 /// From here on a clock's distance from the others' is said to be wrong, in ms.
 const SKEW_SHOWN_MS: i64 = 500;
