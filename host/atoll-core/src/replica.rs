@@ -28,7 +28,6 @@ pub mod tuning;
 pub mod vector;
 
 use crate::clock::{Hlc, Now};
-use crate::entry::op::Op;
 use crate::store::Store;
 use crate::store::outbox::Reader;
 use crate::wire::frame::{Farewell, Frame, Hello, VERSIONS};
@@ -356,10 +355,7 @@ impl Replica {
             true => Reader::Present,
             false => Reader::Absent,
         };
-        if around.store.outbox_reader() != reader {
-            around.store.set_outbox_reader(reader);
-        }
-        let (runs, mark) = around.store.take_outbox();
+        let (runs, mark) = around.store.take_outbox(reader);
         for run in runs {
             self.logs.push(self.me, run);
         }
@@ -404,10 +400,5 @@ impl Replica {
         // Others' writes may pass the budget a little: they were accepted elsewhere.
         let max = store.memory_bytes_max();
         store.used_bytes() > max.saturating_add(max / 16)
-    }
-
-    /// Hands an op of another origin to the readers of the store's log.
-    fn show(&self, around: Circumstances<'_>, op: impl FnOnce() -> Op) {
-        around.store.log_foreign(around.now.wall, op);
     }
 }

@@ -381,27 +381,11 @@ impl Store {
         self.sequencer().log.bytes()
     }
 
-    /// Starts or ends keeping this process's ops for its links.
-    pub fn set_outbox_reader(&self, reader: Reader) {
-        self.sequencer().outbox.set_reader(reader);
-    }
-
-    /// Whether this process's ops are kept for its links.
-    pub fn outbox_reader(&self) -> Reader {
-        match self.sequencer().outbox.is_read() {
-            true => Reader::Present,
-            false => Reader::Absent,
-        }
-    }
-
-    /// Bytes that wait to be taken.
-    pub fn outbox_bytes(&self) -> usize {
-        self.sequencer().outbox.bytes()
-    }
-
-    /// Takes what this process wrote since the last time, and says how far that goes.
-    pub fn take_outbox(&self) -> (VecDeque<Run>, Mark) {
+    /// Takes what this process wrote since the last time, and says how far that goes. From here on
+    /// its ops are kept for `reader`, if there is one.
+    pub fn take_outbox(&self, reader: Reader) -> (VecDeque<Run>, Mark) {
         let mut sequencer = self.sequencer();
+        sequencer.outbox.set_reader(reader);
         (sequencer.outbox.take(), sequencer.mark())
     }
 

@@ -2,7 +2,7 @@
 
 use super::{Circumstances, LinkId, Output, Replica, Violation};
 use crate::clock::{Hlc, Stamp};
-use crate::entry::op::Op;
+use crate::entry::op::{Effect, Op};
 use crate::entry::{Deadline, Entry};
 use crate::limits::MEMBER_COUNT_MAX;
 use crate::replica::status::Role;
@@ -10,9 +10,10 @@ use crate::replica::vector::Mark;
 use crate::store::edit::{Edit, NewValue};
 use crate::store::outbox::{Body, Run};
 use crate::wire::frame::{Frame, Lane, Member};
-use crate::wire::op::{BucketRef, EffectRef, Ops, Place};
+use crate::wire::op::{BucketRef, EffectRef, Ops, Place, decode_all};
 use bytes::Bytes;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use uuid::Uuid;
 
 /// How a run of ops was taken.
@@ -101,14 +102,15 @@ impl Replica {
             }
             _ => return Ok(()),
         };
+        let refuses = self.refuses_streams() || self.is_full(around.store);
         let Some(link) = self.links.get_mut(&id) else { return Ok(()) };
         let Some(member) = link.incoming.get(&index).cloned() else {
             return Err(Violation::new("sends ops of an origin that it did not name"));
         };
         link.window_mut(lane).received += weight;
         let origin = member.origin;
-        if self.refuses_streams() || self.is_full(around.store) {
-            link_drop(self, id, origin);
+        if refuses {
+            link.dropped.insert(origin);
             return Ok(());
         }
         let place = Place { origin, first_seq, base, count };
@@ -177,7 +179,8 @@ impl Replica {
             around.store.witness(stamp.hlc);
             self.apply_op(around, (stamp, &effect), run)?;
             if shown {
-                self.show(around, || Op { seq, stamp, effect: effect.to_effect(run) });
+                let op = || Op { seq, stamp, effect: effect.to_effect(run) };
+                around.store.log_foreign(around.now.wall, op);
             }
             self.vector.raise(origin, Mark { seq, head: stamp.hlc });
             taken.novel += 1;
@@ -199,9 +202,7 @@ impl Replica {
                 return Ok(());
             }
             EffectRef::Message { .. } => {
-                if let crate::entry::op::Effect::Message { channel, payload } =
-                    effect.to_effect(run)
-                {
+                if let Effect::Message { channel, payload } = effect.to_effect(run) {
                     self.outputs.push_back(Output::Message { channel, payload });
                 }
                 return Ok(());
@@ -276,10 +277,9 @@ impl Replica {
         match run.body {
             Body::Packed(bytes) if lane == Lane::Bulk => {
                 let place = Place { origin, first_seq: run.first_seq, base: run.base, count: 1 };
-                let single =
-                    crate::wire::op::decode_all(&bytes, place).ok().and_then(|mut ops| ops.pop());
+                let single = decode_all(&bytes, place).ok().and_then(|mut ops| ops.pop());
                 let body = match single {
-                    Some(op) => Body::Large(std::sync::Arc::new(op)),
+                    Some(op) => Body::Large(Arc::new(op)),
                     None => Body::Packed(bytes),
                 };
                 self.logs.push(origin, Run { body, ..run });
@@ -314,9 +314,16 @@ impl Replica {
             return;
         }
         link.grafted_ms.insert(origin, around.now.at_ms);
-        link.pruned_by_us.remove(&origin);
-        let after = self.vector.seq(origin);
-        self.send(id, Frame::Graft(origin, after));
+        self.graft_now(id, origin);
+    }
+
+    /// The same, whenever that was done last.
+    pub(super) fn graft_now(&mut self, id: LinkId, origin: Uuid) {
+        if let Some(link) = self.links.get_mut(&id) {
+            link.pruned_by_us.remove(&origin);
+            let after = self.vector.seq(origin);
+            self.send(id, Frame::Graft(origin, after));
+        }
     }
 }
 
@@ -326,11 +333,4 @@ struct Late<'a> {
     key: &'a [u8],
     value: &'a [u8],
     deadline: Deadline,
-}
-
-/// Notes that ops were not taken.
-fn link_drop(replica: &mut Replica, id: LinkId, origin: Uuid) {
-    if let Some(link) = replica.links.get_mut(&id) {
-        link.dropped.insert(origin);
-    }
 }

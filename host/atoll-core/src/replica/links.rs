@@ -1,8 +1,9 @@
 //! Links as they come and go: who is let in, who is measured, who is given up.
 
 use super::link::Link;
-use super::{Circumstances, Connected, Dialler, LinkId, Replica};
+use super::{Circumstances, Connected, Dialler, LinkId, Output, Replica};
 use crate::wire::frame::{Farewell, Frame, Hello, VERSIONS};
+use std::collections::BTreeMap;
 use uuid::Uuid;
 
 /// A peer that was heard so recently that its link must be alive, in pings.
@@ -22,7 +23,7 @@ impl Replica {
             Err(farewell) => {
                 let refused = matches!(farewell, Farewell::Refused(_));
                 self.counts.links_refused += u64::from(refused);
-                self.outputs.push_back(super::Output::Close(link, farewell));
+                self.outputs.push_back(Output::Close(link, farewell));
                 return;
             }
         };
@@ -135,11 +136,7 @@ impl Replica {
         else {
             return;
         };
-        if let Some(link) = self.links.get_mut(&best) {
-            link.pruned_by_us.remove(&origin);
-        }
-        let after = self.vector.seq(origin);
-        self.send(best, Frame::Graft(origin, after));
+        self.graft_now(best, origin);
     }
 
     /// Measures links, gives silent ones up, asks for what does not come by itself.
@@ -190,7 +187,7 @@ impl Replica {
 
     /// Asks again for ops that could not be taken when they came.
     fn ask_for_dropped(&mut self, around: Circumstances<'_>) {
-        if self.is_full(around.store) {
+        if self.is_full(around.store) || self.refuses_streams() {
             return;
         }
         let ready = |link: &&Link| !link.dropped.is_empty();
@@ -201,9 +198,6 @@ impl Replica {
             .map(|link| (link.id, link.dropped.iter().copied().collect()))
             .collect();
         for (id, origins) in waiting {
-            if self.refuses_streams() {
-                continue;
-            }
             for origin in origins {
                 if let Some(link) = self.links.get_mut(&id) {
                     link.dropped.remove(&origin);
@@ -217,7 +211,7 @@ impl Replica {
     /// Asks the neighbour with most of an origin, where it has had more than this node for longer
     /// than ops take.
     fn ask_where_behind(&mut self, around: Circumstances<'_>) {
-        let mut best: std::collections::BTreeMap<Uuid, (u64, LinkId, u64)> = Default::default();
+        let mut best: BTreeMap<Uuid, (u64, LinkId, u64)> = BTreeMap::new();
         for link in self.links.values() {
             for (origin, mark) in link.known.iter() {
                 if origin == self.me || mark.seq <= self.vector.seq(origin) {

@@ -1,7 +1,7 @@
 //! What each node says of itself to all: its vector, whom it knows, whom it is linked to.
 
 use super::status::Readiness;
-use super::{Circumstances, LinkId, Replica};
+use super::{Circumstances, LinkId, Moment, Output, Replica};
 use crate::replica::vector::Mark;
 use crate::wire::frame::{Frame, Report};
 use uuid::Uuid;
@@ -59,7 +59,7 @@ impl Replica {
                 if has < report.version && (!hears_itself || origin == self.me) {
                     link.reported.insert(origin, report.version);
                     let frame = Frame::Report(Box::new(report.clone()));
-                    self.outputs.push_back(super::Output::Send(*id, frame));
+                    self.outputs.push_back(Output::Send(*id, frame));
                 }
             }
         }
@@ -110,7 +110,7 @@ impl Replica {
     }
 
     /// Whether this node should be sent requests.
-    pub(super) fn readiness(&self, now: super::Moment) -> Readiness {
+    pub(super) fn readiness(&self, now: Moment) -> Readiness {
         let tuning = &self.settings.tuning;
         if self.members.is_superseded() {
             Readiness::Superseded

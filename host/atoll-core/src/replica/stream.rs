@@ -1,12 +1,12 @@
 //! The way out: which of the ops that this node holds go over which link, and when.
 
-use super::link::Link;
+use super::link::{Link, Outgoing};
 use super::log::stamp_of;
-use super::{Circumstances, LinkId, Replica, Violation};
+use super::{Circumstances, LinkId, Output, Replica, Violation};
 use crate::clock::Hlc;
 use crate::replica::vector::Mark;
 use crate::store::outbox::{Body, Run};
-use crate::wire::frame::{Frame, Lane, Member};
+use crate::wire::frame::{Frame, Lane};
 use uuid::Uuid;
 
 /// What became of sending one origin's ops over one link.
@@ -51,13 +51,8 @@ impl Replica {
         (id, origin): (LinkId, Uuid),
         until: u64,
     ) -> Sent {
+        let Some(number) = self.number(id, origin) else { return Sent::Enough };
         let Some(link) = self.links.get_mut(&id) else { return Sent::Enough };
-        let (number, is_new) = link.number(origin);
-        if is_new {
-            let member = self.members.describe(origin);
-            self.outputs
-                .push_back(super::Output::Send(id, Frame::Origin { index: number, member }));
-        }
         let window = self.settings.tuning.live_window_bytes;
         let known = link.known.get(origin);
         let Some(outgoing) = link.outgoing_mut(number) else { return Sent::Enough };
@@ -91,7 +86,7 @@ impl Replica {
             after = run.end_seq() - 1;
             let large = frame.lane() == Lane::Bulk;
             link.window_mut(frame.lane()).sent += frame.weight();
-            self.outputs.push_back(super::Output::Send(id, frame));
+            self.outputs.push_back(Output::Send(id, frame));
             if let Some(outgoing) = link.outgoing_mut(number) {
                 outgoing.sent = after;
                 if large {
@@ -134,14 +129,8 @@ impl Replica {
     }
 
     pub(super) fn take_prune(&mut self, id: LinkId, origin: Uuid) {
-        if let Some(link) = self.links.get_mut(&id) {
-            let (number, is_new) = link.number(origin);
-            if let Some(outgoing) = link.outgoing_mut(number) {
-                outgoing.pruned = true;
-            }
-            if is_new {
-                self.name_origin(id, number, origin);
-            }
+        if let Some(outgoing) = self.outgoing_mut(id, origin) {
+            outgoing.pruned = true;
         }
     }
 
@@ -161,19 +150,25 @@ impl Replica {
         if let Some(link) = self.links.get_mut(&id) {
             let known = link.known.seq(origin);
             link.rewind(origin, known);
-            let (number, is_new) = link.number(origin);
-            if let Some(outgoing) = link.outgoing_mut(number) {
-                outgoing.rests_until_ms = rests_until_ms;
-            }
-            if is_new {
-                self.name_origin(id, number, origin);
-            }
+        }
+        if let Some(outgoing) = self.outgoing_mut(id, origin) {
+            outgoing.rests_until_ms = rests_until_ms;
         }
     }
 
-    fn name_origin(&mut self, id: LinkId, index: u32, origin: Uuid) {
-        let member: Member = self.members.describe(origin);
-        self.send(id, Frame::Origin { index, member });
+    /// Our number of an origin on a link; the peer is told whom it means before it is used.
+    fn number(&mut self, id: LinkId, origin: Uuid) -> Option<u32> {
+        let (index, is_new) = self.links.get_mut(&id)?.number(origin);
+        if is_new {
+            let member = self.members.describe(origin);
+            self.send(id, Frame::Origin { index, member });
+        }
+        Some(index)
+    }
+
+    fn outgoing_mut(&mut self, id: LinkId, origin: Uuid) -> Option<&mut Outgoing> {
+        let number = self.number(id, origin)?;
+        self.links.get_mut(&id)?.outgoing_mut(number)
     }
 
     /// Tells each peer how much of what it sent has been dealt with.
@@ -192,7 +187,7 @@ impl Replica {
             });
             let ack =
                 Frame::Ack { live: live.received, bulk: bulk.received, marks: marks.collect() };
-            self.outputs.push_back(super::Output::Send(*id, ack));
+            self.outputs.push_back(Output::Send(*id, ack));
         }
     }
 }

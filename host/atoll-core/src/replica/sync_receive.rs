@@ -6,13 +6,15 @@ use super::vector::Vector;
 use super::{Circumstances, LinkId, Replica, Violation};
 use crate::clock::{Hlc, Stamp};
 use crate::entry::Entry;
+use crate::store::Bucket;
 use crate::store::survey::{Survey, Wanted};
 use crate::wire::chunk::{Item, read_chunk};
-use crate::wire::frame::{Farewell, Frame, Freshness, Member, SyncBegin};
+use crate::wire::frame::{Farewell, Frame, Freshness, SyncBegin};
 use crate::wire::op::BucketRef;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::hash::BuildHasherDefault;
+use std::sync::Arc;
 use uuid::Uuid;
 use xxhash_rust::xxh3::{Xxh3, Xxh3Builder};
 
@@ -100,7 +102,7 @@ impl Replica {
         }
         // Whoever hears of this node's new state must know whose writes are in it.
         for (origin, _) in begin.vector.iter() {
-            let member: Member = self.members.describe(origin);
+            let member = self.members.describe(origin);
             self.announce(around, &member);
         }
         if begin.freshness == Freshness::Stale {
@@ -146,23 +148,17 @@ impl Replica {
         }
     }
 
-    fn note_bulk(&mut self, id: LinkId, frame: &Frame) {
-        if let Some(link) = self.links.get_mut(&id) {
-            link.bulk.received += frame.weight();
-        }
-    }
-
     fn take_now(
         &mut self,
         around: Circumstances<'_>,
         id: LinkId,
         frame: Frame,
     ) -> Result<(), Violation> {
-        self.note_bulk(id, &frame);
-        let of_sync = self
-            .receiving
-            .as_ref()
-            .is_some_and(|receiving| receiving.link == id && receiving.begun.is_some());
+        if let Some(link) = self.links.get_mut(&id) {
+            link.bulk.received += frame.weight();
+        }
+        let is_under_way = |receiving: &Receiving| receiving.link == id && receiving.has_begun();
+        let of_sync = self.receiving.as_ref().is_some_and(is_under_way);
         match frame {
             Frame::Chunk(bytes) if of_sync => self.take_chunk(around, &bytes),
             Frame::SyncEnd if of_sync => {
@@ -269,9 +265,7 @@ impl Replica {
         let Some(begin) = receiving.begun else { return };
         if stale {
             drop_unlisted(around, &receiving.listed, &receiving.drops);
-            if self.settings.role == Role::Replica {
-                self.begins_anew = false;
-            }
+            self.begins_anew = false;
             self.counts.syncs_stale += 1;
         }
         for (origin, mark) in begin.vector.iter() {
@@ -299,17 +293,14 @@ impl Replica {
     /// A sync broke off: what was merged of it no vector covers.
     pub(super) fn break_sync(&mut self) {
         let Some(receiving) = self.receiving.take() else { return };
-        if receiving.begun.is_some() {
+        if receiving.has_begun() {
             self.counts.syncs_broken += 1;
         }
         self.note_uncovered(receiving.sources);
     }
 }
 
-fn open(
-    around: Circumstances<'_>,
-    bucket: BucketRef<'_>,
-) -> Result<std::sync::Arc<crate::store::Bucket>, Violation> {
+fn open(around: Circumstances<'_>, bucket: BucketRef<'_>) -> Result<Arc<Bucket>, Violation> {
     around.store.open(bucket).map_err(|error| Violation::new(error.to_string()))
 }
 

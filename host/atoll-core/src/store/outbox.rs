@@ -124,9 +124,8 @@ impl Outbox {
     }
 
     pub(super) fn set_reader(&mut self, reader: Reader) {
-        self.reader = reader;
-        if reader == Reader::Absent {
-            *self = Outbox::new(self.bytes_max);
+        if self.reader != reader {
+            *self = Outbox { reader, ..Outbox::new(self.bytes_max) };
         }
     }
 
@@ -163,7 +162,8 @@ impl Outbox {
         std::mem::take(&mut self.runs)
     }
 
-    pub(super) fn bytes(&self) -> usize {
+    #[cfg(test)]
+    fn bytes(&self) -> usize {
         self.bytes + self.open.len()
     }
 
