@@ -8,6 +8,9 @@ pub mod entry;
 pub mod frame;
 pub mod op;
 
+use crate::entry::Attributes;
+use crate::limits::{CONTENT_TYPE_BYTES_MAX, META_BYTES_MAX, TAG_BYTES_MAX, TAG_COUNT_MAX};
+
 /// Why bytes were refused. Nothing of them was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WireError {
@@ -27,6 +30,25 @@ pub enum WireError {
         /// The limit.
         max: usize,
     },
+}
+
+/// Attributes from their parts, which come from elsewhere.
+fn attributes_of(
+    content_type: Option<&str>,
+    meta: Option<&str>,
+    tags: &[impl AsRef<str>],
+) -> Result<Attributes, WireError> {
+    let text = |text: Option<&str>, what, max| {
+        check_max(what, text.map_or(0, str::len), max).map(|()| text.map(Box::from))
+    };
+    let content_type = text(content_type, "bytes of a content type", CONTENT_TYPE_BYTES_MAX)?;
+    let meta = text(meta, "bytes of metadata", META_BYTES_MAX)?;
+    check_max("tags", tags.len(), TAG_COUNT_MAX)?;
+    for tag in tags {
+        check_max("bytes of a tag", tag.as_ref().len(), TAG_BYTES_MAX)?;
+    }
+    let tags = tags.iter().map(|tag| Box::from(tag.as_ref())).collect();
+    Ok(Attributes { content_type, meta, tags })
 }
 
 /// Refuses `got` over `max`.

@@ -30,7 +30,7 @@ impl Snapshot {
                 break;
             }
         }
-        Snapshot { saved, entries, flushes: store.flushes() }
+        Snapshot { saved, entries, flushes: store.flush_marks() }
     }
 
     /// Fills an empty store.

@@ -69,7 +69,7 @@ impl Replica {
             self.relaying = Some(relaying);
             return;
         }
-        for (bucket, stamp) in around.store.flushes() {
+        for (bucket, stamp) in around.store.flush_marks() {
             if from_gone(&stamp.origin) && !self.vector.covers(stamp) {
                 let bucket = BucketRef::of(&bucket);
                 around.store.announce(around.now.wall, EffectRef::RelayFlush { bucket, stamp });

@@ -115,7 +115,7 @@ impl Replica {
         self.send_bulk(id, Frame::SyncBegin(Box::new(begin)));
         serve.survey = Survey::new(around.store);
         let mut chunk = ChunkWriter::default();
-        for (bucket, stamp) in around.store.flushes() {
+        for (bucket, stamp) in around.store.flush_marks() {
             chunk.push(&Item::Flush { bucket: BucketRef::of(&bucket), stamp });
         }
         self.send_chunk(id, chunk);

@@ -36,15 +36,21 @@ pub enum MergeError {
     Origins(#[from] TooManyOrigins),
 }
 
+/// Refuses what no node would have taken.
+pub(super) fn check_incoming(key: &[u8], entry: &Entry) -> Result<(), MergeError> {
+    check_key(key)?;
+    let len = entry.register.value.as_ref().map_or(0, |value| value.bytes.len());
+    if len > VALUE_BYTES_MAX {
+        return Err(MergeError::TooLarge { len });
+    }
+    Ok(())
+}
+
 impl Store {
     /// Joins what another node knows of `key` into what this one knows. Returns whether anything
     /// was new.
     pub fn merge(&self, bucket: &Bucket, key: &[u8], theirs: &Entry) -> Result<bool, MergeError> {
-        check_key(key)?;
-        let len = theirs.register.value.as_ref().map_or(0, |value| value.bytes.len());
-        if len > VALUE_BYTES_MAX {
-            return Err(MergeError::TooLarge { len });
-        }
+        check_incoming(key, theirs)?;
         let probe = self.probe(key);
         let mut shard = bucket.shard(probe);
         let ours = shard.load(probe, &self.origins).unwrap_or_default();

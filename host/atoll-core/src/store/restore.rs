@@ -1,11 +1,10 @@
 //! Taking back what was saved elsewhere, without numbering, logging or noting it.
 
-use super::apply::MergeError;
+use super::apply::{MergeError, check_incoming};
 use super::{Bucket, Store};
 use crate::clock::{Hlc, Now, Stamp};
 use crate::entry::Entry;
-use crate::key::{BucketName, check_key};
-use crate::limits::VALUE_BYTES_MAX;
+use crate::key::BucketName;
 
 /// What became of a saved entry. Either way nothing in it is later than the time that is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,11 +40,7 @@ impl Store {
         key: &[u8],
         saved: Entry,
     ) -> Result<Restored, MergeError> {
-        check_key(key)?;
-        let len = saved.register.value.as_ref().map_or(0, |value| value.bytes.len());
-        if len > VALUE_BYTES_MAX {
-            return Err(MergeError::TooLarge { len });
-        }
+        check_incoming(key, &saved)?;
         let newest = saved.newest();
         if self.is_flushed(bucket, &saved) {
             return Ok(Restored::LeftOut(newest));
@@ -74,7 +69,7 @@ impl Store {
         flushed != Stamp::ZERO && entry.is_garbage(beginning, Hlc::ZERO, flushed)
     }
 
-    /// The latest flush of each bucket that was ever flushed.
+    /// The latest flush of each bucket that was ever flushed, by name.
     pub fn flush_marks(&self) -> Vec<(BucketName, Stamp)> {
         let marks =
             self.buckets().into_iter().map(|bucket| (bucket.name.clone(), bucket.flushed.stamp()));

@@ -115,11 +115,4 @@ impl Store {
     pub fn flushed(&self, bucket: &super::Bucket) -> Stamp {
         bucket.flushed.stamp()
     }
-
-    /// The latest flush of each bucket that was ever flushed, by name.
-    pub fn flushes(&self) -> Vec<(BucketName, Stamp)> {
-        let buckets = self.buckets();
-        let flushed = buckets.iter().map(|bucket| (bucket.name().clone(), bucket.flushed.stamp()));
-        flushed.filter(|(_, stamp)| *stamp != Stamp::ZERO).collect()
-    }
 }

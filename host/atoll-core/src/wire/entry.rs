@@ -9,7 +9,7 @@
 //! flag says so, and few keys have any. The bytes do not say how long they are: whoever frames them
 //! does.
 
-use super::{WireError, check_max};
+use super::{WireError, attributes_of, check_max};
 use crate::clock::{Hlc, Stamp};
 use crate::entry::{Attributes, Cell, Deadline, Entry, Register, Reset, Tally, Touch, Value};
 use crate::limits::{
@@ -200,19 +200,7 @@ impl<'a> AttributesParts<'a> {
 
     fn check(self) -> Result<Arc<Attributes>, WireError> {
         let AttributesParts(content_type, meta, tags) = self;
-        let text = |text: Option<Cow<'_, str>>, what, max| {
-            let text: Option<Box<str>> = text.map(|text| Box::from(&*text));
-            let len = text.as_deref().map_or(0, |text: &str| text.len());
-            check_max(what, len, max).map(|()| text)
-        };
-        let content_type = text(content_type, "bytes of a content type", CONTENT_TYPE_BYTES_MAX)?;
-        let meta = text(meta, "bytes of metadata", META_BYTES_MAX)?;
-        check_max("tags", tags.len(), TAG_COUNT_MAX)?;
-        for tag in &tags {
-            check_max("bytes of a tag", tag.len(), TAG_BYTES_MAX)?;
-        }
-        let tags = tags.iter().map(|tag| Box::from(&**tag)).collect();
-        let attributes = Attributes { content_type, meta, tags };
+        let attributes = attributes_of(content_type.as_deref(), meta.as_deref(), &tags)?;
         match attributes.is_empty() {
             false => Ok(Arc::new(attributes)),
             true => Err(WireError::Malformed("attributes: none")),

@@ -3,9 +3,8 @@
 use crate::clock::Hlc;
 use crate::entry::Attributes;
 use crate::entry::op::{ObservedCell, Resets};
-use crate::limits::{
-    CELL_COUNT_MAX, CONTENT_TYPE_BYTES_MAX, META_BYTES_MAX, TAG_BYTES_MAX, TAG_COUNT_MAX,
-};
+use crate::limits::CELL_COUNT_MAX;
+use crate::wire::{attributes_of, check_max};
 use serde::de::{self, Deserialize, SeqAccess};
 use std::sync::Arc;
 use uuid::Uuid;
@@ -28,11 +27,8 @@ pub(super) fn part<'de, T: Deserialize<'de>, A: SeqAccess<'de>>(
 }
 
 /// Refuses what is longer than it may be.
-pub(super) fn bound<E: de::Error>(what: &str, len: usize, max: usize) -> Result<(), E> {
-    if len > max {
-        return Err(E::custom(format_args!("{what} of {len} exceeds {max}")));
-    }
-    Ok(())
+pub(super) fn bound<E: de::Error>(what: &'static str, got: usize, max: usize) -> Result<(), E> {
+    check_max(what, got, max).map_err(E::custom)
 }
 
 pub(super) fn wire_attributes(attributes: &Attributes) -> WireAttributes<'_> {
@@ -43,18 +39,8 @@ pub(super) fn wire_attributes(attributes: &Attributes) -> WireAttributes<'_> {
 pub(super) fn own_attributes<E: de::Error>(
     (content_type, meta, tags): WireAttributes<'_>,
 ) -> Result<Arc<Attributes>, E> {
-    let len = |text: Option<&str>| text.map_or(0, str::len);
-    bound("a content type", len(content_type), CONTENT_TYPE_BYTES_MAX)?;
-    bound("metadata", len(meta), META_BYTES_MAX)?;
-    bound("a list of tags", tags.len(), TAG_COUNT_MAX)?;
-    for tag in &tags {
-        bound("a tag", tag.len(), TAG_BYTES_MAX)?;
-    }
-    Ok(Arc::new(Attributes {
-        content_type: content_type.map(Into::into),
-        meta: meta.map(Into::into),
-        tags: tags.into_iter().map(Into::into).collect(),
-    }))
+    let attributes = attributes_of(content_type, meta, &tags).map_err(E::custom)?;
+    Ok(Arc::new(attributes))
 }
 
 pub(super) fn wire_cells(resets: &Resets) -> WireCells {
