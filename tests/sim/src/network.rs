@@ -81,23 +81,6 @@ impl Network {
         queue.push_back((at_us, packet));
     }
 
-    /// When the next packet of any lane is due to arrive, where nothing is cut.
-    pub fn next_due(&self) -> Option<u64> {
-        let mut due: Option<u64> = None;
-        for connection in self.connections.values() {
-            for (to, way) in connection.ways.iter().enumerate() {
-                if self.is_cut(connection.nodes[1 - to], connection.nodes[to]) {
-                    continue;
-                }
-                let bulk = way.bulk.front().filter(|_| way.up);
-                for (at, _) in [way.live.front(), bulk].into_iter().flatten() {
-                    due = Some(due.map_or(*at, |due: u64| due.min(*at)));
-                }
-            }
-        }
-        due
-    }
-
     /// Takes out a packet that has arrived: connection, end, packet.
     pub fn arrive(&mut self, now_us: u64) -> Option<(usize, usize, Packet)> {
         let cuts = &self.cuts;

@@ -31,11 +31,6 @@ impl Oracle {
         self.ops.push(op);
     }
 
-    /// All writes, in the order in which they were noted.
-    pub fn ops(&self) -> &[Op] {
-        &self.ops
-    }
-
     /// How many writes there were.
     pub fn len(&self) -> usize {
         self.ops.len()
