@@ -10,6 +10,10 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+/// As in the node, and a fifth faster than the system's.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Runs simulated clusters and judges each.
 #[derive(Parser, Debug)]
 struct Arguments {

@@ -114,6 +114,11 @@ impl Process {
         }
     }
 
+    /// Records that it keeps although nothing is alive in them.
+    pub fn dead_count(&self) -> usize {
+        (0..2).map(|database| self.store.database(database).stats().tombstone_count).sum()
+    }
+
     /// Whether it should be sent requests.
     pub fn is_ready(&self, moment: Moment) -> bool {
         self.replica.status(moment).readiness == Readiness::Ready

@@ -5,7 +5,7 @@ use crate::verdict::judge;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Seeds of the test command; `cargo sim --seeds N` runs more.
-const SEED_COUNT: u64 = 2_000;
+const SEED_COUNT: u64 = 4_000;
 
 #[test]
 fn the_same_seed_gives_the_same_run() {

@@ -10,7 +10,7 @@ use atoll_core::replica::status::{Counts, Readiness, Role};
 use std::collections::BTreeMap;
 
 /// How long a cluster may take to become even, in made-up µs.
-pub const PATIENCE_US: u64 = 3_000_000;
+pub const PATIENCE_US: u64 = 10_000_000;
 
 /// What came of a run.
 #[derive(Clone, Debug, Default)]
@@ -85,6 +85,14 @@ fn check_even(world: &World, faults: &mut Vec<String>) {
     }
 }
 
+/// Whether a client sees the same at each node.
+pub fn show_the_same(world: &World) -> bool {
+    let now = Now::from_micros(START_US + world.now_us());
+    let mut shown = (0..world.nodes.len()).map(|index| shown_by(world, index, now));
+    let first = shown.next();
+    shown.all(|other| Some(other) == first)
+}
+
 fn check_shown(world: &World, faults: &mut Vec<String>) {
     let now = Now::from_micros(START_US + world.now_us());
     let shown: Vec<BTreeMap<(BucketName, Vec<u8>), Shown>> =
@@ -130,7 +138,7 @@ fn shown_by(world: &World, index: usize, now: Now) -> BTreeMap<(BucketName, Vec<
 fn check_forgotten(world: &World, faults: &mut Vec<String>) {
     for (index, node) in world.nodes.iter().enumerate() {
         let Some(process) = &node.process else { continue };
-        let dead: usize = (0..2).map(|n| process.store.database(n).stats().tombstone_count).sum();
+        let dead = process.dead_count();
         if dead > 0 {
             let status = process.replica.status(node.moment(world.now_us()));
             let role = if node.role == Role::Master { "" } else { " (a replica)" };

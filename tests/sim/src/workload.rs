@@ -8,11 +8,14 @@ use atoll_core::store::Store;
 use atoll_core::store::edit::{Edit, NewValue};
 use fastrand::Rng;
 
+/// How long what is written with a deadline lasts at the most, in ms.
+pub const LIFETIME_MS: u64 = 60;
+
 /// Makes one write somewhere in the store.
 pub fn write(store: &Store, dice: &mut Rng, (key_count, now): (usize, Now)) {
     let bucket = store.database(if dice.u8(..4) == 0 { 1 } else { 0 });
     let key = [b'a' + dice.usize(..key_count) as u8];
-    let deadline = |dice: &mut Rng| Deadline::at_millis(now.millis() + dice.u64(1..60));
+    let deadline = |dice: &mut Rng| Deadline::at_millis(now.millis() + dice.u64(1..LIFETIME_MS));
     let edit = match dice.u32(..100) {
         0..35 => {
             let value = dice.u32(..1_000).to_string().into_bytes();

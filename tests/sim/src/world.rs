@@ -6,6 +6,7 @@ use crate::node::{Birth, Node};
 use crate::oracle::Oracle;
 use crate::plan::{Plan, pick};
 use crate::story;
+use crate::verdict;
 use crate::workload;
 use atoll_core::replica::saved::Saved;
 use atoll_core::replica::status::Role;
@@ -20,6 +21,8 @@ use uuid::Uuid;
 
 /// Between two ticks of a node, in µs.
 const TICK_US: u64 = 1_000;
+/// Between two rounds of a sweep, in µs.
+const SWEEP_US: u64 = 16_000;
 /// Between two attempts to dial, in µs.
 const DIAL_US: u64 = 3_000;
 /// Between two looks at all keys for values that have come back, in µs.
@@ -28,6 +31,9 @@ const WATCH_US: u64 = 4_000;
 const SNAPSHOT_US: u64 = 15_000;
 /// Snapshots that a disk keeps, for crashes that bring an old one back.
 const SNAPSHOTS_MAX: usize = 3;
+
+/// Looks, 10 ms apart, that must find the cluster in order, one after the other, at its end.
+const CLEAN_COUNT: usize = 3;
 
 /// Something that happens at a moment.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -135,7 +141,26 @@ impl World {
         }
         // Time for what is dead to be forgotten.
         let skew_us = self.plan.skews_us.iter().map(|skew| skew.unsigned_abs()).max().unwrap_or(0);
-        self.run_until(self.now_us + 250_000 + 4 * skew_us);
+        let end_us = self.now_us + 250_000 + 4 * skew_us;
+        // By any clock, what was written with a deadline has expired before the end.
+        let expired_us = self.plan.active_us + workload::LIFETIME_MS * 1_000 + 2 * skew_us;
+        self.run_until(self.now_us.max(expired_us));
+        // Whatever could still come back must have the time to.
+        let mut clean_count = 0;
+        while self.now_us < end_us && self.faults.is_empty() && clean_count < CLEAN_COUNT {
+            self.run_until(self.now_us + 10_000);
+            clean_count = if self.is_clean() { clean_count + 1 } else { 0 };
+        }
+    }
+
+    /// Whether everyone is ready and shows the same, and nobody keeps anything dead.
+    fn is_clean(&self) -> bool {
+        let clean = |node: &Node| {
+            node.process.as_ref().is_some_and(|process| {
+                process.is_ready(node.moment(self.now_us)) && process.dead_count() == 0
+            })
+        };
+        self.is_even() && self.nodes.iter().all(clean) && verdict::show_the_same(self)
     }
 
     /// A number that is equal for two runs exactly if they did the same.
@@ -243,7 +268,7 @@ impl World {
     fn tick(&mut self, index: usize) {
         let moment = self.nodes[index].moment(self.now_us);
         if let Some(process) = &mut self.nodes[index].process {
-            if (self.now_us / TICK_US).is_multiple_of(8) {
+            if (self.now_us / TICK_US).is_multiple_of(SWEEP_US / TICK_US) {
                 process.sweep(moment);
             }
             let age_us = self.now_us - process.born_us;
