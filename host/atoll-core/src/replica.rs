@@ -309,7 +309,7 @@ impl Replica {
         self.take_deferred(around);
         self.report(around);
         self.stream(around);
-        self.request_sync(now.at_ms);
+        self.request_sync(around);
         let rest = self.serve_syncs(around);
         self.acknowledge();
         out.extend(self.outputs.drain(..));

@@ -122,6 +122,11 @@ impl Replica {
             self.graft(around, id, origin);
             return Ok(());
         }
+        if self.settings.role == Role::Replica && self.members.have_let_go(origin, first_seq) {
+            // A replica that has yet to hear of that passes on what no master has any more.
+            self.counts.ops_duplicate += u64::from(count);
+            return Ok(());
+        }
         let taken = self.apply_run(around, (&member, place), &run)?;
         let after = self.vector.seq(origin);
         if let Some(ahead_ms) = taken.ahead_ms {
@@ -167,6 +172,10 @@ impl Replica {
             if stamp.hlc > limit {
                 let ahead_us = stamp.hlc.micros().saturating_sub(around.now.wall.micros());
                 taken.ahead_ms = Some(ahead_us / 1_000);
+                break;
+            }
+            if stamp.hlc <= mark.head && self.members.get(origin).is_some_and(|known| known.gone) {
+                // It was closed without these: every master had lost them.
                 break;
             }
             if stamp.hlc <= mark.head || origin == self.me {

@@ -128,6 +128,11 @@ impl Replica {
         }
     }
 
+    /// Links to those from whom this node takes what others wrote.
+    pub(super) fn feeders(&self) -> impl Iterator<Item = &Link> {
+        self.links.values().filter(|link| link.peer.role.feeds(self.settings.role))
+    }
+
     /// Takes an origin's ops from the neighbour that has most of them, where it was asked not to
     /// send them.
     fn regraft(&mut self, origin: Uuid) {
@@ -160,7 +165,7 @@ impl Replica {
         let has_all = |link: &Link| {
             link.known.iter().all(|(origin, mark)| self.vector.seq(origin) >= mark.seq)
         };
-        if !self.links.is_empty() && self.links.values().all(has_all) {
+        if !self.links.is_empty() && self.feeders().all(has_all) {
             (self.joining, self.caught_up) = (false, true);
         }
         self.ask_for_dropped(around);
@@ -212,7 +217,7 @@ impl Replica {
     /// than ops take.
     fn ask_where_behind(&mut self, around: Circumstances<'_>) {
         let mut best: BTreeMap<Uuid, (u64, LinkId, u64)> = BTreeMap::new();
-        for link in self.links.values() {
+        for link in self.feeders() {
             for (origin, mark) in link.known.iter() {
                 if origin == self.me || mark.seq <= self.vector.seq(origin) {
                     continue;

@@ -164,8 +164,22 @@ impl Members {
             .map(|(id, _)| *id)
     }
 
-    /// Whether everyone who counts agrees that `origin` is gone, and nobody has more of it than
-    /// this node, whose vector is `mine`.
+    /// Whether every master agrees that `origin` is gone, and has fewer of its ops than `held`.
+    pub(super) fn have_let_go(&self, origin: Uuid, held: u64) -> bool {
+        let mut reports = self
+            .rows()
+            .filter_map(|(_, known)| {
+                let is_master = known.member.role == Role::Master;
+                known.report.as_ref().filter(|_| is_master)
+            })
+            .peekable();
+        reports.peek().is_some()
+            && reports
+                .all(|report| report.gone.contains(&origin) && report.vector.seq(origin) < held)
+    }
+
+    /// Whether everyone who counts agrees that `origin` is gone, and has as much of it as this
+    /// node, whose vector is `mine`.
     fn is_retired(&self, origin: Uuid, mine: &Vector) -> bool {
         let held = mine.seq(origin);
         self.rows().filter(|(id, _)| *id != self.me).all(|(_, known)| {
@@ -174,7 +188,7 @@ impl Members {
                 let seq = report.vector.seq(origin);
                 let unknown =
                     seq == 0 && report.members.iter().all(|member| member.origin != origin);
-                (report.gone.contains(&origin) || unknown) && seq <= held
+                (report.gone.contains(&origin) || unknown) && seq == held
             })
         })
     }

@@ -10,6 +10,7 @@ use super::status::Role;
 use super::vector::{Mark, Vector};
 use super::{Circumstances, Replica};
 use crate::clock::Hlc;
+use crate::store::Store;
 use crate::store::survey::{Survey, Wanted};
 use crate::wire::op::{BucketRef, EffectRef};
 use std::collections::{BTreeMap, BTreeSet};
@@ -98,7 +99,7 @@ impl Replica {
     /// Whether this node holds effects that masters may lack and that it must not spread itself: a
     /// replica then takes everything anew and lets go of what is not listed.
     pub(super) fn must_begin_anew(&mut self) -> bool {
-        let is_gone = |origin: &Uuid| self.members.get(*origin).is_some_and(|known| known.gone);
+        let is_gone = |origin: &Uuid| self.members.get(*origin).is_none_or(|known| known.gone);
         if self.settings.role == Role::Replica && self.uncovered.iter().any(is_gone) {
             self.begins_anew = true;
             self.uncovered.clear();
@@ -107,9 +108,10 @@ impl Replica {
     }
 
     /// A vector that covers whatever this node holds, and all else.
-    pub(super) fn everything(&self) -> Vector {
+    pub(super) fn everything(&self, store: &Store) -> Vector {
         let known = self.members.all().map(|known| known.member.origin);
-        let all = known.chain(self.vector.iter().map(|(origin, _)| origin));
+        let all =
+            known.chain(store.origins_seen()).chain(self.vector.iter().map(|(origin, _)| origin));
         all.map(|origin| (origin, Mark { seq: u64::MAX, head: Hlc::MAX })).collect()
     }
 }

@@ -1,6 +1,6 @@
 //! What each node says of itself to all: its vector, whom it knows, whom it is linked to.
 
-use super::status::Readiness;
+use super::status::{Readiness, Role};
 use super::{Circumstances, LinkId, Moment, Output, Replica};
 use crate::replica::vector::Mark;
 use crate::wire::frame::{Frame, Report};
@@ -86,12 +86,24 @@ impl Replica {
         for &gone in &report.gone {
             self.members.believe_gone(gone);
         }
-        self.raise_heads(&report);
+        if report.member.role.feeds(self.settings.role) {
+            self.raise_heads(&report);
+        }
         let Some(known) = self.members.get_mut(origin) else { return };
         if known.report.as_ref().is_none_or(|before| before.version < report.version) {
             known.report = Some(report);
             self.reports_to_pass = true;
             self.members.revive(origin);
+            self.look_for_lost();
+        }
+    }
+
+    /// Notes where every master has let go of an origin with fewer ops of it than this replica has:
+    /// nobody will give them the rest, so this node must let go of it, too.
+    fn look_for_lost(&mut self) {
+        if self.settings.role == Role::Replica {
+            let lost = |(origin, mark): (Uuid, Mark)| self.members.have_let_go(origin, mark.seq);
+            self.begins_anew |= self.vector.iter().any(lost);
         }
     }
 

@@ -84,8 +84,10 @@ impl Replica {
             self.members.believe_gone(gone);
         }
         self.floor.adopt(saved.floor);
-        // A disk holds at least what its vector says, and perhaps more, of anyone.
-        self.uncovered = saved.vector.iter().map(|(origin, _)| origin).collect();
+        // A disk holds at least what its vector says, and perhaps more, of anyone: even of one
+        // that the vector does not name.
+        self.uncovered = around.store.origins_seen().into_iter().collect();
+        self.uncovered.extend(saved.vector.iter().map(|(origin, _)| origin));
         self.vector = saved.vector;
     }
 }

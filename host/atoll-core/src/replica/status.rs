@@ -17,6 +17,13 @@ pub enum Role {
 }
 
 impl Role {
+    /// Whether a node of this role passes on what others wrote to one of role `to`. A master takes
+    /// nothing from a replica: nobody waits for replicas before something is forgotten, so what
+    /// only they have left may contradict what the masters have agreed on.
+    pub fn feeds(self, to: Role) -> bool {
+        self == Role::Master || to == Role::Replica
+    }
+
     /// The word for it: `master` or `replica`.
     pub fn as_str(self) -> &'static str {
         match self {

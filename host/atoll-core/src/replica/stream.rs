@@ -21,27 +21,26 @@ enum Sent {
 impl Replica {
     /// Sends each link the ops that its peer lacks, as far as its window allows.
     pub(super) fn stream(&mut self, around: Circumstances<'_>) {
-        let links: Vec<LinkId> = self.links.keys().copied().collect();
-        let origins: Vec<(Uuid, Mark)> = self.vector.iter().collect();
-        for id in links {
+        let mut wanted: Vec<(LinkId, Vec<(Uuid, u64)>)> = Vec::new();
+        for (id, link) in &self.links {
+            let beyond = self.vector.beyond(&link.known).map(|(origin, mark)| (origin, mark.seq));
+            wanted.push((*id, beyond.filter(|(origin, _)| self.feeds(link, *origin)).collect()));
+        }
+        for (id, origins) in wanted {
             let mut lost = false;
-            for &(origin, mark) in &origins {
-                if self.wants(id, origin, mark) {
-                    lost |= self.stream_origin(around, (id, origin), mark.seq) == Sent::Lost;
-                }
+            for (origin, until) in origins {
+                lost |= self.stream_origin(around, (id, origin), until) == Sent::Lost;
             }
             self.offer_sync(id, lost);
         }
     }
 
     /// Whether the peer should get this origin's ops from this node.
-    fn wants(&self, id: LinkId, origin: Uuid, mark: Mark) -> bool {
-        let Some(link) = self.links.get(&id) else { return false };
+    fn feeds(&self, link: &Link, origin: Uuid) -> bool {
         // What it sends us it has; what it made it has.
-        let comes_from_there = self.parents.get(&origin) == Some(&id);
-        origin != link.peer.origin
-            && !comes_from_there
-            && mark.seq > link.known.seq(origin)
+        self.settings.role.feeds(link.peer.role)
+            && origin != link.peer.origin
+            && self.parents.get(&origin) != Some(&link.id)
             && link.outgoing(origin).is_none_or(|outgoing| !outgoing.pruned)
     }
 

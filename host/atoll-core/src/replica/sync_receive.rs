@@ -24,6 +24,8 @@ pub(super) struct Receiving {
     pub(super) link: LinkId,
     /// What its beginning said; `None` until then.
     begun: Option<SyncBegin>,
+    /// Whether this node lets go of everything that is not listed.
+    anew: bool,
     /// Digests of the keys that were listed, in a stale sync.
     listed: HashSet<u128, BuildHasherDefault<Xxh3>>,
     /// What must be dropped where it is not listed, in a stale sync: what this covers.
@@ -48,7 +50,8 @@ impl Receiving {
 
 impl Replica {
     /// Asks a peer that has offered it for a sync, one at a time.
-    pub(super) fn request_sync(&mut self, at_ms: u64) {
+    pub(super) fn request_sync(&mut self, around: Circumstances<'_>) {
+        let at_ms = around.now.at_ms;
         if self.receiving.is_some() {
             return;
         }
@@ -57,7 +60,9 @@ impl Replica {
         let patience_ms = self.settings.tuning.ping_ms;
         let willing =
             |link: &&Link| link.refused_ms.is_none_or(|refused| at_ms >= refused + patience_ms);
-        let offering = self.links.values().filter(|link| link.sync_needed || must_drop);
+        // Who has begun to drop things and was interrupted must ask: nobody else may see a need.
+        let must_ask = must_drop || self.stale;
+        let offering = self.feeders().filter(|link| link.sync_needed || must_ask);
         let offering = offering.filter(willing);
         let best = offering.max_by_key(|link| {
             let held: u64 = link.known.iter().map(|(_, mark)| mark.seq).sum();
@@ -70,10 +75,11 @@ impl Replica {
         let (listed, late, sources) = (HashSet::default(), BTreeSet::new(), BTreeMap::new());
         let (mut drops, mut least) = (Vector::default(), Freshness::Current);
         if must_drop {
-            (drops, least) = (self.everything(), Freshness::Stale);
+            (drops, least) = (self.everything(around.store), Freshness::Stale);
             self.vector = Vector::default();
         }
-        self.receiving = Some(Receiving { link, begun: None, listed, drops, late, sources });
+        self.receiving =
+            Some(Receiving { link, begun: None, anew: must_drop, listed, drops, late, sources });
         self.send(link, Frame::SyncRequest(self.vector.clone(), least));
     }
 
@@ -107,7 +113,7 @@ impl Replica {
         }
         if begin.freshness == Freshness::Stale {
             self.stale = true;
-            if self.begins_anew {
+            if self.receiving.as_ref().is_some_and(|receiving| receiving.anew) {
                 around.store.forget_flushes();
             }
         }
@@ -265,7 +271,7 @@ impl Replica {
         let Some(begin) = receiving.begun else { return };
         if stale {
             drop_unlisted(around, &receiving.listed, &receiving.drops);
-            self.begins_anew = false;
+            self.begins_anew &= !receiving.anew;
             self.counts.syncs_stale += 1;
         }
         for (origin, mark) in begin.vector.iter() {
@@ -286,7 +292,12 @@ impl Replica {
         let vector = &self.vector;
         let mut sources = receiving.sources;
         sources.retain(|origin, newest| *newest > vector.get(*origin).head);
-        self.note_uncovered(sources);
+        let from_master = self.links.get(&id).is_some_and(|link| link.peer.role == Role::Master);
+        if self.settings.role == Role::Master || !from_master {
+            self.note_uncovered(sources);
+        }
+        // What a master holds uncovered it will relay, or all masters have it: for a replica that
+        // is as good as covered.
         self.send(id, Frame::SyncDone(self.vector.clone()));
     }
 

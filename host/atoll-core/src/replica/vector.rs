@@ -57,10 +57,17 @@ impl FromIterator<(Uuid, Mark)> for Vector {
 impl Vector {
     /// How far `origin` is included; nothing where it is not known.
     pub fn get(&self, origin: Uuid) -> Mark {
-        match self.marks.binary_search_by_key(&origin, |(id, _)| *id) {
+        match self.find(origin) {
             Ok(at) => self.marks[at].1,
             Err(_) => Mark::default(),
         }
+    }
+
+    /// Where the mark of `origin` is, or would be.
+    fn find(&self, origin: Uuid) -> Result<usize, usize> {
+        // As numbers they have the same order, and compare in an instruction or two.
+        let origin = origin.as_u128();
+        self.marks.binary_search_by_key(&origin, |(id, _)| id.as_u128())
     }
 
     /// Number of the latest op of `origin` that is included.
@@ -70,7 +77,7 @@ impl Vector {
 
     /// Includes more of `origin`; never less. Returns whether that was news.
     pub fn raise(&mut self, origin: Uuid, to: Mark) -> bool {
-        match self.marks.binary_search_by_key(&origin, |(id, _)| *id) {
+        match self.find(origin) {
             Ok(at) => {
                 let before = self.marks[at].1;
                 self.marks[at].1 = before.max(to);
@@ -98,6 +105,15 @@ impl Vector {
     /// The origins and how far each is included, by origin.
     pub fn iter(&self) -> impl Iterator<Item = (Uuid, Mark)> + '_ {
         self.marks.iter().copied()
+    }
+
+    /// The origins of whom this includes ops that `other` does not, and how far each is included.
+    pub fn beyond<'a>(&'a self, other: &'a Vector) -> impl Iterator<Item = (Uuid, Mark)> + 'a {
+        let mut theirs = other.iter().peekable();
+        self.iter().filter(move |(origin, mark)| {
+            while theirs.next_if(|(id, _)| id.as_u128() < origin.as_u128()).is_some() {}
+            theirs.peek().filter(|(id, _)| id == origin).map_or(0, |(_, mark)| mark.seq) < mark.seq
+        })
     }
 
     /// How many origins are known.
@@ -128,5 +144,23 @@ mod tests {
         assert!(!vector.covers(Stamp { hlc: hlc(61), origin: two }));
         assert!(!vector.covers(Stamp { hlc: hlc(1), origin: one }), "an unknown origin");
         assert!(vector.covers(Stamp::ZERO), "what was never written");
+    }
+
+    #[test]
+    fn a_vector_is_beyond_another_where_it_has_more_ops() {
+        #[track_caller]
+        fn check(mine: &[(u128, u64)], theirs: &[(u128, u64)], want: &[u128]) {
+            let vector = |marks: &[(u128, u64)]| -> Vector {
+                let mark = |seq| Mark { seq, head: Hlc::ZERO };
+                marks.iter().map(|(id, seq)| (Uuid::from_u128(*id), mark(*seq))).collect()
+            };
+            let (mine, theirs) = (vector(mine), vector(theirs));
+            let ids: Vec<u128> = mine.beyond(&theirs).map(|(id, _)| id.as_u128()).collect();
+            assert_eq!(ids, want);
+        }
+        check(&[], &[(1, 5)], &[]);
+        check(&[(1, 5)], &[], &[1]);
+        check(&[(1, 5), (2, 5), (3, 5)], &[(1, 5), (2, 4), (3, 6)], &[2]);
+        check(&[(2, 1), (4, 1), (6, 0)], &[(1, 9), (3, 9), (5, 9)], &[2, 4]);
     }
 }

@@ -10,6 +10,7 @@ use crate::entry::Entry;
 use crate::key::BucketName;
 use crate::limits::SHARD_COUNT;
 use crate::replica::vector::Vector;
+use uuid::Uuid;
 
 /// Records that are looked at under one lock.
 const STEP_PLACES: usize = 2_048;
@@ -71,8 +72,10 @@ impl Store {
             Wanted::Uncovered(vector) => Some(self.origins.map(|id| vector.get(id).head)),
             Wanted::Everything => None,
         };
+        let mut current = None;
         while let Some(name) = survey.buckets.get(survey.bucket) {
-            let Some(bucket) = self.find_bucket(name).filter(|_| survey.shard < SHARD_COUNT) else {
+            let bucket = current.take().or_else(|| self.find_bucket(name));
+            let Some(bucket) = bucket.filter(|_| survey.shard < SHARD_COUNT) else {
                 (survey.bucket, survey.shard, survey.place) = (survey.bucket + 1, 0, 0);
                 continue;
             };
@@ -107,8 +110,17 @@ impl Store {
             if bytes >= bytes_max {
                 return Surveyed { found, done: false };
             }
+            drop(shard);
+            current = Some(bucket);
         }
         Surveyed { found, done: true }
+    }
+
+    /// All others of whom this store has ever held a write.
+    pub fn origins_seen(&self) -> Vec<Uuid> {
+        let mut seen = self.origins.map(|id| id);
+        seen.retain(|id| !id.is_nil() && *id != self.origins.own());
+        seen
     }
 
     /// The latest flush of a bucket; [`Stamp::ZERO`] where there was none.
