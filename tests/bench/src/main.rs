@@ -3,12 +3,16 @@
 //! Starts the servers itself, measures them in turns in one run, and prints Markdown tables on
 //! standard output (progress goes to standard error). Processor time is what the kernel has
 //! booked for the server's processes, never a guess from the throughput.
+//!
+//! `cargo bench-peers replication` holds linked nodes against the bars that the project has set
+//! itself, and fails where one is missed.
 
 mod http;
 mod http_load;
 mod memory;
 mod process;
 mod redis_benchmark;
+mod replication;
 mod resp;
 mod resp_client;
 mod server;
@@ -19,25 +23,39 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context;
-use clap::{Parser, ValueEnum};
+use anyhow::{Context, bail};
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::replication::Measure;
 
 /// Compares Atoll with redis-server and nginx on this machine and prints Markdown tables.
 #[derive(Debug, Parser)]
 #[command(name = "cargo bench-peers")]
 struct Options {
+    #[command(subcommand)]
+    task: Option<Task>,
     /// A tenth of the load and three rounds: enough to see whether something broke.
-    #[arg(long)]
+    #[arg(long, global = true)]
     quick: bool,
     /// Measure one part only.
     #[arg(long, value_enum)]
     only: Option<Part>,
     /// Rounds of the throughput measurements; the median counts. Odd is best, 1 to 99.
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=99))]
+    #[arg(long, global = true, value_parser = clap::value_parser!(u32).range(1..=99))]
     rounds: Option<u32>,
     /// Measure this binary instead of building target/release/atoll from the sources.
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, global = true, value_name = "PATH")]
     atoll: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Holds linked nodes against their bars; fails where one is missed.
+    Replication {
+        /// What to measure; without any, all of it.
+        #[arg(value_enum)]
+        measures: Vec<Measure>,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -69,17 +87,23 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> anyhow::Result<()> {
-    let wanted = |part: Part| options.only.is_none_or(|only| only == part);
-    let redis = wanted(Part::Resp) || wanted(Part::Memory);
-    server::require_peers(&server::Peers { redis, nginx: wanted(Part::Http) })?;
-    let atoll = match &options.atoll {
-        Some(path) => path.clone(),
-        None => server::build_atoll()?,
-    };
     let effort = Effort {
         rounds: options.rounds.unwrap_or(if options.quick { 3 } else { 7 }),
         divisor: if options.quick { 10 } else { 1 },
     };
+    match &options.task {
+        None => compare(options, effort),
+        Some(_) if options.only.is_some() => bail!("--only is for the comparison with peers"),
+        Some(Task::Replication { measures }) => hold_to_bars(options, measures, effort),
+    }
+}
+
+/// Runs the parts that are asked for beside what a user would pick instead.
+fn compare(options: &Options, effort: Effort) -> anyhow::Result<()> {
+    let wanted = |part: Part| options.only.is_none_or(|only| only == part);
+    let redis = wanted(Part::Resp) || wanted(Part::Memory);
+    server::require_peers(&server::Peers { redis, nginx: wanted(Part::Http) })?;
+    let atoll = binary(options)?;
     print(&describe_machine())?;
     if wanted(Part::Resp) {
         print(&resp::measure(&atoll, effort).context("RESP part")?)?;
@@ -91,6 +115,29 @@ fn run(options: &Options) -> anyhow::Result<()> {
         print(&memory::measure(&atoll, effort).context("memory part")?)?;
     }
     Ok(())
+}
+
+/// Measures replication, and fails where a bar is missed.
+fn hold_to_bars(options: &Options, measures: &[Measure], effort: Effort) -> anyhow::Result<()> {
+    let measures = if measures.is_empty() { Measure::value_variants() } else { measures };
+    let redis = measures.contains(&Measure::Throughput);
+    server::require_peers(&server::Peers { redis, nginx: false })?;
+    let atoll = binary(options)?;
+    print(&describe_machine())?;
+    let sheet = replication::measure(&atoll, measures, effort)?;
+    print(&sheet.render())?;
+    match sheet.missed() {
+        0 => Ok(()),
+        missed => bail!("{missed} of {} bars are missed", sheet.bars()),
+    }
+}
+
+fn binary(options: &Options) -> anyhow::Result<PathBuf> {
+    match &options.atoll {
+        // Nodes are started in folders of their own.
+        Some(path) => std::path::absolute(path).context("--atoll"),
+        None => server::build_atoll(),
+    }
 }
 
 fn print(section: &str) -> io::Result<()> {

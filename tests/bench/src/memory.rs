@@ -14,8 +14,8 @@ use crate::server::{self, Server};
 use crate::summary::ratio;
 use crate::table::Table;
 
-const KEYS: u32 = 1_000_000;
-const VALUE_BYTES: u32 = 64;
+pub(crate) const KEYS: u32 = 1_000_000;
+pub(crate) const VALUE_BYTES: u32 = 64;
 
 /// Memory counts as settled when it has not changed by more than a thousandth for this long…
 const SETTLED_FOR: Duration = Duration::from_millis(500);
@@ -60,7 +60,10 @@ fn bytes_per_key(server: &Server, address: SocketAddr, fill: Fill) -> anyhow::Re
 }
 
 /// Resident memory once the allocator has given back what it means to give back.
-fn settled_bytes(server: &Server) -> anyhow::Result<u64> {
+///
+/// # Errors
+/// If the server is gone.
+pub(crate) fn settled_bytes(server: &Server) -> anyhow::Result<u64> {
     let deadline = Instant::now() + SETTLE_WAIT_MAX;
     let mut last = process::resident_bytes(server.pid())?;
     loop {

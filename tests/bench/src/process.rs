@@ -14,6 +14,8 @@ struct Stat {
     parent: u32,
     /// User and system time of all threads, those that ended included.
     ticks: u64,
+    /// The same of children that have ended.
+    reaped_ticks: u64,
 }
 
 /// Processor time of `pid` and its children so far, in microseconds, in steps of 10 ms.
@@ -26,6 +28,24 @@ pub(crate) fn cpu_us(pid: u32) -> anyhow::Result<u64> {
         ticks += stat(member)?.ticks;
     }
     Ok(ticks * (1_000_000 / TICKS_PER_SECOND))
+}
+
+/// Processor time so far that all processes of the machine have used and this one and its children,
+/// running and ended, have not; in microseconds. Processes of low priority, which give way, are not
+/// counted.
+///
+/// # Errors
+/// If `/proc` does not tell.
+pub(crate) fn foreign_cpu_us() -> anyhow::Result<u64> {
+    let text = fs::read_to_string("/proc/stat").context("/proc/stat")?;
+    let busy = parse_busy_ticks(&text).context("/proc/stat has no line for all processors")?;
+    let own = std::process::id();
+    let mut ours = stat(own)?.reaped_ticks;
+    for member in family(own)? {
+        // One that ends right now is counted as foreign once, which is little.
+        ours += stat(member).map_or(0, |stat| stat.ticks);
+    }
+    Ok(busy.saturating_sub(ours) * (1_000_000 / TICKS_PER_SECOND))
 }
 
 /// Resident memory of `pid` alone, in bytes.
@@ -73,7 +93,19 @@ fn parse_stat(text: &str) -> anyhow::Result<Stat> {
         let text = fields.get(number - 3).with_context(|| format!("no field {number}"))?;
         text.parse().with_context(|| format!("field {number} is {text:?}"))
     };
-    Ok(Stat { parent: u32::try_from(field(4)?)?, ticks: field(14)? + field(15)? })
+    Ok(Stat {
+        parent: u32::try_from(field(4)?)?,
+        ticks: field(14)? + field(15)?,
+        reaped_ticks: field(16)? + field(17)?,
+    })
+}
+
+/// Time of all processors that was neither idle, nor spent waiting for a disk, nor of low priority.
+fn parse_busy_ticks(text: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix("cpu "))?;
+    let ticks = line.split_ascii_whitespace().map(|field| field.parse::<u64>().unwrap_or(0));
+    // user nice system idle iowait irq softirq steal; guests are part of user.
+    Some(ticks.take(8).enumerate().filter(|(at, _)| !matches!(at, 1 | 3 | 4)).map(|(_, t)| t).sum())
 }
 
 fn parse_resident_bytes(status: &str) -> Option<u64> {
@@ -91,7 +123,7 @@ mod tests {
     #[track_caller]
     fn check_stat(program: &str) {
         let stat = parse_stat(&format!("42 ({program}) {TAIL}")).unwrap();
-        assert_eq!(stat, Stat { parent: 7, ticks: 325 });
+        assert_eq!(stat, Stat { parent: 7, ticks: 325, reaped_ticks: 7 });
     }
 
     #[test]
@@ -105,6 +137,13 @@ mod tests {
     fn a_line_that_is_cut_off_is_an_error() {
         assert!(parse_stat("42 (redis-server) S 7 42").is_err());
         assert!(parse_stat("").is_err());
+    }
+
+    #[test]
+    fn idle_processors_are_not_busy() {
+        let text = "cpu  1 2 3 1000 1000 4 5 6 1000 1000\ncpu0 7 7 7 7 7 7 7 7 7 7\n";
+        assert_eq!(parse_busy_ticks(text), Some(19));
+        assert_eq!(parse_busy_ticks("cpu0 7 7 7\n"), None);
     }
 
     #[test]

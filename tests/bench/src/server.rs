@@ -226,10 +226,19 @@ fn nginx_configuration(folder: &Path, address: SocketAddr) -> String {
 /// # Errors
 /// If it does not say that it is ready.
 pub(crate) fn start_atoll(binary: &Path) -> anyhow::Result<(Server, Doors)> {
+    start_atoll_with(binary, &[])
+}
+
+/// The same, with more flags; where it listens for peers is one of them.
+///
+/// # Errors
+/// If it does not say that it is ready.
+pub(crate) fn start_atoll_with(binary: &Path, flags: &[String]) -> anyhow::Result<(Server, Doors)> {
     let folder = tempfile::tempdir()?;
     let mut command = Command::new(binary);
     command.args(["serve", "--ready-json", "--gateway", "127.0.0.1:0"]);
     command.args(["--api", "127.0.0.1:0", "--resp", "127.0.0.1:0"]);
+    command.args(flags);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("ATOLL_") {
             command.env_remove(name);
@@ -260,7 +269,10 @@ fn parse_ready(line: &str) -> anyhow::Result<Doors> {
 }
 
 /// A port that was free a moment ago.
-fn free_address() -> anyhow::Result<SocketAddr> {
+///
+/// # Errors
+/// If there is none.
+pub(crate) fn free_address() -> anyhow::Result<SocketAddr> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     Ok(listener.local_addr()?)
 }
