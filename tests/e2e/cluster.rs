@@ -4,6 +4,7 @@ use crate::node::{PATIENCE, RespClient, TestNode, wait_until};
 use crate::proxy::{Proxy, Toward};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
 /// Who dials whom.
@@ -184,6 +185,11 @@ impl Cluster {
         self.network().for_each(Proxy::heal);
     }
 
+    /// Nothing between two nodes is cut or muted any more.
+    pub(crate) fn mend(&self, one: usize, other: usize) {
+        self.between(one, other).for_each(Proxy::heal);
+    }
+
     /// Everything between nodes arrives so much later.
     pub(crate) fn delay_ms(&self, delay_ms: u64) {
         self.network().for_each(|proxy| proxy.delay_ms(delay_ms));
@@ -275,6 +281,27 @@ impl Cluster {
         content
     }
 
+    /// What the API lists of database 0 of a node: each key with its stamp, its size, its times.
+    pub(crate) fn listing(&self, index: usize) -> BTreeMap<String, Value> {
+        let (node, mut listing) = (self.node(index), BTreeMap::new());
+        let mut path = "/v1/kv/default".to_owned();
+        loop {
+            let page = node.http("GET", node.api, &path, b"").json();
+            for key in page["keys"].as_array().expect("keys are listed") {
+                let name = key["name"].as_str().expect("keys are text here");
+                listing.insert(name.to_owned(), key.clone());
+            }
+            let Some(cursor) = page["cursor"].as_str() else { return listing };
+            path = format!("/v1/kv/default?cursor={cursor}");
+        }
+    }
+
+    /// Sum of a count of replication over all nodes, by its name in `/v1/cluster`.
+    pub(crate) fn sum(&self, count: &str) -> u64 {
+        let count_of = |index| self.view(index)["replication"]["counts"][count].as_u64();
+        self.up().map(|index| count_of(index).expect("a count")).sum()
+    }
+
     /// Waits until all nodes that are up hold the same in database 0, and returns it.
     #[track_caller]
     pub(crate) fn converge(&self) -> Content {
@@ -308,8 +335,11 @@ pub(crate) fn name(index: usize) -> String {
     format!("n{index}")
 }
 
-/// The first few keys in which two contents differ.
-fn difference(one: &Content, other: &Content) -> String {
+/// The first few keys in which two nodes differ.
+pub(crate) fn difference<T: Debug + PartialEq>(
+    one: &BTreeMap<String, T>,
+    other: &BTreeMap<String, T>,
+) -> String {
     let keys = one.keys().chain(other.keys());
     let odd = keys.filter(|key| one.get(*key) != other.get(*key));
     let shown = |key: &String| format!("{key}: {:?} and {:?}", one.get(key), other.get(key));
