@@ -1,6 +1,7 @@
 //! Links between real nodes: shapes, refusals, protection, and peers that are none.
 
 mod hostile;
+mod masters;
 mod proofs;
 
 use crate::cluster::{Cluster, Shape, name};
