@@ -2,6 +2,7 @@
 //! or stopped meanwhile: the newest write wins on every node.
 
 mod faults;
+mod memory;
 
 use crate::cluster::{Cluster, Shape};
 use crate::node::wait_until;
