@@ -59,6 +59,7 @@ pub(crate) struct Cluster {
     /// `None` while a node is down.
     nodes: Vec<Option<TestNode>>,
     flags: Vec<Vec<String>>,
+    environments: Vec<Vec<(String, String)>>,
     /// By who dials whom.
     proxies: BTreeMap<(usize, usize), Proxy>,
 }
@@ -78,12 +79,22 @@ impl Cluster {
 
     /// The same, without waiting for links: for those that must not come up.
     pub(crate) fn start_unlinked(shape: Shape, flags: impl Fn(usize) -> Vec<String>) -> Cluster {
+        Cluster::start_in(shape, |_| Vec::new(), flags)
+    }
+
+    /// The same, with more variables in the environment of each node.
+    pub(crate) fn start_in(
+        shape: Shape,
+        environment: impl Fn(usize) -> Vec<(String, String)>,
+        flags: impl Fn(usize) -> Vec<String>,
+    ) -> Cluster {
         let dials = shape.dials();
         let proxies = dials.into_iter().map(|dial| (dial, Proxy::start())).collect();
         let count = shape.node_count();
         let flags = (0..count).map(flags).collect();
+        let environments = (0..count).map(environment).collect();
         let nodes = (0..count).map(|_| None).collect();
-        let mut cluster = Cluster { shape, nodes, flags, proxies };
+        let mut cluster = Cluster { shape, nodes, flags, environments, proxies };
         for index in 0..count {
             cluster.start_node(index);
         }
@@ -99,7 +110,7 @@ impl Cluster {
         }
         flags.extend(self.flags[index].iter().cloned());
         let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
-        let node = TestNode::start_with(&flags);
+        let node = TestNode::start_in(&self.environments[index], &flags);
         for (_, proxy) in self.proxies.iter().filter(|((_, to), _)| *to == index) {
             proxy.lead_to(node.peers());
         }
@@ -294,6 +305,17 @@ impl Cluster {
             let Some(cursor) = page["cursor"].as_str() else { return listing };
             path = format!("/v1/kv/default?cursor={cursor}");
         }
+    }
+
+    /// The value of a metric of a node, by the beginning of its line.
+    #[track_caller]
+    pub(crate) fn metric(&self, index: usize, beginning: &str) -> f64 {
+        let node = self.node(index);
+        let answer = node.http("GET", node.api, "/metrics", b"");
+        let line = answer.text().lines().find(|line| line.starts_with(beginning));
+        let line = line.unwrap_or_else(|| panic!("no {beginning} in {}", answer.text()));
+        let value = line.rsplit(' ').next().and_then(|value| value.parse().ok());
+        value.unwrap_or_else(|| panic!("{line} has no number"))
     }
 
     /// Sum of a count of replication over all nodes, by its name in `/v1/cluster`.

@@ -1,6 +1,7 @@
 //! What a cluster of real nodes must hold, whoever wrote what where, and whatever was cut, killed
 //! or stopped meanwhile: the newest write wins on every node.
 
+mod clocks;
 mod faults;
 mod memory;
 

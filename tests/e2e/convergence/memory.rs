@@ -25,17 +25,6 @@ fn pipeline(client: &mut RespClient, commands: impl Iterator<Item = Vec<String>>
     }
 }
 
-/// The value of a metric of a node.
-#[track_caller]
-fn metric(cluster: &Cluster, index: usize, name: &str) -> f64 {
-    let node = cluster.node(index);
-    let text = node.http("GET", node.api, "/metrics", b"").text().to_owned();
-    let line = text.lines().find(|line| line.starts_with(name) && !line.starts_with('#'));
-    let line = line.unwrap_or_else(|| panic!("no {name} in {text}"));
-    let value = line.rsplit(' ').next().and_then(|value| value.parse().ok());
-    value.unwrap_or_else(|| panic!("{line} has no number"))
-}
-
 fn key_count(cluster: &Cluster, index: usize) -> usize {
     let reply = cluster.command(index, &["DBSIZE"]);
     reply[1..].parse().expect("a number")
@@ -52,8 +41,8 @@ fn full_pair(log_max: &str) -> Cluster {
     let set = |number| vec!["SET".to_owned(), format!("k{number}"), value.clone()];
     pipeline(&mut cluster.client(0), (0..KEY_COUNT).map(set));
     wait_until("the second node is full", || {
-        let is_over = metric(&cluster, 1, "atoll_memory_used_bytes")
-            > metric(&cluster, 1, "atoll_memory_max_bytes");
+        let is_over = cluster.metric(1, "atoll_memory_used_bytes")
+            > cluster.metric(1, "atoll_memory_max_bytes");
         is_over.then_some(())
     });
     cluster
@@ -75,21 +64,21 @@ fn check_seen(cluster: &Cluster) {
         let lacks = KEY_COUNT - key_count(cluster, 1);
         (behind as usize >= lacks && lacks > KEY_COUNT / 4).then_some(())
     });
-    assert!(metric(cluster, 0, "atoll_link_behind_ops{peer=\"n1\"}") > 0.0);
+    assert!(cluster.metric(0, "atoll_link_behind_ops{peer=\"n1\"}") > 0.0);
     assert_eq!(cluster.command(0, &["WAIT", "1", "100"]), ":0");
 }
 
 #[track_caller]
 fn wait_for_lag(cluster: &Cluster) {
     wait_until("the lag shows", || {
-        let lag_s = metric(cluster, 0, "atoll_link_lag_seconds{peer=\"n1\"}");
+        let lag_s = cluster.metric(0, "atoll_link_lag_seconds{peer=\"n1\"}");
         (lag_s > 0.5).then_some(())
     });
 }
 
 fn is_within_bounds(cluster: &Cluster) -> bool {
-    let max = metric(cluster, 1, "atoll_memory_max_bytes");
-    metric(cluster, 1, "atoll_memory_used_bytes") < max * 1.3
+    let max = cluster.metric(1, "atoll_memory_max_bytes");
+    cluster.metric(1, "atoll_memory_used_bytes") < max * 1.3
 }
 
 /// Makes room on the full node, and waits until it has all that it lacked.
