@@ -4,6 +4,7 @@
 mod clocks;
 mod faults;
 mod memory;
+mod traffic;
 
 use crate::cluster::{Cluster, Shape};
 use crate::node::wait_until;
