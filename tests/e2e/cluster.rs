@@ -4,6 +4,7 @@ use crate::node::{PATIENCE, RespClient, TestNode, wait_until};
 use crate::proxy::{Proxy, Toward};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
 /// Who dials whom.
@@ -58,6 +59,7 @@ pub(crate) struct Cluster {
     /// `None` while a node is down.
     nodes: Vec<Option<TestNode>>,
     flags: Vec<Vec<String>>,
+    environments: Vec<Vec<(String, String)>>,
     /// By who dials whom.
     proxies: BTreeMap<(usize, usize), Proxy>,
 }
@@ -77,12 +79,22 @@ impl Cluster {
 
     /// The same, without waiting for links: for those that must not come up.
     pub(crate) fn start_unlinked(shape: Shape, flags: impl Fn(usize) -> Vec<String>) -> Cluster {
+        Cluster::start_in(shape, |_| Vec::new(), flags)
+    }
+
+    /// The same, with more variables in the environment of each node.
+    pub(crate) fn start_in(
+        shape: Shape,
+        environment: impl Fn(usize) -> Vec<(String, String)>,
+        flags: impl Fn(usize) -> Vec<String>,
+    ) -> Cluster {
         let dials = shape.dials();
         let proxies = dials.into_iter().map(|dial| (dial, Proxy::start())).collect();
         let count = shape.node_count();
         let flags = (0..count).map(flags).collect();
+        let environments = (0..count).map(environment).collect();
         let nodes = (0..count).map(|_| None).collect();
-        let mut cluster = Cluster { shape, nodes, flags, proxies };
+        let mut cluster = Cluster { shape, nodes, flags, environments, proxies };
         for index in 0..count {
             cluster.start_node(index);
         }
@@ -98,7 +110,7 @@ impl Cluster {
         }
         flags.extend(self.flags[index].iter().cloned());
         let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
-        let node = TestNode::start_with(&flags);
+        let node = TestNode::start_in(&self.environments[index], &flags);
         for (_, proxy) in self.proxies.iter().filter(|((_, to), _)| *to == index) {
             proxy.lead_to(node.peers());
         }
@@ -182,6 +194,11 @@ impl Cluster {
     /// Nothing is cut or muted any more.
     pub(crate) fn heal(&self) {
         self.network().for_each(Proxy::heal);
+    }
+
+    /// Nothing between two nodes is cut or muted any more.
+    pub(crate) fn mend(&self, one: usize, other: usize) {
+        self.between(one, other).for_each(Proxy::heal);
     }
 
     /// Everything between nodes arrives so much later.
@@ -275,6 +292,38 @@ impl Cluster {
         content
     }
 
+    /// What the API lists of database 0 of a node: each key with its stamp, its size, its times.
+    pub(crate) fn listing(&self, index: usize) -> BTreeMap<String, Value> {
+        let (node, mut listing) = (self.node(index), BTreeMap::new());
+        let mut path = "/v1/kv/default".to_owned();
+        loop {
+            let page = node.http("GET", node.api, &path, b"").json();
+            for key in page["keys"].as_array().expect("keys are listed") {
+                let name = key["name"].as_str().expect("keys are text here");
+                listing.insert(name.to_owned(), key.clone());
+            }
+            let Some(cursor) = page["cursor"].as_str() else { return listing };
+            path = format!("/v1/kv/default?cursor={cursor}");
+        }
+    }
+
+    /// The value of a metric of a node, by the beginning of its line.
+    #[track_caller]
+    pub(crate) fn metric(&self, index: usize, beginning: &str) -> f64 {
+        let node = self.node(index);
+        let answer = node.http("GET", node.api, "/metrics", b"");
+        let line = answer.text().lines().find(|line| line.starts_with(beginning));
+        let line = line.unwrap_or_else(|| panic!("no {beginning} in {}", answer.text()));
+        let value = line.rsplit(' ').next().and_then(|value| value.parse().ok());
+        value.unwrap_or_else(|| panic!("{line} has no number"))
+    }
+
+    /// Sum of a count of replication over all nodes, by its name in `/v1/cluster`.
+    pub(crate) fn sum(&self, count: &str) -> u64 {
+        let count_of = |index| self.view(index)["replication"]["counts"][count].as_u64();
+        self.up().map(|index| count_of(index).expect("a count")).sum()
+    }
+
     /// Waits until all nodes that are up hold the same in database 0, and returns it.
     #[track_caller]
     pub(crate) fn converge(&self) -> Content {
@@ -308,8 +357,11 @@ pub(crate) fn name(index: usize) -> String {
     format!("n{index}")
 }
 
-/// The first few keys in which two contents differ.
-fn difference(one: &Content, other: &Content) -> String {
+/// The first few keys in which two nodes differ.
+pub(crate) fn difference<T: Debug + PartialEq>(
+    one: &BTreeMap<String, T>,
+    other: &BTreeMap<String, T>,
+) -> String {
     let keys = one.keys().chain(other.keys());
     let odd = keys.filter(|key| one.get(*key) != other.get(*key));
     let shown = |key: &String| format!("{key}: {:?} and {:?}", one.get(key), other.get(key));

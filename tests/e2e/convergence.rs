@@ -1,7 +1,10 @@
 //! What a cluster of real nodes must hold, whoever wrote what where, and whatever was cut, killed
 //! or stopped meanwhile: the newest write wins on every node.
 
+mod clocks;
 mod faults;
+mod memory;
+mod traffic;
 
 use crate::cluster::{Cluster, Shape};
 use crate::node::wait_until;

@@ -1,6 +1,7 @@
 //! Links between real nodes: shapes, refusals, protection, and peers that are none.
 
 mod hostile;
+mod masters;
 mod proofs;
 
 use crate::cluster::{Cluster, Shape, name};
@@ -176,6 +177,27 @@ fn peers_are_added_and_removed_while_nodes_run() {
     assert_eq!(cluster.command(1, &["GET", "k"]), "$-1");
     assert_eq!(cluster.command(1, &["REPLICAOF", &host, &port]), "+OK");
     cluster.wait_for(1, &["GET", "k"], "$v");
+}
+
+#[test]
+fn a_node_whose_peer_was_faster_does_not_dial_it_as_well() {
+    let cluster = Cluster::start(Shape::Pair);
+    cluster.cut(0, 1);
+    cluster.wait_unlinked(0, 1);
+    cluster.proxy(1, 0).heal();
+    wait_until("node 1 has dialled", || cluster.is_linked(0, 1).then_some(()));
+    let before = cluster.proxy(0, 1).connections();
+    cluster.proxy(0, 1).heal();
+    // Node 0 has looked again, and is content.
+    cluster.wait_linked();
+    assert_eq!(cluster.proxy(0, 1).connections(), before);
+    assert_eq!(cluster.command(0, &["SET", "k", "v"]), "+OK");
+    cluster.wait_for(1, &["GET", "k"], "$v");
+    // Without that link it dials.
+    cluster.proxy(1, 0).cut();
+    cluster.wait_unlinked(0, 1);
+    wait_until("node 0 has dialled", || cluster.is_linked(0, 1).then_some(()));
+    assert!(cluster.proxy(0, 1).connections() > before);
 }
 
 #[test]

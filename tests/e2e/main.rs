@@ -3,11 +3,13 @@
 //! One binary with a module for each subject, so that the node is linked once.
 
 mod api;
+mod chaos;
 mod client_libraries;
 mod clients_at_their_worst;
 mod cluster;
 mod connections;
 mod convergence;
+mod dice;
 mod disk;
 mod handlers;
 mod links;

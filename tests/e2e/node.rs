@@ -35,7 +35,13 @@ impl TestNode {
 
     /// A node on free ports with more flags.
     pub(crate) fn start_with(flags: &[&str]) -> TestNode {
+        TestNode::start_in(&[], flags)
+    }
+
+    /// The same, with more variables in its environment.
+    pub(crate) fn start_in(environment: &[(String, String)], flags: &[&str]) -> TestNode {
         let mut command = serve(flags);
+        command.envs(environment.iter().cloned());
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("atoll starts");
         let log = Arc::new(Mutex::new(String::new()));

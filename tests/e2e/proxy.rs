@@ -107,6 +107,12 @@ impl Proxy {
         self.change(|weather| (weather.is_cut, weather.is_held) = (false, [false; 2]));
     }
 
+    /// Whether it is cut or held now.
+    pub(crate) fn is_broken(&self) -> bool {
+        let weather = self.network.weather.borrow();
+        weather.is_cut || weather.is_held.contains(&true)
+    }
+
     /// Everything arrives so much later, in each direction.
     pub(crate) fn delay_ms(&self, delay_ms: u64) {
         self.change(|weather| weather.delay_ms = delay_ms);

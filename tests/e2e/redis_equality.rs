@@ -4,6 +4,7 @@
 //! 7.0 does not know or answers by its internals (`OBJECT ENCODING` after `APPEND`, `DBSIZE` with
 //! keys that have expired and are still counted, fractions beyond the digits of its long double).
 
+use crate::dice::Dice;
 use crate::node::{TestNode, wait_until};
 use crate::reply::{Client, Reply};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -21,7 +22,7 @@ fn replies_equal_those_of_redis_server() {
     let redis = RedisServer::start();
     let node = TestNode::start();
     for seed in 1..=3 {
-        let mut dice = Dice(seed);
+        let mut dice = Dice::new(seed);
         let (mut ours, mut theirs) = (Client::connect(node.resp), Client::connect(redis.resp));
         assert_eq!(ours.call(&[b"FLUSHALL"]), theirs.call(&[b"FLUSHALL"]));
         for step in 0..STEP_COUNT {
@@ -114,24 +115,6 @@ fn same(name: &str, got: &Reply, want: &Reply) -> bool {
                 || (*got > cut && *want > cut)
         }
         _ => got == want,
-    }
-}
-
-/// A small generator: the same seed gives the same commands on every machine.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, limit: usize) -> usize {
-        // Steele, Lea and Flood, "Fast Splittable Pseudorandom Number Generators" (2014).
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((z ^ (z >> 31)) % limit as u64) as usize
-    }
-
-    fn pick<'a>(&mut self, choices: &[&'a str]) -> &'a str {
-        choices[self.below(choices.len())]
     }
 }
 

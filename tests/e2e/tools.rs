@@ -29,6 +29,7 @@ fn package(program: &str) -> &str {
         "redis-cli" | "redis-benchmark" => "redis-tools",
         "python3" => "python3-venv",
         "npm" | "node" => "nodejs npm",
+        "cc" => "gcc",
         other => other,
     }
 }

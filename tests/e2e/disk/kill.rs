@@ -2,6 +2,8 @@
 //!
 //! The number of rounds is ATOLL_KILL_ROUNDS; 50 are run before a release.
 
+mod pair;
+
 use super::{folder, start};
 use crate::node::{PATIENCE, RespClient, TestNode};
 use std::io::{BufRead, BufReader, Write};
@@ -30,8 +32,9 @@ struct Acknowledged {
 }
 
 /// Writes `KEY-0`, `KEY-1` ... one after the other, every fifth one twice with a delete in between,
-/// and counts them in a counter, until the node is gone. Returns what was answered.
-fn write(address: SocketAddr, key: String) -> Vec<Acknowledged> {
+/// and counts them in a counter, until the node is gone or `until` has come. Returns what was
+/// answered.
+fn write(address: SocketAddr, key: String, until: Instant) -> Vec<Acknowledged> {
     let mut acknowledged = Vec::new();
     let Ok(stream) = TcpStream::connect(address) else { return acknowledged };
     stream.set_read_timeout(Some(PATIENCE)).expect("a time-out can be set");
@@ -49,6 +52,9 @@ fn write(address: SocketAddr, key: String) -> Vec<Acknowledged> {
         Some(())
     };
     for number in 0.. {
+        if Instant::now() >= until {
+            break;
+        }
         let name = format!("{key}-{number}");
         let answered = if number % 5 == 4 {
             let deleted = format!("SET {name} early\r\nDEL {name}\r\nINCR {key}-count\r\n");
@@ -66,10 +72,11 @@ fn write(address: SocketAddr, key: String) -> Vec<Acknowledged> {
 
 /// Writes on all connections until the node is killed. Returns what was answered, by key.
 fn load_and_kill(node: TestNode, round: usize) -> (Vec<(String, Vec<Acknowledged>)>, Instant) {
+    let until = Instant::now() + PATIENCE;
     let writers: Vec<(String, JoinHandle<Vec<Acknowledged>>)> = (0..WRITER_COUNT)
         .map(|writer| {
             let (key, address) = (format!("r{round}-w{writer}"), node.resp);
-            (key.clone(), std::thread::spawn(move || write(address, key)))
+            (key.clone(), std::thread::spawn(move || write(address, key, until)))
         })
         .collect();
     // The load itself is what takes time here; nothing is waited for.

@@ -87,7 +87,7 @@ fn about(node: &Node, colours: Colours) -> String {
         "{name}  {state}\n\n  \
          version  {version}\n  process  {origin}\n  uptime   {uptime}\n  \
          gateway  {gateway}\n  API      {api}\n  RESP     {resp}\n  \
-         memory   {used} of {max}, and {log} of changes kept for watchers and links\n{disk}",
+         memory   {used} of {max}, and {log} of changes kept for watchers and links\n{full}{disk}",
         name = Paint::Head.on(&visible(&node.name), colours),
         version = visible(&node.version),
         origin = visible(&node.origin),
@@ -98,8 +98,18 @@ fn about(node: &Node, colours: Colours) -> String {
         used = bytes(node.memory.used_bytes),
         max = bytes(node.memory.max_bytes),
         log = bytes(node.memory.log_bytes),
+        full = if is_full(node) { Paint::Bad.on(FULL, colours) + "\n" } else { String::new() },
         disk = node.disk.as_ref().map(|disk| on_disk(disk, colours)).unwrap_or_default(),
     )
+}
+
+/// What a node without room for more says.
+const FULL: &str = "  ! memory is full: writes are refused, and what other nodes write waits; raise \
+                    --memory-max or delete keys";
+
+/// Whether the node has no room for more. A write that would just not fit leaves some.
+fn is_full(node: &Node) -> bool {
+    node.memory.used_bytes >= node.memory.max_bytes - node.memory.max_bytes / 64
 }
 
 /// The line about the node's disk.

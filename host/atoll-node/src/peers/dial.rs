@@ -64,22 +64,36 @@ impl Dialling {
     /// Dials, and dials again, until the target is dropped or all is settled.
     pub(super) async fn run(self) {
         let mut backoff = Backoff::new();
+        let mut last_met = None;
         while !self.is_over() {
-            let attempt = self.attempt().await;
-            if self.is_over() {
-                return;
-            }
-            if attempt.lived >= GOOD_LINK {
-                backoff.reset();
-            }
-            let again = again(&attempt);
-            self.note(&again, attempt.node.clone());
+            let (again, node) = match self.link_with(last_met.as_deref()) {
+                Some(node) => (Again::Unlinked(node.clone()), Some(node)),
+                None => {
+                    let attempt = self.attempt().await;
+                    if self.is_over() {
+                        return;
+                    }
+                    if attempt.lived >= GOOD_LINK {
+                        backoff.reset();
+                    }
+                    (again(&attempt), attempt.node)
+                }
+            };
+            last_met = node.clone().or(last_met);
+            self.note(&again, node);
             tokio::select! {
                 () = self.dropped.cancelled() => return,
                 () = self.settled.cancelled() => return,
                 () = self.wait(&again, &mut backoff) => {}
             }
         }
+    }
+
+    /// The node that was met here last, where it has dialled meanwhile. A link of our own could
+    /// replace that one, and what is under way over it would be sent again.
+    fn link_with(&self, last_met: Option<&str>) -> Option<String> {
+        let linked = last_met.filter(|node| self.switchboard.hub.is_linked(node));
+        linked.map(str::to_owned)
     }
 
     fn is_over(&self) -> bool {

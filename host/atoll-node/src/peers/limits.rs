@@ -61,8 +61,9 @@ pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Shortest wait before a peer is dialled again.
 pub(super) const RETRY_MIN: Duration = Duration::from_millis(100);
-/// Longest wait before a peer is dialled again.
-pub(super) const RETRY_MAX: Duration = Duration::from_secs(5);
+/// Longest wait before a peer is dialled again. A network that heals after a long or restless time
+/// is used again within this, and one dial a second costs neither side anything.
+pub(super) const RETRY_MAX: Duration = Duration::from_secs(1);
 /// Shortest wait before a peer is dialled again that has declined, or was declined.
 pub(super) const REFUSED_RETRY_MIN: Duration = Duration::from_secs(5);
 /// Longest wait before such a peer is dialled again.

@@ -154,3 +154,18 @@ fn a_disk_says_what_it_does_and_why_not() {
     let damaged = format!("{well}           7 damaged records were left out at the start\n");
     check_disk(json!({"damaged_records": 7}), &damaged);
 }
+
+#[test]
+fn a_node_without_room_says_what_it_refuses_and_what_helps() {
+    let check = |used_bytes: u64, is_said: bool| {
+        let mut node = node();
+        node["memory"]["used_bytes"] = used_bytes.into();
+        let cluster = json!({"now_ms": 0, "nodes": [node], "replication": alone()});
+        let cluster: Cluster = serde_json::from_value(cluster).expect("a cluster");
+        let text = render(&cluster, Colours::Off);
+        assert_eq!(text.contains("\n  ! memory is full: writes are refused"), is_said, "{text}");
+    };
+    check(1 << 29, false);
+    check((1 << 30) - 1_000, true);
+    check(1 << 31, true);
+}

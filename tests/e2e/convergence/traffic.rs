@@ -1,0 +1,142 @@
+//! What replication costs on the wire, counted by the proxies: each receiver gets a write about
+//! once, and nodes that were apart exchange what differs.
+
+use crate::cluster::{Cluster, Shape};
+use crate::dice::Dice;
+use crate::node::{RespClient, wait_until};
+use std::ops::RangeInclusive;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+/// Bytes of each key, and of each value: 140 together.
+const KEY_BYTES: usize = 16;
+const VALUE_BYTES: usize = 124;
+const WRITE_BYTES: usize = KEY_BYTES + VALUE_BYTES;
+
+/// Text that does not repeat itself.
+fn value(dice: &mut Dice) -> String {
+    (0..VALUE_BYTES).map(|_| char::from(b'!' + dice.below(90) as u8)).collect()
+}
+
+fn key(prefix: &str, number: usize) -> String {
+    format!("{prefix}{number:0width$}", width = KEY_BYTES - prefix.len())
+}
+
+/// Sets so many keys, many at a time.
+fn fill(client: &mut RespClient, prefix: &str, count: usize) {
+    let mut dice = Dice::new(count as u64);
+    for first in (0..count).step_by(500) {
+        let some = first..count.min(first + 500);
+        for number in some.clone() {
+            client.send_command(&["SET", &key(prefix, number), &value(&mut dice)]);
+        }
+        some.for_each(|_| assert_eq!(client.reply(), "+OK"));
+    }
+}
+
+/// Waits until nothing is under way any more but what nodes say to one another at all times.
+fn settle(cluster: &Cluster) {
+    wait_until("all is acknowledged", || {
+        let is_settled = |index| {
+            let view = cluster.view(index);
+            let links = view["replication"]["links"].as_array()?.clone();
+            Some(links.iter().all(|link| link["behind"] == 0 && link["state"] == "streaming"))
+        };
+        cluster.up().all(|index| is_settled(index) == Some(true)).then_some(())
+    });
+}
+
+/// Bytes that a write costs on all links together, for each node that receives it.
+fn bytes_each(shape: Shape) -> f64 {
+    const WRITE_COUNT: usize = 3_000;
+    let flags = |_| vec!["--link-compression".to_owned(), "off".to_owned()];
+    let cluster = Cluster::start_with(shape, flags);
+    // The ways of this origin's writes are found, and others' copies declined.
+    fill(&mut cluster.client(0), "first-", 500);
+    settle(&cluster);
+    let (mut dice, mut client) = (Dice::new(1), cluster.client(0));
+    let before = cluster.bytes();
+    for number in 0..WRITE_COUNT {
+        let value = value(&mut dice);
+        assert_eq!(client.command(&["SET", &key("then-", number), &value]), "+OK");
+    }
+    settle(&cluster);
+    let bytes = cluster.bytes() - before;
+    bytes as f64 / (WRITE_COUNT * (shape.node_count() - 1)) as f64
+}
+
+#[test]
+fn a_write_costs_little_more_than_its_bytes_for_each_receiver() {
+    for shape in [Shape::Pair, Shape::Ring(3), Shape::Mesh(3)] {
+        let ratio = bytes_each(shape) / WRITE_BYTES as f64;
+        eprintln!("{shape:?}: {ratio:.2} times the bytes written");
+        assert!(ratio > 1.0, "{shape:?}: {ratio:.2}: the proxies do not see it all");
+        assert!(ratio <= 1.6, "{shape:?}: {ratio:.2} times the bytes written");
+    }
+}
+
+/// The longest that a GET or SET on a node took until `is_over`.
+fn probe(mut client: RespClient, is_over: &AtomicBool) -> Duration {
+    let (mut dice, mut worst) = (Dice::new(7), Duration::ZERO);
+    while !is_over.load(Relaxed) {
+        let key = key("base-", dice.below(1_000));
+        let begun = Instant::now();
+        let got = client.command(&["GET", &key]);
+        assert!(got.starts_with('$') && got.len() > 2, "{got}");
+        worst = worst.max(begun.elapsed());
+        // Few enough to be no load, and no write: the bytes are counted.
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    worst
+}
+
+#[track_caller]
+fn check_rejoin(log_max: &str, comparisons: RangeInclusive<u64>) {
+    const NEW_COUNT: usize = 1_000;
+    let flags = ["--log-max", log_max, "--link-compression", "off"].map(str::to_owned);
+    // One of them dials. Where both do, at the same moment, one link replaces the other while it
+    // carries the difference.
+    let cluster = Cluster::start_with(Shape::Star(2), |_| flags.to_vec());
+    fill(&mut cluster.client(0), "base-", 50_000);
+    settle(&cluster);
+    let syncs = cluster.sum("syncs_received");
+    cluster.cut(0, 1);
+    cluster.wait_unlinked(0, 1);
+    fill(&mut cluster.client(0), "left-", NEW_COUNT);
+    fill(&mut cluster.client(1), "right-", NEW_COUNT);
+    let (before, is_over) = (cluster.bytes(), AtomicBool::new(false));
+    let worst = std::thread::scope(|scope| {
+        let probes: Vec<_> = (0..2)
+            .map(|index| {
+                let (client, is_over) = (cluster.client(index), &is_over);
+                scope.spawn(move || probe(client, is_over))
+            })
+            .collect();
+        cluster.heal();
+        cluster.wait_linked();
+        for node in cluster.up() {
+            cluster.wait_for(node, &["DBSIZE"], ":52000");
+        }
+        settle(&cluster);
+        is_over.store(true, Relaxed);
+        probes.into_iter().map(|probe| probe.join().expect("it ends")).max()
+    });
+    let moved = cluster.bytes() - before;
+    let compared = cluster.sum("syncs_received") - syncs;
+    assert!(comparisons.contains(&compared), "{compared} comparisons");
+    let ratio = moved as f64 / (2 * NEW_COUNT * WRITE_BYTES) as f64;
+    eprintln!("{ratio:.2} times the difference, {compared} comparisons, {worst:?} the longest GET");
+    assert!(ratio <= 2.0, "{ratio:.2} times the difference");
+    // A machine that is busy with other tests takes its time, but not this much.
+    assert!(worst.is_some_and(|worst| worst < Duration::from_secs(1)), "a GET took {worst:?}");
+}
+
+#[test]
+fn nodes_that_were_apart_send_what_differs_from_their_logs() {
+    check_rejoin("16MiB", 0..=0);
+}
+
+#[test]
+fn nodes_that_were_apart_for_longer_than_their_logs_send_what_differs() {
+    check_rejoin("64KiB", 2..=4);
+}
