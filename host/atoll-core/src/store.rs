@@ -108,6 +108,8 @@ pub struct Bucket {
 struct Sequencer {
     clock: Hlc,
     seq: u64,
+    /// Number of the latest op that was not made by replication itself.
+    written_seq: u64,
     log: Log,
     outbox: Outbox,
 }
@@ -156,7 +158,8 @@ impl Store {
         let buckets = databases.iter().map(|bucket| (bucket.name.clone(), Arc::clone(bucket)));
         let buckets = RwLock::new(buckets.collect());
         let (log, outbox) = (Log::new(config.log_bytes_max), Outbox::new(config.log_bytes_max));
-        let sequencer = Mutex::new(Sequencer { clock: Hlc::ZERO, seq: 0, log, outbox });
+        let sequencer =
+            Mutex::new(Sequencer { clock: Hlc::ZERO, seq: 0, written_seq: 0, log, outbox });
         let origins = Origins::new(dice.origin);
         Store {
             config,
@@ -402,17 +405,28 @@ impl Store {
         self.sequencer().witness(seen);
     }
 
-    /// Numbers an op that changes no key: a [`EffectRef::Join`] or a [`EffectRef::Message`].
+    /// Numbers an op that changes no key here: a [`EffectRef::Message`], or what replication says
+    /// for itself, which is no write that anybody waits for.
     pub fn announce(&self, now: Now, effect: EffectRef<'_>) -> Stamp {
         let mut sequencer = self.sequencer();
+        let (before, is_message) =
+            (sequencer.written_seq, matches!(effect, EffectRef::Message { .. }));
         let stamp = sequencer.stamp(now, self.origin());
         self.number(&mut sequencer, now, stamp, effect);
+        if !is_message {
+            sequencer.written_seq = before;
+        }
         stamp
     }
 
     /// The number of this process's latest op.
     pub fn seq(&self) -> u64 {
         self.sequencer().seq
+    }
+
+    /// The number of the latest op that somebody made here, and may wait for.
+    pub fn written_seq(&self) -> u64 {
+        self.sequencer().written_seq
     }
 
     #[inline]
@@ -511,16 +525,23 @@ impl Sequencer {
         self.outbox.is_read() || self.log.keeps(now)
     }
 
+    /// Counts a change.
+    #[inline]
+    fn advance(&mut self) {
+        self.seq += 1;
+        self.written_seq = self.seq;
+    }
+
     /// Numbers a change that nobody reads.
     #[inline]
     fn skip(&mut self) {
-        self.seq += 1;
+        self.advance();
         self.log.skip();
     }
 
     /// Numbers a change and keeps it for whoever reads.
     fn record(&mut self, now: Now, stamp: Stamp, effect: EffectRef<'_>) -> Tell {
-        self.seq += 1;
+        self.advance();
         let mut tell = Tell::Already;
         if self.log.keeps(now) {
             let effect = effect.to_effect(&Bytes::new());

@@ -133,6 +133,7 @@ fn a_peer_that_is_suspended_is_given_up_and_taken_back() {
         assert_eq!(client.command(&["SET", &key, &"x".repeat(50_000)]), "+OK");
     }
     assert_eq!(client.command(&["WAIT", "1", "20000"]), ":1");
+    assert_eq!(client.command(&["WAIT", "2", "1"]), ":1");
     cluster.node(0).wait_for_log("nothing was heard for too long");
     check_well(&cluster);
     cluster.node(2).signal("CONT");

@@ -18,8 +18,6 @@ impl Replica {
         {
             self.met.insert(endpoint.clone());
         }
-        let before = self.links.values().find(|link| link.peer.origin == hello.origin);
-        let held = before.map(|link| link.known.get(self.me));
         let endpoint = match self.admit(around, &hello, &dialler) {
             Ok(endpoint) => endpoint,
             Err(farewell) => {
@@ -31,8 +29,6 @@ impl Replica {
         };
         let mut new = Link::new(link, hello, (dialler, address), around.now);
         new.endpoint = new.endpoint.or(endpoint);
-        // What it has acknowledged over the link that gives way it still has: WAIT may count on it.
-        new.known.raise(self.me, held.unwrap_or_default());
         self.members.learn(&new.peer, Some(around.now.at_ms));
         self.links.insert(link, new);
         (self.changed, self.reports_to_pass) = (true, true);

@@ -59,7 +59,7 @@ pub(crate) fn wait(call: &mut Call<'_>) -> Result<(), Fault> {
     if cluster.status().role == Role::Replica {
         return Err(Fault::other("WAIT cannot be used with replica instances."));
     }
-    let seq = call.around.store.seq();
+    let seq = call.around.store.written_seq();
     let holders = cluster.holder_count(seq);
     // None and fewer are always there.
     let count = usize::try_from(count).unwrap_or(0);

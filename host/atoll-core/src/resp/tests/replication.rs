@@ -1,6 +1,7 @@
 //! What clients are told of other nodes, and how they wait for them.
 
 use super::{Conversation, Open, START_MS};
+use crate::clock::Now;
 use crate::permission::{Circumstances, Links, Permission, StaleReads};
 use crate::replica::status::{
     Counts, LinkState, LinkStatus, MemberStatus, Readiness, Role, Status,
@@ -10,6 +11,7 @@ use crate::resp::cluster::Peer;
 use crate::resp::output::Output;
 use crate::resp::session::{Flow, Wait};
 use crate::resp::tests::written;
+use crate::wire::op::EffectRef;
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -251,6 +253,20 @@ fn a_wait_holds_back_its_reply_and_what_follows() {
     assert_eq!(written(&output), b":0\r\n");
     assert_eq!((c.session.waits_for(), c.session.client().mode()), (None, Mode::Normal));
     assert_eq!(c.resume(), (b"+PONG\r\n".to_vec(), Open::Yes));
+}
+
+#[test]
+fn a_wait_is_for_what_was_written_and_not_for_what_nodes_say_of_one_another() {
+    let mut c = Conversation::new();
+    c.send(b"SET a 1\r\n");
+    *c.server.cluster.holders.lock().unwrap() = vec![1];
+    c.check("WAIT 1 0", ":1");
+    let join = EffectRef::Join { origin: Uuid::from_u128(7), name: "other" };
+    c.store.announce(Now::from_millis(1), join);
+    assert_eq!((c.store.seq(), c.store.written_seq()), (2, 1));
+    c.check("WAIT 1 0", ":1");
+    c.send(b"SET a 2\r\n");
+    assert_eq!((c.store.seq(), c.store.written_seq()), (3, 3));
 }
 
 #[test]

@@ -73,7 +73,7 @@ pub(super) async fn conclude(
     mut response: Response,
 ) -> Response {
     // Of this write at least: others may have written since.
-    let seq = api.node.store().seq();
+    let seq = api.node.store().written_seq();
     let session = format!("{}:{seq}", api.node.store().origin());
     insert(response.headers_mut(), SESSION, &session);
     let Some(Copies { count, timeout }) = copies else { return response };
