@@ -174,11 +174,12 @@ impl Replica {
                 taken.ahead_ms = Some(ahead_us / 1_000);
                 break;
             }
-            if stamp.hlc <= mark.head && self.members.get(origin).is_some_and(|known| known.gone) {
+            let is_closed = stamp.hlc <= mark.head;
+            if is_closed && self.members.get(origin).is_some_and(|known| known.gone) {
                 // It was closed without these: every master had lost them.
                 break;
             }
-            if stamp.hlc <= mark.head || origin == self.me {
+            if is_closed || origin == self.me {
                 return Err(Violation::new("breaks a promise about an origin's stamps"));
             }
             if !announced {

@@ -292,12 +292,12 @@ impl Replica {
         let vector = &self.vector;
         let mut sources = receiving.sources;
         sources.retain(|origin, newest| *newest > vector.get(*origin).head);
+        // What a master holds uncovered it will relay, or all masters have it: for a replica that
+        // is as good as covered.
         let from_master = self.links.get(&id).is_some_and(|link| link.peer.role == Role::Master);
         if self.settings.role == Role::Master || !from_master {
             self.note_uncovered(sources);
         }
-        // What a master holds uncovered it will relay, or all masters have it: for a replica that
-        // is as good as covered.
         self.send(id, Frame::SyncDone(self.vector.clone()));
     }
 
