@@ -30,22 +30,30 @@ pub(crate) fn cpu_us(pid: u32) -> anyhow::Result<u64> {
     Ok(ticks * (1_000_000 / TICKS_PER_SECOND))
 }
 
-/// Processor time so far that all processes of the machine have used and this one and its children,
-/// running and ended, have not; in microseconds. Processes of low priority, which give way, are not
-/// counted.
+/// Processor time that others than this process and its children have used so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Foreign {
+    pub(crate) cpu_us: u64,
+    /// The same of processes of low priority. They give way, but not at once, and not their caches.
+    pub(crate) low_cpu_us: u64,
+}
+
+/// What all processes of the machine have used and this one and its children, running and ended,
+/// have not.
 ///
 /// # Errors
 /// If `/proc` does not tell.
-pub(crate) fn foreign_cpu_us() -> anyhow::Result<u64> {
+pub(crate) fn foreign() -> anyhow::Result<Foreign> {
     let text = fs::read_to_string("/proc/stat").context("/proc/stat")?;
-    let busy = parse_busy_ticks(&text).context("/proc/stat has no line for all processors")?;
+    let (busy, low) = parse_busy_ticks(&text).context("/proc/stat has no line for all")?;
     let own = std::process::id();
     let mut ours = stat(own)?.reaped_ticks;
     for member in family(own)? {
         // One that ends right now is counted as foreign once, which is little.
         ours += stat(member).map_or(0, |stat| stat.ticks);
     }
-    Ok(busy.saturating_sub(ours) * (1_000_000 / TICKS_PER_SECOND))
+    let us = |ticks: u64| ticks * (1_000_000 / TICKS_PER_SECOND);
+    Ok(Foreign { cpu_us: us(busy.saturating_sub(ours)), low_cpu_us: us(low) })
 }
 
 /// Resident memory of `pid` alone, in bytes.
@@ -100,12 +108,18 @@ fn parse_stat(text: &str) -> anyhow::Result<Stat> {
     })
 }
 
-/// Time of all processors that was neither idle, nor spent waiting for a disk, nor of low priority.
-fn parse_busy_ticks(text: &str) -> Option<u64> {
+/// Time of all processors that was neither idle, nor spent waiting for a disk, nor of low priority;
+/// and that of low priority.
+fn parse_busy_ticks(text: &str) -> Option<(u64, u64)> {
     let line = text.lines().find_map(|line| line.strip_prefix("cpu "))?;
-    let ticks = line.split_ascii_whitespace().map(|field| field.parse::<u64>().unwrap_or(0));
-    // user nice system idle iowait irq softirq steal; guests are part of user.
-    Some(ticks.take(8).enumerate().filter(|(at, _)| !matches!(at, 1 | 3 | 4)).map(|(_, t)| t).sum())
+    let ticks: Result<Vec<u64>, _> = line.split_ascii_whitespace().map(str::parse).collect();
+    // Guests are part of user.
+    match ticks.ok()?.get(..8)? {
+        [user, nice, system, _idle, _iowait, irq, softirq, steal] => {
+            Some((user + system + irq + softirq + steal, *nice))
+        }
+        _ => None,
+    }
 }
 
 fn parse_resident_bytes(status: &str) -> Option<u64> {
@@ -142,8 +156,10 @@ mod tests {
     #[test]
     fn idle_processors_are_not_busy() {
         let text = "cpu  1 2 3 1000 1000 4 5 6 1000 1000\ncpu0 7 7 7 7 7 7 7 7 7 7\n";
-        assert_eq!(parse_busy_ticks(text), Some(19));
-        assert_eq!(parse_busy_ticks("cpu0 7 7 7\n"), None);
+        assert_eq!(parse_busy_ticks(text), Some((19, 2)));
+        for text in ["cpu0 7 7 7\n", "cpu 7 7 7\n", "cpu  1 2 3 x 5 6 7 8\n"] {
+            assert_eq!(parse_busy_ticks(text), None);
+        }
     }
 
     #[test]

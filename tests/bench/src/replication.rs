@@ -21,8 +21,9 @@ use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 
+use crate::Effort;
+use crate::process::{self, Foreign};
 use crate::replication::sheet::Sheet;
-use crate::{Effort, process};
 
 /// What can be measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -89,18 +90,23 @@ fn progress(measure: Measure, what: &str) {
 /// How calm the machine was: others that work on it spoil figures.
 struct Calm {
     begun: Instant,
-    foreign_us: u64,
+    before: Foreign,
 }
 
 impl Calm {
     fn begin() -> anyhow::Result<Calm> {
-        Ok(Calm { begun: Instant::now(), foreign_us: process::foreign_cpu_us()? })
+        Ok(Calm { begun: Instant::now(), before: process::foreign()? })
     }
 
     fn end(self) -> anyhow::Result<String> {
-        let foreign = process::foreign_cpu_us()?.saturating_sub(self.foreign_us);
-        let (foreign, took) = (Duration::from_micros(foreign), self.begun.elapsed());
-        let cores = foreign.as_secs_f64() / took.as_secs_f64().max(0.001);
-        Ok(format!("It took {:.0} s; others kept {cores:.2} cores busy.", took.as_secs_f64()))
+        let (now, took_s) = (process::foreign()?, self.begun.elapsed().as_secs_f64());
+        let cores = |before: u64, now: u64| {
+            Duration::from_micros(now.saturating_sub(before)).as_secs_f64() / took_s.max(0.001)
+        };
+        let others = cores(self.before.cpu_us, now.cpu_us);
+        let low = cores(self.before.low_cpu_us, now.low_cpu_us);
+        Ok(format!(
+            "It took {took_s:.0} s; others kept {others:.2} cores busy, and {low:.2} at low priority."
+        ))
     }
 }
