@@ -85,11 +85,13 @@ fn who_serves_nothing_stale_refuses_without_its_peers() {
     let want = "-MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.";
     assert_eq!(client.command(&["GET", "k"]), want);
     // It waits a few seconds for its peers before it goes without them.
-    wait_until("the node knows that it is cut off", || {
-        let ready = node.http("GET", node.api, "/readyz", b"");
-        assert_eq!(ready.status, 503);
-        (ready.json()["code"] == "cut-off").then_some(())
-    });
+    for code in ["joining", "cut-off"] {
+        wait_until(&format!("the node says that it is {code}"), || {
+            let ready = node.http("GET", node.api, "/readyz", b"");
+            assert_eq!(ready.status, 503);
+            (ready.json()["code"] == code).then_some(())
+        });
+    }
     assert_eq!(client.command(&["CONFIG", "SET", "replica-serve-stale-data", "yes"]), "+OK");
     assert_eq!(client.command(&["GET", "k"]), "$-1");
     assert_eq!(node.http("GET", node.api, "/readyz", b"").status, 200);

@@ -1,9 +1,11 @@
 //! What replication costs on the wire, counted by the proxies: each receiver gets a write about
 //! once, and nodes that were apart exchange what differs.
 
-use crate::cluster::{Cluster, Shape};
+use crate::cluster::{Cluster, Shape, name};
 use crate::dice::Dice;
 use crate::node::{RespClient, wait_until};
+use serde_json::Value;
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -36,11 +38,22 @@ fn fill(client: &mut RespClient, prefix: &str, count: usize) {
 
 /// Waits until nothing is under way any more but what nodes say to one another at all times.
 fn settle(cluster: &Cluster) {
+    // Said at once; all else that a node says of replication is a little older, and must not be
+    // from before this.
+    let seq_of = |index| cluster.view(index)["replication"]["seq"].as_u64();
+    let written: BTreeMap<String, Option<u64>> =
+        cluster.up().map(|index| (name(index), seq_of(index))).collect();
     wait_until("all is acknowledged", || {
         let is_settled = |index| {
             let view = cluster.view(index);
-            let links = view["replication"]["links"].as_array()?.clone();
-            Some(links.iter().all(|link| link["behind"] == 0 && link["state"] == "streaming"))
+            let members = view["replication"]["members"].as_array()?;
+            let has_all = members.iter().all(|member| {
+                let written = member["name"].as_str().and_then(|name| written.get(name));
+                written.is_some_and(|written| member["seq"].as_u64() >= *written)
+            });
+            let links = view["replication"]["links"].as_array()?;
+            let is_idle = |link: &Value| link["behind"] == 0 && link["state"] == "streaming";
+            Some(has_all && links.iter().all(is_idle))
         };
         cluster.up().all(|index| is_settled(index) == Some(true)).then_some(())
     });
