@@ -3,6 +3,7 @@
 //!
 //! The same seed gives the same run, step for step. `cargo sim --help` says how to run more.
 
+pub mod aim;
 pub mod disk;
 pub mod network;
 pub mod node;

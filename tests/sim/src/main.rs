@@ -2,10 +2,11 @@
 #![allow(clippy::print_stdout, reason = "a command line prints")]
 
 use atoll_core::replica::tuning::Rules;
+use atoll_sim::aim::Aim;
 use atoll_sim::plan::{Plan, RULES};
 use atoll_sim::verdict::{PATIENCE_US, Verdict, judge, verdict};
 use atoll_sim::world::World;
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -32,6 +33,9 @@ struct Arguments {
     /// Switch a protective rule off, to see whether that is noticed
     #[arg(long)]
     without: Option<String>,
+    /// Aim at one kind of trouble
+    #[arg(long, value_enum, default_value_t = Aim::Anything)]
+    aim: Aim,
     /// Threads [default: one for each core]
     #[arg(long)]
     threads: Option<usize>,
@@ -39,9 +43,6 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    if let Some(seed) = arguments.seed {
-        return tell(seed, arguments.key.as_deref());
-    }
     let mut rules = Rules::ALL;
     if let Some(name) = &arguments.without {
         let Some((_, switch)) = RULES.iter().find(|(rule, _)| rule == name) else {
@@ -51,11 +52,14 @@ fn main() -> ExitCode {
         };
         switch(&mut rules);
     }
+    if let Some(seed) = arguments.seed {
+        let plan = Plan { rules, ..arguments.aim.plan(seed) };
+        return tell(plan, arguments.key.as_deref());
+    }
     run_many(&arguments, rules)
 }
 
-fn tell(seed: u64, key: Option<&str>) -> ExitCode {
-    let plan = Plan::of(seed);
+fn tell(plan: Plan, key: Option<&str>) -> ExitCode {
     println!("{plan:#?}");
     let mut world = World::new(plan);
     world.story = Some(Vec::new());
@@ -76,6 +80,12 @@ fn tell(seed: u64, key: Option<&str>) -> ExitCode {
     }
     println!("{verdict:#?}");
     if verdict.faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// What has to be said on the command line to aim so.
+fn aim_flag(aim: Aim) -> String {
+    let value = aim.to_possible_value().filter(|_| aim != Aim::Anything);
+    value.map_or_else(String::new, |value| format!(" --aim {}", value.get_name()))
 }
 
 /// Sums over the seeds that were run.
@@ -101,7 +111,8 @@ fn run_many(arguments: &Arguments, rules: Rules) -> ExitCode {
                     if seed >= end {
                         break;
                     }
-                    sums.add(seed, &judge(Plan { rules, ..Plan::of(seed) }));
+                    let plan = Plan { rules, ..arguments.aim.plan(seed) };
+                    sums.add((arguments.aim, seed), &judge(plan));
                     if seed % 10_000 == 9_999 {
                         println!("{} seeds, {:.0?}", seed + 1 - arguments.from, started.elapsed());
                     }
@@ -125,7 +136,7 @@ fn run_many(arguments: &Arguments, rules: Rules) -> ExitCode {
 }
 
 impl Sums {
-    fn add(&self, seed: u64, verdict: &Verdict) {
+    fn add(&self, (aim, seed): (Aim, u64), verdict: &Verdict) {
         let counts = verdict.counts;
         self.written.fetch_add(verdict.op_count, Ordering::Relaxed);
         self.received.fetch_add(counts.ops_received, Ordering::Relaxed);
@@ -133,7 +144,8 @@ impl Sums {
         self.stale.fetch_add(counts.syncs_stale, Ordering::Relaxed);
         if let Some(fault) = verdict.faults.first() {
             self.failed.fetch_add(1, Ordering::Relaxed);
-            println!("seed {seed} failed: {fault}\n    its story: cargo sim --seed {seed}");
+            let aim = aim_flag(aim);
+            println!("seed {seed} failed: {fault}\n    its story: cargo sim --seed {seed}{aim}");
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use atoll_core::replica::{Connected, LinkId};
 use atoll_core::wire::frame::{Frame, Lane};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// What travels.
 #[derive(Debug)]
@@ -46,6 +46,8 @@ pub struct Network {
     next_link: u64,
     /// Directions that are cut: (from, to).
     pub cuts: BTreeMap<(usize, usize), u32>,
+    /// Directions in which nothing bulky gets through.
+    pub held: BTreeSet<(usize, usize)>,
     /// Extra time on the link of two nodes, in µs.
     pub slow_us: BTreeMap<(usize, usize), u64>,
 }
@@ -86,7 +88,8 @@ impl Network {
         let cuts = &self.cuts;
         for (number, connection) in &mut self.connections {
             for (to, way) in connection.ways.iter_mut().enumerate() {
-                if cuts.contains_key(&(connection.nodes[1 - to], connection.nodes[to])) {
+                let direction = (connection.nodes[1 - to], connection.nodes[to]);
+                if cuts.contains_key(&direction) {
                     continue;
                 }
                 let up = way.up;
@@ -97,6 +100,7 @@ impl Network {
                     return Some((*number, to, packet));
                 }
                 if up
+                    && !self.held.contains(&direction)
                     && way.bulk.front().is_some_and(|(at, _)| *at <= now_us)
                     && let Some((_, packet)) = way.bulk.pop_front()
                 {

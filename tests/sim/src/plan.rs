@@ -51,10 +51,20 @@ pub struct Plan {
     pub write_gap_us: u64,
     /// Mean time between two faults, in µs.
     pub fault_gap_us: u64,
+    /// What bulk frames take beyond that, in µs, at the least and at the most: a full connection.
+    pub bulk_delay_us: (u64, u64),
+    /// How long the last node is alone before anyone hears of it, in µs.
+    pub stranger_us: u64,
     /// Which keys are written.
     pub key_count: usize,
+    /// What is written.
+    pub edits: Edits,
     /// How much of each kind goes wrong.
     pub faults: Faults,
+    /// How long a cut may last, in µs.
+    pub cuts_us: [u64; 4],
+    /// What becomes of the disk of a process that dies.
+    pub disks: Disks,
     /// Times and sizes of the machine.
     pub tuning: Tuning,
     /// The protective rules.
@@ -76,6 +86,28 @@ pub struct Faults {
     pub slow: u32,
     /// A clock steps.
     pub step: u32,
+    /// All processes but one die at once.
+    pub blackout: u32,
+}
+
+/// Weights of what may become of a disk.
+#[derive(Clone, Copy, Debug)]
+pub struct Disks {
+    /// It is lost.
+    pub lost: u32,
+    /// An old state of it comes back.
+    pub old: u32,
+    /// It stays.
+    pub kept: u32,
+}
+
+/// Which kinds of edits there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Edits {
+    /// All.
+    All,
+    /// Values with and without a deadline, and deletes.
+    Values,
 }
 
 impl Plan {
@@ -115,7 +147,10 @@ impl Plan {
             active_us: *pick(&mut dice, &ACTIVE_US),
             write_gap_us: *pick(&mut dice, &[100, 300, 1_000]),
             fault_gap_us: if calm { u64::MAX } else { *pick(&mut dice, &[4_000, 10_000, 25_000]) },
+            bulk_delay_us: (0, 0),
+            stranger_us: 0,
             key_count: *pick(&mut dice, &[2, 4, 8, 16]),
+            edits: Edits::All,
             faults: Faults {
                 cut: dice.u32(0..6),
                 isolate: dice.u32(0..3),
@@ -123,7 +158,10 @@ impl Plan {
                 crash: dice.u32(0..5),
                 slow: dice.u32(0..3),
                 step: dice.u32(0..2),
+                blackout: 0,
             },
+            cuts_us: [3_000, 20_000, 60_000, 150_000],
+            disks: Disks { lost: 2, old: 1, kept: 3 },
             tuning: Tuning {
                 log_bytes_max: *pick(&mut dice, &[2_000, 8_000, 60_000, 1 << 20]),
                 max_skew_ms: 2_000,
@@ -171,7 +209,7 @@ pub fn pick<'c, T>(dice: &mut Rng, choices: &'c [T]) -> &'c T {
     &choices[dice.usize(..choices.len())]
 }
 
-fn links(dice: &mut Rng, topology: Topology, count: usize) -> Vec<(usize, usize)> {
+pub(crate) fn links(dice: &mut Rng, topology: Topology, count: usize) -> Vec<(usize, usize)> {
     let mut dials = Vec::new();
     match topology {
         Topology::Mesh => {

@@ -56,7 +56,8 @@ pub fn verdict(world: &mut World) -> Verdict {
         counts.late_adopted += of.late_adopted;
         counts.skew_refused += of.skew_refused;
     }
-    if counts.late_adopted > 0 && !world.strangers && !world.rewound {
+    let within_horizon = world.plan.tuning.horizon_ms > world.now_us() / 1_000;
+    if counts.late_adopted > 0 && within_horizon && !world.strangers && !world.rewound {
         faults.push(format!("{} values were late within the horizon", counts.late_adopted));
     }
     let (digest, op_count, time_us) = (world.digest(), world.oracle.len() as u64, world.now_us());

@@ -1,6 +1,6 @@
 //! The writes that clients make.
 
-use crate::plan::pick;
+use crate::plan::{Edits, Plan, pick};
 use atoll_core::clock::Now;
 use atoll_core::entry::Deadline;
 use atoll_core::limits::RUN_VALUE_BYTES_MAX;
@@ -12,11 +12,15 @@ use fastrand::Rng;
 pub const LIFETIME_MS: u64 = 60;
 
 /// Makes one write somewhere in the store.
-pub fn write(store: &Store, dice: &mut Rng, (key_count, now): (usize, Now)) {
+pub fn write(store: &Store, dice: &mut Rng, (plan, now): (&Plan, Now)) {
     let bucket = store.database(if dice.u8(..4) == 0 { 1 } else { 0 });
-    let key = [b'a' + dice.usize(..key_count) as u8];
+    let key = [b'a' + dice.usize(..plan.key_count) as u8];
     let deadline = |dice: &mut Rng| Deadline::at_millis(now.millis() + dice.u64(1..LIFETIME_MS));
-    let edit = match dice.u32(..100) {
+    let kinds = match plan.edits {
+        Edits::All => 100,
+        Edits::Values => 55,
+    };
+    let edit = match dice.u32(..kinds) {
         0..35 => {
             let value = dice.u32(..1_000).to_string().into_bytes();
             let until = if dice.u8(..4) == 0 { deadline(dice) } else { Deadline::NEVER };

@@ -1,19 +1,20 @@
 //! A run: events in the order of a made-up time, and what each node does about them.
 
 mod faults;
+pub mod script;
 
 use crate::disk::Snapshot;
 use crate::network::{Network, Packet};
 use crate::node::{Birth, Node};
 use crate::oracle::Oracle;
-use crate::plan::{Plan, pick};
+use crate::plan::{Disks, Plan, pick};
 use crate::story;
 use crate::verdict;
 use crate::workload;
 use atoll_core::replica::saved::Saved;
 use atoll_core::replica::status::Role;
 use atoll_core::replica::{Connected, Dialler, Input, LinkId, Output, Rest, Settings};
-use atoll_core::wire::frame::{Farewell, Frame};
+use atoll_core::wire::frame::{Farewell, Frame, Lane};
 use bytes::Bytes;
 use fastrand::Rng;
 use std::cmp::Reverse;
@@ -126,6 +127,10 @@ impl World {
             world.schedule(at_us, Event::Dial(a, b));
         }
         world.schedule(2_000, Event::Write);
+        if world.plan.stranger_us > 0 {
+            let (last, for_us) = (world.nodes.len() - 1, world.plan.stranger_us);
+            world.isolate_for(last, for_us);
+        }
         if world.plan.fault_gap_us < u64::MAX {
             world.schedule(world.plan.fault_gap_us, Event::Fault);
         }
@@ -318,7 +323,10 @@ impl World {
         if self.codec {
             self.check_codec(&frame);
         }
-        let at_us = self.now_us + self.delay_us(index, peer);
+        let mut at_us = self.now_us + self.delay_us(index, peer);
+        if frame.lane() == Lane::Bulk {
+            at_us += self.bulk_delay_us();
+        }
         self.network.send(number, 1 - end, (at_us, Packet::Frame(frame)));
         self.schedule(at_us, Event::Arrival);
     }
@@ -336,6 +344,11 @@ impl World {
         let (least, most) = self.plan.delay_us;
         let slow = self.network.slow_us.get(&(a.min(b), a.max(b))).copied().unwrap_or(0);
         self.dice.u64(least..=most) + slow
+    }
+
+    fn bulk_delay_us(&mut self) -> u64 {
+        let (least, most) = self.plan.bulk_delay_us;
+        if most == 0 { 0 } else { self.dice.u64(least..=most) }
     }
 
     fn close(&mut self, index: usize, link: LinkId, farewell: Farewell) {
@@ -396,7 +409,7 @@ impl World {
             return;
         }
         let Some(process) = &self.nodes[index].process else { return };
-        workload::write(&process.store, &mut self.dice, (self.plan.key_count, moment.wall));
+        workload::write(&process.store, &mut self.dice, (&self.plan, moment.wall));
         if self.dice.bool() {
             self.poll(index);
         }
@@ -436,6 +449,20 @@ impl World {
         if self.nodes[index].process.is_none() {
             return;
         }
+        self.die(index);
+        let down_us = *pick(&mut self.dice, &[2_000, 10_000, 60_000]);
+        let Disks { lost, old, kept } = self.plan.disks;
+        let fate = self.dice.u32(..lost + old + kept);
+        if fate < lost {
+            self.nodes[index].snapshots.clear();
+        } else if fate < lost + old {
+            self.rewound |= self.nodes[index].snapshots.len() > 1;
+            self.nodes[index].snapshots.truncate(1);
+        }
+        self.schedule(self.now_us + down_us, Event::Restart(index));
+    }
+
+    fn die(&mut self, index: usize) {
         self.tell(|| format!("n{index} dies"));
         // What it wrote in its last moments nobody may ever hear of; the oracle knows.
         if let Some(process) = &mut self.nodes[index].process {
@@ -452,17 +479,6 @@ impl World {
             self.network.deafen(number, end);
             self.schedule(at_us[0], Event::Arrival);
         }
-        let down_us = *pick(&mut self.dice, &[2_000, 10_000, 60_000]);
-        match self.dice.u8(..6) {
-            // The disk is lost, or an old state of it comes back.
-            0 | 1 => self.nodes[index].snapshots.clear(),
-            2 => {
-                self.rewound |= self.nodes[index].snapshots.len() > 1;
-                self.nodes[index].snapshots.truncate(1);
-            }
-            _ => {}
-        }
-        self.schedule(self.now_us + down_us, Event::Restart(index));
     }
 
     fn restart(&mut self, index: usize) {
@@ -521,6 +537,7 @@ impl World {
         self.active = false;
         self.tell(|| "no more writes; everything is mended".to_owned());
         self.network.cuts.clear();
+        self.network.held.clear();
         self.network.slow_us.clear();
         self.schedule(self.now_us, Event::Arrival);
         for index in 0..self.nodes.len() {

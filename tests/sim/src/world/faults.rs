@@ -12,7 +12,15 @@ impl World {
         let gap_us = self.dice.u64(1..=2 * self.plan.fault_gap_us);
         self.schedule(self.now_us + gap_us, Event::Fault);
         let kinds = self.plan.faults;
-        let weights = [kinds.cut, kinds.isolate, kinds.reset, kinds.crash, kinds.slow, kinds.step];
+        let weights = [
+            kinds.cut,
+            kinds.isolate,
+            kinds.reset,
+            kinds.crash,
+            kinds.slow,
+            kinds.step,
+            kinds.blackout,
+        ];
         let mut at = self.dice.u32(..weights.iter().sum::<u32>().max(1));
         let kind = weights.iter().position(|weight| {
             let hit = at < *weight;
@@ -31,6 +39,9 @@ impl World {
                 self.nodes[a].skew_us += step_us;
                 self.tell(|| format!("the clock of n{a} steps by {step_us} us"));
             }
+            Some(6) => {
+                (0..self.nodes.len()).filter(|node| *node != b).for_each(|node| self.crash(node))
+            }
             _ => {}
         }
     }
@@ -45,16 +56,30 @@ impl World {
     }
 
     fn isolate(&mut self, node: usize) {
-        let others = (0..self.nodes.len()).filter(|other| *other != node);
-        let ways = others.flat_map(|other| [(node, other), (other, node)]).collect();
+        let ways = self.ways_of(node);
         self.cut_ways(ways);
     }
 
+    /// Cuts everything to and from a node for a while.
+    pub(super) fn isolate_for(&mut self, node: usize, for_us: u64) {
+        let ways = self.ways_of(node);
+        self.cut_for(ways, for_us);
+    }
+
+    fn ways_of(&self, node: usize) -> Vec<(usize, usize)> {
+        let others = (0..self.nodes.len()).filter(|other| *other != node);
+        others.flat_map(|other| [(node, other), (other, node)]).collect()
+    }
+
     fn cut_ways(&mut self, ways: Vec<(usize, usize)>) {
+        let for_us = *pick(&mut self.dice, &self.plan.cuts_us);
+        self.cut_for(ways, for_us);
+    }
+
+    fn cut_for(&mut self, ways: Vec<(usize, usize)>, for_us: u64) {
         for &(from, to) in &ways {
             self.network.cut(from, to);
         }
-        let for_us = *pick(&mut self.dice, &[3_000, 20_000, 60_000, 150_000]);
         self.tell(|| format!("cut for {for_us} us: {ways:?}"));
         self.schedule(self.now_us + for_us, Event::Mend(ways));
     }
