@@ -1,5 +1,8 @@
 //! The seeds that every run of the tests goes through.
 
+mod interleavings;
+mod mutants;
+
 use crate::plan::Plan;
 use crate::verdict::judge;
 use std::sync::atomic::{AtomicU64, Ordering};
