@@ -54,6 +54,7 @@ impl Store {
                 held
             }
         };
+        self.origins.meet(&joined)?;
         let origin = self.origins.intern(joined.register.stamp.origin)?;
         let before = shard.counts().bytes;
         shard.restore(probe, joined, origin);
