@@ -26,7 +26,7 @@ struct Arguments {
     /// Run this one seed and tell its story
     #[arg(long)]
     seed: Option<u64>,
-    /// With --seed: say what each node holds under this key of database 0 or 1, e.g. 1/a
+    /// With --seed: also tell what each node holds under this key of database 0 or 1, e.g. 1/a
     #[arg(long)]
     key: Option<String>,
     /// Switch a protective rule off, to see whether that is noticed
@@ -59,6 +59,9 @@ fn tell(seed: u64, key: Option<&str>) -> ExitCode {
     println!("{plan:#?}");
     let mut world = World::new(plan);
     world.story = Some(Vec::new());
+    let followed = key.and_then(|key| key.split_once('/'));
+    world.followed =
+        followed.map(|(database, key)| (database.parse().unwrap_or(0), key.as_bytes().to_vec()));
     world.run(PATIENCE_US);
     let verdict = verdict(&mut world);
     for line in world.story.iter().flatten() {
@@ -67,10 +70,9 @@ fn tell(seed: u64, key: Option<&str>) -> ExitCode {
     for node in &world.nodes {
         if let Some(process) = &node.process {
             println!("{:#?}", process.replica.status(node.moment(world.now_us())));
-            if let Some((database, key)) = key.and_then(|key| key.split_once('/')) {
-                let bucket = process.store.database(database.parse().unwrap_or(0));
-                let entry = process.store.entry(bucket, key.as_bytes());
-                println!("{} holds under {key}: {entry:?}", node.name);
+            if let Some((database, key)) = &world.followed {
+                let entry = process.store.entry(process.store.database(*database), key);
+                println!("{} holds in the end {entry:?}", node.name);
             }
         }
     }

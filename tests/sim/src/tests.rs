@@ -7,6 +7,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Seeds of the test command; `cargo sim --seeds N` runs more.
 const SEED_COUNT: u64 = 4_000;
 
+/// Seeds that failed once.
+const FAILED_ONCE: [u64; 9] =
+    [4_097, 18_093, 19_624, 28_578, 28_888, 53_728, 109_543, 115_924, 117_205];
+
+#[test]
+fn what_failed_once_does_not_fail_again() {
+    for seed in FAILED_ONCE {
+        let verdict = judge(Plan::of(seed));
+        assert_eq!(verdict.faults.first(), None, "cargo sim --seed {seed}");
+    }
+}
+
 #[test]
 fn the_same_seed_gives_the_same_run() {
     for seed in 0..20 {

@@ -65,13 +65,15 @@ pub struct World {
     pub oracle: Oracle,
     /// What went wrong so far.
     pub faults: Vec<String>,
-    /// Whether some process was alone for so long that it took itself for the whole cluster: what
-    /// it forgot then, others may bring back.
+    /// Whether some process took itself and those it knew for the whole cluster, and was wrong:
+    /// what it forgot then, others may bring back.
     pub strangers: bool,
     /// Whether a disk came back in an old state: what only it had seen may come late.
     pub rewound: bool,
     /// What happened, for a person; only where it is asked for.
     pub story: Option<Vec<String>>,
+    /// A key of a database, of which the story says whenever a node holds something else under it.
+    pub followed: Option<(u8, Vec<u8>)>,
     network: Network,
     events: BinaryHeap<Reverse<(u64, u64, Event)>>,
     event_count: u64,
@@ -103,6 +105,7 @@ impl World {
             strangers: false,
             rewound: false,
             story: None,
+            followed: None,
             network: Network::default(),
             events: BinaryHeap::new(),
             event_count: 0,
@@ -275,11 +278,27 @@ impl World {
             }
             let age_us = self.now_us - process.born_us;
             self.strangers |= !process.met && age_us > self.plan.tuning.start_grace_ms * 1_000;
+            self.strangers |= process.forgets_in_ignorance(&self.plan.roles, moment);
             self.poll(index);
+            self.follow(index);
             if (self.now_us / TICK_US).is_multiple_of(WATCH_US / TICK_US) {
                 self.watch(index);
             }
             self.schedule(self.now_us + TICK_US, Event::Tick(index));
+        }
+    }
+
+    /// Tells what a node holds under the key that is followed, where that has changed.
+    fn follow(&mut self, index: usize) {
+        let Some((database, key)) = &self.followed else { return };
+        let moment = self.nodes[index].moment(self.now_us);
+        let Some(process) = &mut self.nodes[index].process else { return };
+        let entry = process.store.entry(process.store.database(*database), key);
+        let held = entry.as_ref().map_or_else(|| "nothing".to_owned(), story::parts);
+        if process.followed.as_ref() != Some(&held) {
+            process.followed = Some(held.clone());
+            let floor = story::time(process.replica.sweep_floor(moment));
+            self.tell(|| format!("n{index} holds {held}, and may forget up to {floor}"));
         }
     }
 
