@@ -113,6 +113,7 @@ impl Replica {
     pub(super) fn disconnect(&mut self, id: LinkId) {
         let Some(link) = self.links.remove(&id) else { return };
         self.changed = true;
+        self.audits.forget_link(id);
         self.deferred.retain(|(from, _)| *from != id);
         if self.receiving.as_ref().is_some_and(|receiving| receiving.link == id) {
             self.break_sync();

@@ -24,6 +24,7 @@ impl Replica {
             log_bytes: self.logs.bytes(),
             links: self.link_statuses(now),
             members: self.member_statuses(now),
+            audit: self.audits.status(now.at_ms),
             counts: self.counts,
         }
     }

@@ -26,6 +26,7 @@ use std::sync::Arc;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
+use tracing::error;
 
 /// A question to the machine, and where the answer goes.
 #[derive(Debug)]
@@ -298,6 +299,10 @@ impl Hub {
             }
             Output::Message { channel, payload } => {
                 self.node.replication().deliver(&channel, &payload);
+            }
+            Output::Diverged { peer, key_count } => {
+                // Which ones, `/v1/cluster` says to those who may know: no key goes into a log.
+                error!(%peer, key_count, "keys differed where none may; they were made equal");
             }
         }
     }

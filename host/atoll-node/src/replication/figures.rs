@@ -136,12 +136,18 @@ fn state(sheet: &mut Sheet<'_>, replication: &Replication, status: &Status) -> f
         "Memory of changes kept for links",
         status.log_bytes as i64,
     )?;
+    if let Some(audit) = &status.audit {
+        let help = "Keys that differed in the last comparison with a neighbour";
+        sheet.gauge("divergent_keys", help, audit.divergent_keys as i64)?;
+        let help = "Time since the last comparison with a neighbour";
+        sheet.gauge("audit_age_seconds", help, seconds(audit.age_ms as f64))?;
+    }
     let waiters = replication.progress().waiter_count() as i64;
     sheet.gauge("waiters", "Clients that wait for other nodes to hold a write", waiters)
 }
 
 /// Sums by name and help.
-fn counts(status: &Status) -> [(&'static str, &'static str, u64); 13] {
+fn counts(status: &Status) -> [(&'static str, &'static str, u64); 14] {
     let counts = &status.counts;
     [
         ("ops_received", "Changes of others applied", counts.ops_received),
@@ -155,7 +161,8 @@ fn counts(status: &Status) -> [(&'static str, &'static str, u64); 13] {
         ("sync_entries_received", "Entries received in comparisons", counts.entries_received),
         ("late_adopted", "Values from beyond the horizon, written anew", counts.late_adopted),
         ("skew_refused", "Changes refused because of a clock", counts.skew_refused),
-        ("divergent_keys", "Keys that differed where they must not: a bug", counts.divergent_keys),
+        ("audits", "Comparisons with a neighbour made to the end", counts.audits),
+        ("divergence", "Keys that differed where they must not: a bug", counts.divergence_total),
         ("links_refused", "Links refused because of who asked", counts.links_refused),
     ]
 }

@@ -49,7 +49,7 @@ fn feed(door: &Door) {
         skew_ms: 3,
         links: vec![link],
         members: vec![member("self", own, false), member("porto<1>", porto, true)],
-        counts: Counts { divergent_keys: 3, ops_received: 11, ..Counts::default() },
+        counts: Counts { divergence_total: 3, ops_received: 11, ..Counts::default() },
         ..Status::default()
     });
 }
@@ -83,7 +83,7 @@ async fn the_cluster_is_shown_as_this_node_sees_it() {
         ("/members/0/is_self", true.into()),
         ("/members/1/is_self", false.into()),
         ("/members/1/own_seq", 9.into()),
-        ("/counts/divergent_keys", 3.into()),
+        ("/counts/divergence_total", 3.into()),
         ("/counts/ops_received", 11.into()),
     ] {
         assert_eq!(status.pointer(path), Some(&want), "{path} in {status:#}");
@@ -139,7 +139,7 @@ async fn figures_say_how_each_link_stands_in_base_units() {
         "atoll_quorum 1",
         "atoll_floor_age_seconds 1.5",
         "atoll_clock_skew_seconds 0.003",
-        "atoll_divergent_keys_total 3",
+        "atoll_divergence_total 3",
         "atoll_ops_received_total 11",
         "atoll_waiters 0",
         "atoll_subscribers 0",
