@@ -13,7 +13,7 @@ use arc_swap::ArcSwap;
 use atoll_core::limits::{CHANNEL_BYTES_MAX, MESSAGE_BYTES_MAX};
 use atoll_core::messages::Messages;
 use atoll_core::permission::{Circumstances, Permission, Refusal, StaleReads};
-use atoll_core::replica::status::{Role, Status};
+use atoll_core::replica::status::{Readiness, Role, Status};
 use bytes::Bytes;
 use endpoint::Endpoint;
 use peers::{Peers, PeersError};
@@ -82,10 +82,16 @@ pub(crate) struct Identity {
 impl Replication {
     /// The board of a node that has met nobody yet.
     pub(crate) fn new(identity: Identity, settings: Settings) -> Result<Replication, PeersError> {
+        // Until the transport says how it stands, a node with peers has nothing of theirs.
+        let readiness = match settings.peers.is_empty() {
+            true => Readiness::Ready,
+            false => Readiness::Joining,
+        };
         let status = Status {
             name: identity.name.clone(),
             origin: identity.origin,
             role: settings.role,
+            readiness,
             ..Status::default()
         };
         let replication = Replication {

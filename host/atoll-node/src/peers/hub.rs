@@ -51,6 +51,9 @@ pub(super) struct Hub {
     moved: Cell<u64>,
     polled: Cell<Instant>,
     shown: Cell<Option<Instant>>,
+    /// Whether the machine knows whom this node should be linked with. Before, it takes itself for
+    /// alone.
+    introduced: Cell<bool>,
     /// Told when a link has come or gone.
     changed: Notify,
 }
@@ -127,6 +130,7 @@ impl Hub {
             moved: Cell::new(0),
             polled: Cell::new(now),
             shown: Cell::new(None),
+            introduced: Cell::new(false),
             changed: Notify::new(),
         })
     }
@@ -248,6 +252,7 @@ impl Hub {
     /// Hands in whom this node should be linked with.
     pub(super) fn set_endpoints(&self, endpoints: BTreeSet<String>) {
         self.step(Input::Endpoints(endpoints));
+        self.introduced.set(true);
         self.bell.notify_one();
     }
 
@@ -332,7 +337,7 @@ impl Hub {
             let held = Held { holders: replica.holders(), vector: vector.collect() };
             replication.progress().publish(held);
         }
-        if !due {
+        if !due || !self.introduced.get() {
             return;
         }
         self.shown.set(Some(Instant::now()));
