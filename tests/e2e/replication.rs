@@ -1,7 +1,8 @@
 //! What one node says of others that are not there: WAIT, REPLICAOF, roles, refusals, status.
 
+use crate::cluster::{Cluster, Shape};
 use crate::node::{ATOLL, TestNode, wait_until};
-use crate::tools::run;
+use crate::tools::{output, run};
 use std::time::{Duration, Instant};
 
 /// Nobody listens there: the port of a TCP service that has no business here.
@@ -113,4 +114,40 @@ fn status_tells_a_person_what_is_wrong() {
     let json = run(ATOLL, &["status", "--api", &api, "--json"]);
     let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
     assert_eq!(json["replication"]["peers"][0]["endpoint"], "127.0.0.1:1");
+}
+
+#[test]
+fn a_node_that_will_not_come_back_is_let_go_by_all() {
+    let mut cluster = Cluster::start(Shape::Mesh(3));
+    assert_eq!(cluster.command(2, &["SET", "k", "v"]), "+OK");
+    cluster.converge();
+    let api = format!("http://{}", cluster.node(0).api);
+    let forget = ["cluster", "forget", "n2", "--api", &api];
+    let refused = |arguments: &[&str], why: &str| {
+        let output = output(ATOLL, arguments);
+        let words = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && words.contains(why), "{words}");
+    };
+    refused(&forget, "n2 is linked with this node and so alive");
+    refused(&["cluster", "forget", "n7", "--api", &api], "known are n1, n2");
+    refused(&["cluster", "forget", "n0", "--api", &api], "is this node itself");
+    cluster.kill(2);
+    wait_until("the link is gone", || (!cluster.is_linked(0, 2)).then_some(()));
+    refused(&forget, "wait 10 s");
+    let said = wait_until("the node has been silent for long enough", || {
+        let output = output(ATOLL, &forget);
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    });
+    assert_eq!(said, "forgot n2\n");
+    for node in 0..2 {
+        wait_until("nothing is kept for it any more", || {
+            let view = cluster.view(node);
+            let replication = &view["replication"];
+            let members = replication["members"].as_array().map_or(0, Vec::len);
+            let age_ms = replication["floor_age_ms"].as_u64();
+            (members == 2 && age_ms.is_some_and(|age_ms| age_ms < 9_000)).then_some(())
+        });
+    }
+    refused(&forget, "known are n1");
+    assert_eq!(cluster.command(0, &["GET", "k"]), "$v", "what it wrote stays");
 }

@@ -110,8 +110,8 @@ pub enum Input {
     Disconnected(LinkId),
     /// The configured peers are now these.
     Endpoints(BTreeSet<String>),
-    /// An administrator says that the node of this name will not come back.
-    Forget(String),
+    /// An administrator says that this process will not come back. One that is linked stays.
+    Forget(Uuid),
     /// The node is about to stop.
     Stop,
 }
@@ -291,9 +291,11 @@ impl Replica {
                 self.endpoints = endpoints;
                 self.changed = true;
             }
-            Input::Forget(name) => {
-                self.members.forget(&name);
-                self.changed = true;
+            Input::Forget(origin) => {
+                if self.links.values().all(|link| link.peer.origin != origin) {
+                    self.members.forget(origin);
+                    self.changed = true;
+                }
             }
             Input::Stop => self.say_goodbye(),
             Input::Frame(link, frame) => {

@@ -1,5 +1,6 @@
 //! The seeds that every run of the tests goes through.
 
+mod forgetting;
 mod tampering;
 
 use crate::plan::Plan;

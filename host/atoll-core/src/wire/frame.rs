@@ -79,6 +79,9 @@ pub struct Report {
     /// Processes that it considers gone for good, and of whom it holds nothing that is in nobody's
     /// stream.
     pub gone: Vec<Uuid>,
+    /// Those of the gone that an administrator has said will not come back, and the version of each
+    /// one's latest report by then: whoever has heard more of it knows better.
+    pub forgotten: Vec<(Uuid, u64)>,
     /// All others that it knows of.
     pub members: Vec<Member>,
     /// Whether the floor must not move because of it.
@@ -412,7 +415,8 @@ fn check_members(members: &[Member]) -> Result<(), FrameError> {
 fn checked_report(report: Report) -> Result<Report, FrameError> {
     check_name(&report.member.name)?;
     check_members(&report.members)?;
-    if report.gone.len() > MEMBER_COUNT_MAX || report.links.len() > MEMBER_COUNT_MAX {
+    let lens = [report.gone.len(), report.links.len(), report.forgotten.len()];
+    if lens.iter().any(|len| *len > MEMBER_COUNT_MAX) {
         return Err(FrameError::Content(format!("more than {MEMBER_COUNT_MAX} processes")));
     }
     Ok(report)

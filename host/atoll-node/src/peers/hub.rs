@@ -27,12 +27,15 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::error;
+use uuid::Uuid;
 
 /// A question to the machine, and where the answer goes.
 #[derive(Debug)]
 pub(super) enum Question {
     /// What a disk should keep.
     Saved(std::sync::mpsc::SyncSender<Saved>),
+    /// A process will not come back; there is nothing to answer.
+    Forget(Uuid),
 }
 
 /// The machine and what surrounds it.
@@ -362,9 +365,17 @@ impl Hub {
         self.replica.borrow().saved()
     }
 
-    fn answer(&self, Question::Saved(back): Question) {
-        // Whoever asked may have gone.
-        let _ = back.try_send(self.saved());
+    fn answer(&self, question: Question) {
+        match question {
+            Question::Saved(back) => {
+                // Whoever asked may have gone.
+                let _ = back.try_send(self.saved());
+            }
+            Question::Forget(origin) => {
+                self.step(Input::Forget(origin));
+                self.bell.notify_one();
+            }
+        }
     }
 
     /// Waits, within bounds, until the peers have what this process wrote; then takes leave of all.

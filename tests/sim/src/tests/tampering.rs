@@ -12,7 +12,7 @@ use atoll_core::store::edit::{Edit, NewValue};
 const KEY: &[u8] = b"a";
 
 /// A cluster in which nothing goes wrong, after its writes.
-fn calm(roles: &[Role]) -> World {
+pub(super) fn calm(roles: &[Role]) -> World {
     let count = roles.len();
     let all = (0..count).flat_map(|a| (0..count).map(move |b| (a, b)));
     let plan = Plan {

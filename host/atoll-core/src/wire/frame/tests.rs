@@ -60,7 +60,8 @@ fn any_frame() -> impl Strategy<Value = Frame> {
     let report = (any_member(), any::<u64>(), any_vector(), ids(), ids(), members(), any::<bool>())
         .prop_map(|(member, version, vector, links, gone, members, holds)| {
             let readiness = Readiness::Stale;
-            Report { member, version, vector, links, gone, members, holds, readiness }
+            let forgotten = gone.iter().map(|id: &Uuid| (*id, version)).collect();
+            Report { member, version, vector, links, gone, forgotten, members, holds, readiness }
         });
     let begin = (any_vector(), any::<u64>(), members(), ids()).prop_map(
         |(vector, floor, members, gone)| {

@@ -184,3 +184,29 @@ async fn peers_are_added_and_removed_over_http() {
     let answer = door.ask("POST /v1/cluster/peers", &foreign, "{\"add\":\"evil:1\"}").await;
     door.check(&answer, 403);
 }
+
+#[tokio::test]
+async fn a_node_is_forgotten_only_if_it_is_known_and_silent() {
+    let door = Door::new();
+    feed(&door);
+    let unknown = door.ask("DELETE /v1/cluster/nodes/lagos", &[], "").await;
+    door.check(&unknown, 404);
+    assert_eq!(unknown.code(), "unknown-node");
+    assert!(unknown.text().contains("porto<1>"), "{}", unknown.text());
+    let linked = door.ask("DELETE /v1/cluster/nodes/porto%3C1%3E", &[], "").await;
+    door.check(&linked, 409);
+    assert_eq!(linked.code(), "node-is-alive");
+    let itself = door.ask("DELETE /v1/cluster/nodes/self", &[], "").await;
+    door.check(&itself, 409);
+    assert_eq!(itself.code(), "node-is-this-one");
+    let status = door.node.replication().status();
+    let mut members = status.members.clone();
+    (members[1].linked, members[1].silent_ms) = (false, 60_000);
+    door.node.replication().publish_status(Status { members, ..Status::clone(&status) });
+    let busy = door.ask("DELETE /v1/cluster/nodes/porto%3C1%3E", &[], "").await;
+    door.check(&busy, 503);
+    door.node.replication().set_forgetter(Box::new(|origin| origin == Uuid::from_u128(2)));
+    let forgotten = door.ask("DELETE /v1/cluster/nodes/porto%3C1%3E", &[], "").await;
+    door.check(&forgotten, 200);
+    assert_eq!(forgotten.json()["forgotten"], "porto<1>");
+}
