@@ -139,7 +139,7 @@ pub struct LinkStatus {
     /// What passes over it beside live ops.
     pub state: LinkState,
     /// Age of the oldest op of this process that the peer has not acknowledged, in ms; 0 where it
-    /// has all.
+    /// has all. Where it lacks more than is kept for links, at the least.
     pub lag_ms: u64,
     /// Ops of any origin that this node holds and the peer has not acknowledged.
     pub behind: u64,
@@ -147,6 +147,8 @@ pub struct LinkStatus {
     pub silent_ms: u64,
     /// Round trip, in microseconds.
     pub rtt_us: u64,
+    /// The shortest of the last few, in microseconds: what the way takes when nothing is busy.
+    pub rtt_lowest_us: Option<u64>,
     /// How far the peer's clock is ahead of ours, in ms.
     pub skew_ms: i64,
     /// Bytes of frames sent and received, before any compression or encryption.
@@ -165,6 +167,8 @@ pub enum LinkState {
     Sending,
     /// This node receives what its own lacks.
     Receiving,
+    /// What the peer sends waits until this node has room for it.
+    Full,
 }
 
 impl LinkState {
@@ -174,6 +178,7 @@ impl LinkState {
             LinkState::Streaming => "streaming",
             LinkState::Sending => "sending-sync",
             LinkState::Receiving => "receiving-sync",
+            LinkState::Full => "paused-memory-full",
         }
     }
 }

@@ -349,7 +349,7 @@ impl Hub {
             let far: BTreeSet<&str> = status
                 .links
                 .iter()
-                .filter(|link| link.rtt_us > FAR_RTT_US)
+                .filter(|link| link.rtt_lowest_us > Some(FAR_RTT_US))
                 .map(|link| link.name.as_str())
                 .collect();
             for outlets in self.links.borrow().values().filter(|outlets| outlets.reads_zstd) {

@@ -170,7 +170,7 @@ fn counts(status: &Status) -> [(&'static str, &'static str, u64); 14] {
 /// A figure of each link: name, help, and where it is.
 type OfLink<T> = (&'static str, &'static str, fn(&LinkStatus) -> T);
 
-const LINK_GAUGES: [OfLink<f64>; 7] = [
+const LINK_GAUGES: [OfLink<f64>; 8] = [
     ("link_lag_seconds", "Age of the oldest change of this node that the peer lacks", |link| {
         seconds(link.lag_ms as f64)
     }),
@@ -187,6 +187,9 @@ const LINK_GAUGES: [OfLink<f64>; 7] = [
     }),
     ("link_receiving_sync", "Whether the peer sends what this node lacks", |link| {
         f64::from(u8::from(link.state == LinkState::Receiving))
+    }),
+    ("link_paused", "Whether what the peer sends waits for room in this node's memory", |link| {
+        f64::from(u8::from(link.state == LinkState::Full))
     }),
 ];
 

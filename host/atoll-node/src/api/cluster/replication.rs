@@ -94,7 +94,7 @@ pub(in crate::api) struct LinkReport {
     endpoint: Option<String>,
     pub(in crate::api) address: String,
     pub(in crate::api) since_ms: u64,
-    /// `streaming`, `sending-sync` or `receiving-sync`.
+    /// `streaming`, `sending-sync`, `receiving-sync` or `paused-memory-full`.
     pub(in crate::api) state: &'static str,
     pub(in crate::api) lag_ms: u64,
     pub(in crate::api) behind: u64,

@@ -105,7 +105,11 @@ fn links(links: &[Link], now_ms: u64) -> Table {
     ]);
     for link in links {
         let replica = if link.role == "replica" { " (replica)" } else { "" };
-        let state = if link.state == "streaming" { Paint::Good } else { Paint::Plain };
+        let state = match link.state.as_str() {
+            "streaming" => Paint::Good,
+            "paused-memory-full" => Paint::Bad,
+            _ => Paint::Plain,
+        };
         table.push(vec![
             Cell::new(format!("{}{replica}", link.node)),
             Cell::new(&link.address),
