@@ -154,3 +154,30 @@ fn a_node_that_will_not_come_back_is_let_go_by_all() {
     refused(&forget, "known are n1");
     assert_eq!(cluster.command(0, &["GET", "k"]), "$v", "what it wrote stays");
 }
+
+#[test]
+fn a_node_that_has_caught_up_compares_what_it_has() {
+    let flags = |_| vec!["--log-max".to_owned(), "64KiB".to_owned()];
+    let mut cluster = Cluster::start_with(Shape::Pair, flags);
+    cluster.kill(1);
+    let value = "v".repeat(200);
+    let mut client = cluster.client(0);
+    for number in 0..3_000 {
+        client.send_command(&["SET", &format!("k{number}"), &value]);
+        assert_eq!(client.reply(), "+OK");
+    }
+    cluster.start_node(1);
+    cluster.converge();
+    assert!(cluster.sum("syncs_received") > 0, "the log does not reach");
+    let audit = wait_until("it has compared", || {
+        let audit = cluster.view(1)["replication"]["audit"].clone();
+        audit.is_object().then_some(audit)
+    });
+    assert_eq!((audit["node"].as_str(), audit["divergent_keys"].as_u64()), (Some("n0"), Some(0)));
+    let info = cluster.command(1, &["INFO", "replication"]);
+    assert!(info.contains("atoll_audits:1") && info.contains("atoll_divergent_keys:0"), "{info}");
+    let shown = run(ATOLL, &["status", "--api", &format!("http://{}", cluster.node(1).api)]);
+    assert!(shown.contains("compared with n0 ") && shown.contains("no key differs"), "{shown}");
+    assert!(cluster.metric(1, "atoll_audit_age_seconds") < 30.0);
+    assert!(cluster.metric(1, "atoll_audits_total") >= 1.0);
+}

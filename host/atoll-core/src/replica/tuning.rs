@@ -58,7 +58,7 @@ impl Default for Tuning {
             bulk_window_bytes: crate::limits::BULK_WINDOW_BYTES,
             chunk_bytes: crate::limits::CHUNK_BYTES,
             audit_ms: 10 * 60 * 1_000,
-            audit_retry_ms: 30_000,
+            audit_retry_ms: 10_000,
             audit_patience_ms: 5 * 60 * 1_000,
         }
     }
