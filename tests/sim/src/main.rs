@@ -88,6 +88,7 @@ struct Sums {
     received: AtomicU64,
     syncs: AtomicU64,
     stale: AtomicU64,
+    audits: AtomicU64,
 }
 
 fn run_many(arguments: &Arguments, rules: Rules) -> ExitCode {
@@ -112,15 +113,16 @@ fn run_many(arguments: &Arguments, rules: Rules) -> ExitCode {
         }
     });
     let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
-    let Sums { failed, written, received, syncs, stale } = &sums;
+    let Sums { failed, written, received, syncs, stale, audits } = &sums;
     println!(
-        "{} seeds, {} failed; {} writes, {} received, {} syncs ({} stale); {:.1?}",
+        "{} seeds, {} failed; {} writes, {} received, {} syncs ({} stale), {} audits; {:.1?}",
         arguments.seeds,
         of(failed),
         of(written),
         of(received),
         of(syncs),
         of(stale),
+        of(audits),
         started.elapsed()
     );
     if of(failed) == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -133,6 +135,7 @@ impl Sums {
         self.received.fetch_add(counts.ops_received, Ordering::Relaxed);
         self.syncs.fetch_add(counts.syncs_received, Ordering::Relaxed);
         self.stale.fetch_add(counts.syncs_stale, Ordering::Relaxed);
+        self.audits.fetch_add(counts.audits, Ordering::Relaxed);
         if let Some(fault) = verdict.faults.first() {
             self.failed.fetch_add(1, Ordering::Relaxed);
             println!("seed {seed} failed: {fault}\n    its story: cargo sim --seed {seed}");

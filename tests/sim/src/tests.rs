@@ -1,5 +1,8 @@
 //! The seeds that every run of the tests goes through.
 
+mod forgetting;
+mod tampering;
+
 use crate::plan::Plan;
 use crate::verdict::judge;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,7 +32,7 @@ fn the_same_seed_gives_the_same_run() {
 
 #[test]
 fn clusters_converge_whatever_goes_wrong() {
-    let (next, written) = (AtomicU64::new(0), AtomicU64::new(0));
+    let (next, written, audited) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let faults: Vec<String> = std::thread::scope(|scope| {
         let run = || {
@@ -41,6 +44,7 @@ fn clusters_converge_whatever_goes_wrong() {
                 }
                 let verdict = judge(Plan::of(seed));
                 written.fetch_add(verdict.op_count, Ordering::Relaxed);
+                audited.fetch_add(verdict.counts.audits, Ordering::Relaxed);
                 let tell =
                     |fault: &String| format!("{fault}\n    its story: cargo sim --seed {seed}");
                 faults.extend(verdict.faults.first().map(tell));
@@ -51,4 +55,5 @@ fn clusters_converge_whatever_goes_wrong() {
     });
     assert!(faults.is_empty(), "{}", faults.join("\n"));
     assert!(written.load(Ordering::Relaxed) > 100 * SEED_COUNT, "hardly anything was written");
+    assert!(audited.load(Ordering::Relaxed) > 3 * SEED_COUNT, "hardly anything was audited");
 }

@@ -70,6 +70,8 @@ pub struct World {
     pub strangers: bool,
     /// Whether a disk came back in an old state: what only it had seen may come late.
     pub rewound: bool,
+    /// What audits found, in words.
+    pub divergences: Vec<String>,
     /// What happened, for a person; only where it is asked for.
     pub story: Option<Vec<String>>,
     /// A key of a database, of which the story says whenever a node holds something else under it.
@@ -104,6 +106,7 @@ impl World {
             faults: Vec::new(),
             strangers: false,
             rewound: false,
+            divergences: Vec::new(),
             story: None,
             followed: None,
             network: Network::default(),
@@ -156,6 +159,11 @@ impl World {
             self.run_until(self.now_us + 10_000);
             clean_count = if self.is_clean() { clean_count + 1 } else { 0 };
         }
+    }
+
+    /// Lets time pass, and nothing else be done, for so long.
+    pub fn pass(&mut self, for_us: u64) {
+        self.run_until(self.now_us + for_us);
     }
 
     /// Whether everyone is ready and shows the same, and nobody keeps anything dead.
@@ -326,7 +334,18 @@ impl World {
             Output::Send(link, frame) => self.send(index, link, frame),
             Output::Close(link, farewell) => self.close(index, link, farewell),
             Output::Message { .. } => {}
+            Output::Diverged { peer, key_count } => self.note_divergence(index, &peer, key_count),
         }
+    }
+
+    fn note_divergence(&mut self, index: usize, peer: &str, key_count: u64) {
+        let moment = self.nodes[index].moment(self.now_us);
+        let status =
+            self.nodes[index].process.as_ref().map(|process| process.replica.status(moment));
+        let sample = status.and_then(|status| status.audit).map(|audit| audit.sample);
+        let text = format!("n{index} differs from {peer} in {key_count} keys: {sample:?}");
+        self.tell(|| text.clone());
+        self.divergences.push(text);
     }
 
     fn send(&mut self, index: usize, link: LinkId, frame: Frame) {

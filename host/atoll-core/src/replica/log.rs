@@ -76,6 +76,11 @@ impl Logs {
         (run.first_seq <= after + 1).then_some(run)
     }
 
+    /// The origin's oldest run that is still kept.
+    pub(super) fn oldest(&self, origin: Uuid) -> Option<&Run> {
+        Some(&self.origins.get(&origin)?.front()?.run)
+    }
+
     /// Bytes held.
     pub(super) fn bytes(&self) -> usize {
         self.bytes

@@ -292,6 +292,7 @@ impl Replica {
             self.floor.adopt(begin.floor);
         }
         self.counts.syncs_received += 1;
+        self.audit_soon(id, around.now.at_ms);
         (self.stale, self.joining, self.changed) = (false, false, true);
         let vector = &self.vector;
         let mut sources = receiving.sources;
