@@ -54,7 +54,7 @@ impl Replica {
             return;
         }
         let columns: Vec<Uuid> = match self.settings.rules.retire {
-            true => self.members.columns(&self.vector).collect(),
+            true => self.members.columns(&self.settled_gone(), &self.vector).collect(),
             false => self.members.rows().map(|(id, _)| id).collect(),
         };
         let (mut lowest, mut newest) = (oldest, Hlc::ZERO);

@@ -177,11 +177,17 @@ impl Members {
     }
 
     /// Origins whose ops may still be missing somewhere: all that are known, but those that are
-    /// gone and of whom every master has all that there is.
-    pub(super) fn columns<'a>(&'a self, mine: &'a Vector) -> impl Iterator<Item = Uuid> + 'a {
+    /// gone and of whom every master has all that there is. `settled`, ascending, are the gone of
+    /// whom this node, whose vector is `mine`, holds nothing that is in nobody's stream.
+    pub(super) fn columns<'a>(
+        &'a self,
+        settled: &'a [Uuid],
+        mine: &'a Vector,
+    ) -> impl Iterator<Item = Uuid> + 'a {
         let masters = self.known.iter().filter(|(_, known)| known.member.role == Role::Master);
+        let is_settled = |id: &Uuid| settled.binary_search(id).is_ok();
         masters
-            .filter(|(id, known)| !(known.gone && self.is_retired(**id, mine)))
+            .filter(move |(id, _)| !(is_settled(id) && self.is_retired(**id, mine)))
             .map(|(id, _)| *id)
     }
 
