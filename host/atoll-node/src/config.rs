@@ -41,7 +41,8 @@ pub(crate) struct FileConfig {
     data: Option<PathBuf>,
     /// When what is written to --data is safe from a failure of the machine: always is before it is
     /// answered, everysec within a second, never when the system sees fit; if only the process dies,
-    /// always loses nothing and the others the last tenth of a second [default: everysec]
+    /// never loses the last tenth of a second and the others nothing that was answered
+    /// [default: everysec]
     #[arg(long, value_name = "WHEN", env = "ATOLL_FSYNC")]
     fsync: Option<String>,
     /// What happens to writes while the disk behind --data is full or fails: refuse them, or take
