@@ -20,6 +20,7 @@ mod members;
 mod relay;
 mod reports;
 pub mod saved;
+mod settled;
 pub mod status;
 mod stream;
 mod summary;
@@ -157,6 +158,8 @@ pub struct Replica {
     me: Uuid,
     vector: Vector,
     logs: Logs,
+    /// When the logs may let go of what is settled, ms.
+    settle_at_ms: u64,
     links: BTreeMap<LinkId, Link>,
     /// The link over which each origin's ops come.
     parents: BTreeMap<Uuid, LinkId>,
@@ -230,6 +233,7 @@ impl Replica {
             me,
             vector: Vector::default(),
             logs,
+            settle_at_ms: 0,
             links: BTreeMap::new(),
             parents: BTreeMap::new(),
             behind_since: BTreeMap::new(),
@@ -320,6 +324,7 @@ impl Replica {
             self.relay(around);
             self.advance_floor(around);
             self.audit(around);
+            self.settle_logs(around);
         }
         self.take_deferred(around);
         self.report(around);
