@@ -168,7 +168,8 @@ fn a_node_that_has_caught_up_compares_what_it_has() {
     }
     cluster.start_node(1);
     cluster.converge();
-    assert!(cluster.sum("syncs_received") > 0, "the log does not reach");
+    // The log does not reach.
+    wait_until("a sync is counted", || (cluster.sum("syncs_received") > 0).then_some(()));
     let audit = wait_until("it has compared", || {
         let audit = cluster.view(1)["replication"]["audit"].clone();
         audit.is_object().then_some(audit)
