@@ -50,7 +50,7 @@ pub(crate) struct FileConfig {
     #[arg(long, value_name = "REFUSE|MEMORY", env = "ATOLL_ON_DISK_ERROR")]
     on_disk_error: Option<String>,
     /// Memory for changes that watchers have yet to read, and as much again for those that peers
-    /// have [default: 64MiB]
+    /// have, of which little is used while no known node lacks any [default: 64MiB]
     #[arg(long, value_name = "SIZE", env = "ATOLL_LOG_MAX")]
     log_max: Option<String>,
     /// Most connections to the RESP port at once [default: 10240]
