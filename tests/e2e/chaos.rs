@@ -167,7 +167,7 @@ fn check_mesh(length: Duration, seed: u64) {
     eprintln!("{writes} writes, {broken} troubles, {syncs} comparisons, equal after {took:?}");
     load.check_counters(&content);
     assert!(content.len() > KEY_COUNT / 4 && broken > 0, "{} keys", content.len());
-    assert_eq!(cluster.sum("divergent_keys"), 0);
+    assert_eq!(cluster.sum("divergence_total"), 0);
     assert!(took <= EQUAL_WITHIN, "equal only {took:?} after the last heal");
 }
 
@@ -227,7 +227,7 @@ fn a_pair_resumes_from_its_log_where_that_reaches_back_and_compares_where_not() 
     });
     let (content, equal) = wait_equal(&cluster);
     load.check_counters(&content);
-    assert_eq!(cluster.sum("divergent_keys"), 0);
+    assert_eq!(cluster.sum("divergence_total"), 0);
     let took = equal.saturating_duration_since(healed);
     assert!(took <= EQUAL_WITHIN, "equal only {took:?} after the last heal");
 }

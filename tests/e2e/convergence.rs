@@ -258,4 +258,44 @@ fn a_backup_is_not_restored_into_a_node_with_peers() {
     let node = cluster.node(0);
     let reply = node.http("PUT", node.api, "/v1/restore", b"");
     assert_eq!((reply.status, reply.json()["code"].as_str()), (409, Some("linked")));
+    let reply = node.http("PUT", node.api, "/v1/restore?as=told", b"");
+    assert_eq!((reply.status, reply.json()["code"].as_str()), (400, Some("bad-parameter")));
+}
+
+#[test]
+fn a_backup_written_anew_reaches_all_and_hides_nothing_newer() {
+    let cluster = Cluster::start(Shape::Pair);
+    for (command, key, value) in [
+        ("SET", "lost", "v"),
+        ("SET", "changed", "old"),
+        ("SET", "deleted", "v"),
+        ("INCRBY", "count", "7"),
+        ("SET", "kept", "v"),
+    ] {
+        assert!(!cluster.command(0, &[command, key, value]).starts_with('-'));
+    }
+    cluster.converge();
+    let (node, other) = (cluster.node(0), cluster.node(1));
+    let backup = node.http("GET", node.api, "/v1/backup", b"");
+    for command in [&["SET", "changed", "new"][..], &["DEL", "deleted"], &["DEL", "count", "lost"]]
+    {
+        assert!(!cluster.command(1, command).starts_with('-'));
+    }
+    cluster.converge();
+    // What was deleted is still known, so nothing is brought back.
+    let path = "/v1/restore?as=writes";
+    let reply = other.http("PUT", other.api, path, &backup.body);
+    assert_eq!((reply.status, reply.json()["restored"].as_u64()), (200, Some(0)));
+    // Once the cluster has forgotten it, it is as if it had never been there.
+    for index in 0..2 {
+        wait_until("the deletes are forgotten", || {
+            (cluster.metric(index, "atoll_tombstones{bucket=\"default\"}") == 0.0).then_some(())
+        });
+    }
+    let reply = other.http("PUT", other.api, path, &backup.body);
+    assert_eq!((reply.status, reply.json()["restored"].as_u64()), (200, Some(3)));
+    assert_eq!(cluster.converge().len(), 5);
+    for (key, want) in [("lost", "$v"), ("changed", "$new"), ("count", "$7"), ("kept", "$v")] {
+        assert_eq!(cluster.command(0, &["GET", key]), want);
+    }
 }

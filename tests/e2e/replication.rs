@@ -1,7 +1,8 @@
 //! What one node says of others that are not there: WAIT, REPLICAOF, roles, refusals, status.
 
+use crate::cluster::{Cluster, Shape};
 use crate::node::{ATOLL, TestNode, wait_until};
-use crate::tools::run;
+use crate::tools::{output, run};
 use std::time::{Duration, Instant};
 
 /// Nobody listens there: the port of a TCP service that has no business here.
@@ -113,4 +114,71 @@ fn status_tells_a_person_what_is_wrong() {
     let json = run(ATOLL, &["status", "--api", &api, "--json"]);
     let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
     assert_eq!(json["replication"]["peers"][0]["endpoint"], "127.0.0.1:1");
+}
+
+#[test]
+fn a_node_that_will_not_come_back_is_let_go_by_all() {
+    let mut cluster = Cluster::start(Shape::Mesh(3));
+    assert_eq!(cluster.command(2, &["SET", "k", "v"]), "+OK");
+    cluster.converge();
+    let api = format!("http://{}", cluster.node(0).api);
+    let forget = ["cluster", "forget", "n2", "--api", &api];
+    let refused = |arguments: &[&str], why: &str| {
+        let output = output(ATOLL, arguments);
+        let words = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && words.contains(why), "{words}");
+    };
+    refused(&forget, "n2 is linked with this node and so alive");
+    refused(&["cluster", "forget", "n7", "--api", &api], "known are n1, n2");
+    refused(&["cluster", "forget", "n0", "--api", &api], "is this node itself");
+    cluster.kill(2);
+    wait_until("the link is gone", || {
+        let links = cluster.view(0)["replication"]["links"].as_array().map(Vec::len);
+        (links == Some(1)).then_some(())
+    });
+    refused(&forget, "wait 10 s");
+    let said = wait_until("the node has been silent for long enough", || {
+        let output = output(ATOLL, &forget);
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    });
+    assert_eq!(said, "forgot n2\n");
+    for node in 0..2 {
+        wait_until("nothing is kept for it any more", || {
+            let view = cluster.view(node);
+            let replication = &view["replication"];
+            let members = replication["members"].as_array().map_or(0, Vec::len);
+            let age_ms = replication["floor_age_ms"].as_u64();
+            (members == 2 && age_ms.is_some_and(|age_ms| age_ms < 9_000)).then_some(())
+        });
+    }
+    refused(&forget, "known are n1");
+    assert_eq!(cluster.command(0, &["GET", "k"]), "$v", "what it wrote stays");
+}
+
+#[test]
+fn a_node_that_has_caught_up_compares_what_it_has() {
+    let flags = |_| vec!["--log-max".to_owned(), "64KiB".to_owned()];
+    let mut cluster = Cluster::start_with(Shape::Pair, flags);
+    cluster.kill(1);
+    let value = "v".repeat(200);
+    let mut client = cluster.client(0);
+    for number in 0..3_000 {
+        client.send_command(&["SET", &format!("k{number}"), &value]);
+        assert_eq!(client.reply(), "+OK");
+    }
+    cluster.start_node(1);
+    cluster.converge();
+    // The log does not reach.
+    wait_until("a sync is counted", || (cluster.sum("syncs_received") > 0).then_some(()));
+    let audit = wait_until("it has compared", || {
+        let audit = cluster.view(1)["replication"]["audit"].clone();
+        audit.is_object().then_some(audit)
+    });
+    assert_eq!((audit["node"].as_str(), audit["divergent_keys"].as_u64()), (Some("n0"), Some(0)));
+    let info = cluster.command(1, &["INFO", "replication"]);
+    assert!(info.contains("atoll_audits:1") && info.contains("atoll_divergent_keys:0"), "{info}");
+    let shown = run(ATOLL, &["status", "--api", &format!("http://{}", cluster.node(1).api)]);
+    assert!(shown.contains("compared with n0 ") && shown.contains("no key differs"), "{shown}");
+    assert!(cluster.metric(1, "atoll_audit_age_seconds") < 30.0);
+    assert!(cluster.metric(1, "atoll_audits_total") >= 1.0);
 }

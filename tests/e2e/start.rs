@@ -119,7 +119,9 @@ fn help_teaches_every_command() {
         text(&output.stdout)
     };
     let overview = help(&["--help"]);
-    for command in ["serve", "kv", "deploy", "handlers", "remove", "backup", "restore", "status"] {
+    for command in
+        ["serve", "kv", "deploy", "handlers", "remove", "backup", "restore", "status", "cluster"]
+    {
         assert!(overview.contains(command), "{command} is missing:\n{overview}");
         let own = help(&[command, "--help"]);
         assert!(own.contains("atoll "), "{command} shows how it is typed:\n{own}");

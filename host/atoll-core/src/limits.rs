@@ -86,6 +86,18 @@ pub const BULK_WINDOW_BYTES: u64 = 1024 * 1024;
 pub const CHUNK_BYTES: usize = 64 * 1024;
 /// Largest frame between nodes, in bytes: the largest value, and what goes with it.
 pub const FRAME_BYTES_MAX: usize = VALUE_BYTES_MAX + 1024 * 1024;
+/// Groups that an audit sums a store's keys in, and leaves in each: by the highest bits of a digest.
+pub const AUDIT_GROUP_COUNT: usize = 256;
+/// Groups whose leaves are asked for at once.
+pub const AUDIT_GROUPS_ASKED_MAX: usize = 16;
+/// Most leaves whose keys one audit compares one by one. Where more differ, most of that is keys
+/// that are being written; what is left is for the next audit.
+pub const AUDIT_LEAF_COUNT_MAX: usize = 1_024;
+/// Bytes of keys of such leaves that a node keeps while it compares; what is more is for the next
+/// audit.
+pub const AUDIT_LIST_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Most keys that one audit looks at twice because they seemed to differ.
+pub const AUDIT_SUSPECT_COUNT_MAX: usize = 4_096;
 /// Longest name of a channel for PUBLISH and SUBSCRIBE, in bytes.
 pub const CHANNEL_BYTES_MAX: usize = 1_024;
 /// Longest message that can be published, in bytes. What is larger belongs under a key.

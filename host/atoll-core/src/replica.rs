@@ -11,6 +11,7 @@
 //! Solutions to the Replicated Log and Dictionary Problems" (1984), for the floor.
 
 mod accept;
+mod audit;
 mod floor;
 mod link;
 mod links;
@@ -19,6 +20,7 @@ mod members;
 mod relay;
 mod reports;
 pub mod saved;
+mod settled;
 pub mod status;
 mod stream;
 mod summary;
@@ -31,6 +33,7 @@ use crate::clock::{Hlc, Now};
 use crate::store::Store;
 use crate::store::outbox::Reader;
 use crate::wire::frame::{Farewell, Frame, Hello, VERSIONS};
+use audit::Audits;
 use bytes::Bytes;
 use floor::Floor;
 use link::Link;
@@ -108,8 +111,8 @@ pub enum Input {
     Disconnected(LinkId),
     /// The configured peers are now these.
     Endpoints(BTreeSet<String>),
-    /// An administrator says that the node of this name will not come back.
-    Forget(String),
+    /// An administrator says that this process will not come back. One that is linked stays.
+    Forget(Uuid),
     /// The node is about to stop.
     Stop,
 }
@@ -127,6 +130,14 @@ pub enum Output {
         channel: Bytes,
         /// What was.
         payload: Bytes,
+    },
+    /// Tell an administrator that a neighbour holds something else although it must not. That is a
+    /// bug, which [`Replica::status`] says more of.
+    Diverged {
+        /// The neighbour's name.
+        peer: String,
+        /// Keys in which the two differed, at the least.
+        key_count: u64,
     },
 }
 
@@ -147,6 +158,8 @@ pub struct Replica {
     me: Uuid,
     vector: Vector,
     logs: Logs,
+    /// When the logs may let go of what is settled, ms.
+    settle_at_ms: u64,
     links: BTreeMap<LinkId, Link>,
     /// The link over which each origin's ops come.
     parents: BTreeMap<Uuid, LinkId>,
@@ -177,6 +190,7 @@ pub struct Replica {
     /// This node's clock against the others', in ms.
     skew_ms: i64,
     counts: Counts,
+    audits: Audits,
     report_version: u64,
     reported_at_ms: Option<u64>,
     changed: bool,
@@ -219,6 +233,7 @@ impl Replica {
             me,
             vector: Vector::default(),
             logs,
+            settle_at_ms: 0,
             links: BTreeMap::new(),
             parents: BTreeMap::new(),
             behind_since: BTreeMap::new(),
@@ -237,6 +252,7 @@ impl Replica {
             met: BTreeSet::new(),
             skew_ms: 0,
             counts: Counts::default(),
+            audits: Audits::new(me, (settings.tuning.audit_ms, now.at_ms)),
             report_version: 0,
             reported_at_ms: None,
             changed: true,
@@ -279,9 +295,11 @@ impl Replica {
                 self.endpoints = endpoints;
                 self.changed = true;
             }
-            Input::Forget(name) => {
-                self.members.forget(&name);
-                self.changed = true;
+            Input::Forget(origin) => {
+                if self.links.values().all(|link| link.peer.origin != origin) {
+                    self.members.forget(origin);
+                    self.changed = true;
+                }
             }
             Input::Stop => self.say_goodbye(),
             Input::Frame(link, frame) => {
@@ -305,6 +323,8 @@ impl Replica {
             self.tend_links(around);
             self.relay(around);
             self.advance_floor(around);
+            self.audit(around);
+            self.settle_logs(around);
         }
         self.take_deferred(around);
         self.report(around);

@@ -79,7 +79,6 @@ pub struct Dice {
 
 /// Everything that this node holds.
 pub struct Store {
-    config: StoreConfig,
     hasher: KeyHasher,
     origins: Origins,
     buckets: RwLock<HashMap<BucketName, Arc<Bucket>>>,
@@ -88,6 +87,7 @@ pub struct Store {
     change_budget: Option<Arc<ChangeBudget>>,
     gate: Gate,
     used_bytes: AtomicUsize,
+    memory_bytes_max: AtomicUsize,
     /// What flushes have killed, whole shards of it, until the sweep frees it.
     rubble: Mutex<Vec<Shard>>,
     /// Called, under the sequencer's lock, whenever an op was logged. Must not block or come back.
@@ -162,7 +162,6 @@ impl Store {
             Mutex::new(Sequencer { clock: Hlc::ZERO, seq: 0, written_seq: 0, log, outbox });
         let origins = Origins::new(dice.origin);
         Store {
-            config,
             hasher,
             origins,
             buckets,
@@ -171,6 +170,7 @@ impl Store {
             change_budget,
             gate: Gate::new(),
             used_bytes: AtomicUsize::new(0),
+            memory_bytes_max: AtomicUsize::new(config.memory_bytes_max),
             rubble: Mutex::default(),
             on_log,
         }
@@ -221,7 +221,13 @@ impl Store {
 
     /// The memory budget in bytes.
     pub fn memory_bytes_max(&self) -> usize {
-        self.config.memory_bytes_max
+        self.memory_bytes_max.load(Ordering::Relaxed)
+    }
+
+    /// Changes the memory budget. A smaller one drops nothing: writes that need room are refused
+    /// until there is some.
+    pub fn set_memory_bytes_max(&self, bytes_max: usize) {
+        self.memory_bytes_max.store(bytes_max, Ordering::Relaxed);
     }
 
     /// Calls `look` with what `key` shows at `now`, under the shard's lock: keep it short, and do
@@ -319,7 +325,7 @@ impl Store {
 
     /// Refuses `grows` more bytes where the budget does not hold them.
     fn make_room(&self, grows: usize) -> Result<(), WriteError> {
-        let (used, max) = (self.used_bytes(), self.config.memory_bytes_max);
+        let (used, max) = (self.used_bytes(), self.memory_bytes_max());
         if used.saturating_add(grows) > max {
             return Err(WriteError::Full { used, max });
         }
@@ -344,7 +350,7 @@ impl Store {
     fn drop_flushed(&self, bucket: &Bucket, now: Now) {
         // Freed later, what is dead comes on top of what is used: not where there is no room for
         // both.
-        let has_room = self.used_bytes() < self.config.memory_bytes_max / 2;
+        let has_room = self.used_bytes() < self.memory_bytes_max() / 2;
         for shard in &bucket.shards {
             let mut shard = shard.lock().expect(POISONED);
             let sight = self.sight(bucket, now);

@@ -3,6 +3,7 @@
 //! Every format starts with a byte that says which it is. Readers are strict: what they do not know
 //! or what breaks a limit is refused as a whole, and nothing that they are given makes them panic.
 
+pub mod audit;
 pub mod chunk;
 pub mod entry;
 pub mod frame;

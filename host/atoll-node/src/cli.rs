@@ -2,6 +2,7 @@
 
 mod backup;
 mod client;
+mod cluster;
 mod handlers;
 mod kv;
 mod output;
@@ -41,6 +42,8 @@ enum Command {
     Restore(backup::RestoreArgs),
     /// Show what a node is and holds, and how it stands with the others
     Status(status::StatusArgs),
+    /// Let go of a node that will not come back
+    Cluster(cluster::ClusterArgs),
 }
 
 /// Runs the command that was typed. Errors are one line on stderr that says what to do.
@@ -62,6 +65,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Backup(args) => backup::backup(&args),
         Command::Restore(args) => backup::restore(&args),
         Command::Status(args) => status::status(&args),
+        Command::Cluster(args) => cluster::cluster(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -41,7 +41,8 @@ pub(crate) struct FileConfig {
     data: Option<PathBuf>,
     /// When what is written to --data is safe from a failure of the machine: always is before it is
     /// answered, everysec within a second, never when the system sees fit; if only the process dies,
-    /// always loses nothing and the others the last tenth of a second [default: everysec]
+    /// never loses the last tenth of a second and the others nothing that was answered
+    /// [default: everysec]
     #[arg(long, value_name = "WHEN", env = "ATOLL_FSYNC")]
     fsync: Option<String>,
     /// What happens to writes while the disk behind --data is full or fails: refuse them, or take
@@ -49,7 +50,7 @@ pub(crate) struct FileConfig {
     #[arg(long, value_name = "REFUSE|MEMORY", env = "ATOLL_ON_DISK_ERROR")]
     on_disk_error: Option<String>,
     /// Memory for changes that watchers have yet to read, and as much again for those that peers
-    /// have [default: 64MiB]
+    /// have, of which little is used while no known node lacks any [default: 64MiB]
     #[arg(long, value_name = "SIZE", env = "ATOLL_LOG_MAX")]
     log_max: Option<String>,
     /// Most connections to the RESP port at once [default: 10240]

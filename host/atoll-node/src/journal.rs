@@ -1,8 +1,9 @@
 //! The node's own disk: a copy of the store that is kept up to date behind its writers' backs.
 //!
-//! A thread of its own takes what has changed a few times a second and writes it to an embedded
-//! log-structured store. Writers never wait for it, unless they were promised that what they are
-//! told is safe (`--fsync always`): then they wait together, once for each batch.
+//! A thread of its own takes what has changed and writes it to an embedded log-structured store.
+//! Writers are answered once the system has what they wrote, so that it outlives the process, or
+//! once the disk has it (`--fsync always`): they wait together, once for each batch. With `--fsync
+//! never` nobody waits, and the thread writes a few times a second.
 
 mod directory;
 mod disk;
@@ -54,15 +55,15 @@ pub(crate) struct Settings {
     pub(crate) on_error: OnDiskError,
 }
 
-/// When what was written is safe from a failure of the machine. A process that dies loses at most
-/// the last tenth of a second in any case.
+/// When what was written is safe from a failure of the machine, and of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fsync {
-    /// Before it is answered.
+    /// From both before it is answered.
     Always,
-    /// Within a second.
+    /// From the process's before it is answered, from the machine's within a second.
     EverySecond,
-    /// When the operating system sees fit.
+    /// From the process's within a tenth of a second, from the machine's when the operating system
+    /// sees fit.
     Never,
 }
 
@@ -118,7 +119,7 @@ pub(crate) struct Journal {
     bell: Bell,
 }
 
-/// How far everything is safe.
+/// How far everything is as safe as whoever is answered may expect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Saved {
     /// This process's ops up to here.
@@ -186,14 +187,14 @@ impl Journal {
         self.board.status(&self.settings)
     }
 
-    /// Whether writes wait until they are safe.
+    /// Whether writes wait until they are written.
     #[inline]
     pub(crate) fn is_synchronous(&self) -> bool {
-        self.settings.fsync == Fsync::Always
+        self.settings.fsync != Fsync::Never
     }
 
-    /// Waits until this process's ops up to `seq` are safe, if that was promised. Everybody who
-    /// waits meanwhile is served by the same write to the disk.
+    /// Waits until this process's ops up to `seq` are as safe as was promised. Everybody who waits
+    /// meanwhile is served by the same write.
     pub(crate) async fn settle(&self, seq: u64) -> Result<(), Unsettled> {
         if !self.is_synchronous() {
             return Ok(());

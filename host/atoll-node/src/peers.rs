@@ -117,6 +117,10 @@ pub(crate) fn serve(
     info!(cluster = settings.cluster, proof = security.as_str(), "links to peers are ready");
     let (alive, running) = mpsc::channel(1);
     let (sender, questions) = mpsc::channel(QUESTION_COUNT_MAX);
+    let forgetting = sender.clone();
+    node.replication().set_forgetter(Box::new(move |origin| {
+        forgetting.try_send(Question::Forget(origin)).is_ok()
+    }));
     let last = Arc::new(Mutex::new(saved.clone().unwrap_or_default()));
     let checkpoints = Checkpoints { questions: sender, last: Arc::clone(&last) };
     let Ends { stop, failed } = ends;

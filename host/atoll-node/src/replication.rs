@@ -6,6 +6,7 @@
 mod cluster;
 pub(crate) mod endpoint;
 pub(crate) mod figures;
+pub(crate) mod forget;
 pub(crate) mod peers;
 pub(crate) mod progress;
 
@@ -13,7 +14,7 @@ use arc_swap::ArcSwap;
 use atoll_core::limits::{CHANNEL_BYTES_MAX, MESSAGE_BYTES_MAX};
 use atoll_core::messages::Messages;
 use atoll_core::permission::{Circumstances, Permission, Refusal, StaleReads};
-use atoll_core::replica::status::{Role, Status};
+use atoll_core::replica::status::{Readiness, Role, Status};
 use bytes::Bytes;
 use endpoint::Endpoint;
 use peers::{Peers, PeersError};
@@ -45,10 +46,14 @@ pub(crate) struct Replication {
     progress: Progress,
     messages: Arc<Messages>,
     outlet: OnceLock<Outlet>,
+    forgetter: OnceLock<Forgetter>,
 }
 
 /// Takes a message, as channel and payload, on its way to the other nodes. Must not block.
 pub(crate) type Outlet = Box<dyn Fn(&Bytes, &Bytes) + Send + Sync>;
+
+/// Tells the transport that a process will not come back. Returns whether it takes that in.
+pub(crate) type Forgetter = Box<dyn Fn(Uuid) -> bool + Send + Sync>;
 
 impl fmt::Debug for Replication {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -82,10 +87,16 @@ pub(crate) struct Identity {
 impl Replication {
     /// The board of a node that has met nobody yet.
     pub(crate) fn new(identity: Identity, settings: Settings) -> Result<Replication, PeersError> {
+        // Until the transport says how it stands, a node with peers has nothing of theirs.
+        let readiness = match settings.peers.is_empty() {
+            true => Readiness::Ready,
+            false => Readiness::Joining,
+        };
         let status = Status {
             name: identity.name.clone(),
             origin: identity.origin,
             role: settings.role,
+            readiness,
             ..Status::default()
         };
         let replication = Replication {
@@ -97,6 +108,7 @@ impl Replication {
             progress: Progress::new(identity.name),
             messages: Arc::default(),
             outlet: OnceLock::new(),
+            forgetter: OnceLock::new(),
         };
         replication.judge();
         Ok(replication)
@@ -190,6 +202,12 @@ impl Replication {
     pub(crate) fn set_outlet(&self, outlet: Outlet) {
         // A second transport would be a bug of ours that costs messages, not the process.
         let _ = self.outlet.set(outlet);
+    }
+
+    /// Sets who takes in that a process will not come back. The first call counts.
+    pub(crate) fn set_forgetter(&self, forgetter: Forgetter) {
+        // As with the outlet.
+        let _ = self.forgetter.set(forgetter);
     }
 
     /// Publishes a message of a client of this node: here at once, elsewhere as its stream gets

@@ -17,10 +17,11 @@ use crate::table::Table;
 pub(crate) const KEYS: u32 = 1_000_000;
 pub(crate) const VALUE_BYTES: u32 = 64;
 
-/// Memory counts as settled when it has not changed by more than a thousandth for this long…
-const SETTLED_FOR: Duration = Duration::from_millis(500);
+/// Memory counts as settled when it has not changed by more than a thousandth for this long: an
+/// allocator that gives pages back over ten seconds does so in steps, seconds apart…
+const SETTLED_FOR: Duration = Duration::from_millis(3_000);
 /// …and is taken as it is after this.
-const SETTLE_WAIT_MAX: Duration = Duration::from_secs(15);
+const SETTLE_WAIT_MAX: Duration = Duration::from_secs(20);
 
 /// Fills fresh servers, with and without deadlines, and returns the section.
 pub(crate) fn measure(atoll: &Path, effort: Effort) -> anyhow::Result<String> {

@@ -123,15 +123,15 @@ fn check_rounds(data: &Path, fsync: &str, promised: Duration) {
     assert!(answered > 50 * round_count(), "{answered} writes are no load");
 }
 
-#[test]
-fn with_always_no_answered_write_is_missing_after_a_kill() {
+#[track_caller]
+fn check_nothing_missing(fsync: &str) {
     let folder = folder();
     // Whatever was answered, also in the very moment of the kill.
     let folder_path = folder.path();
     for round in 0..round_count() {
-        let node = start(folder_path, &["--fsync", "always"]);
+        let node = start(folder_path, &["--fsync", fsync]);
         let (acknowledged, _) = load_and_kill(node, round);
-        let node = start(folder_path, &["--fsync", "always"]);
+        let node = start(folder_path, &["--fsync", fsync]);
         let mut client = node.resp_client();
         for (key, acknowledged) in &acknowledged {
             assert!(!acknowledged.is_empty(), "{key} wrote nothing");
@@ -141,6 +141,16 @@ fn with_always_no_answered_write_is_missing_after_a_kill() {
 }
 
 #[test]
-fn with_everysec_at_most_the_last_second_is_missing_after_a_kill() {
-    check_rounds(folder().path(), "everysec", Duration::from_secs(1));
+fn with_always_no_answered_write_is_missing_after_a_kill() {
+    check_nothing_missing("always");
+}
+
+#[test]
+fn with_everysec_no_answered_write_is_missing_after_a_kill() {
+    check_nothing_missing("everysec");
+}
+
+#[test]
+fn with_never_at_most_the_last_second_is_missing_after_a_kill() {
+    check_rounds(folder().path(), "never", Duration::from_secs(1));
 }

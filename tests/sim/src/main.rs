@@ -27,7 +27,7 @@ struct Arguments {
     /// Run this one seed and tell its story
     #[arg(long)]
     seed: Option<u64>,
-    /// With --seed: say what each node holds under this key of database 0 or 1, e.g. 1/a
+    /// With --seed: also tell what each node holds under this key of database 0 or 1, e.g. 1/a
     #[arg(long)]
     key: Option<String>,
     /// Switch a protective rule off, to see whether that is noticed
@@ -63,6 +63,9 @@ fn tell(plan: Plan, key: Option<&str>) -> ExitCode {
     println!("{plan:#?}");
     let mut world = World::new(plan);
     world.story = Some(Vec::new());
+    let followed = key.and_then(|key| key.split_once('/'));
+    world.followed =
+        followed.map(|(database, key)| (database.parse().unwrap_or(0), key.as_bytes().to_vec()));
     world.run(PATIENCE_US);
     let verdict = verdict(&mut world);
     for line in world.story.iter().flatten() {
@@ -71,10 +74,9 @@ fn tell(plan: Plan, key: Option<&str>) -> ExitCode {
     for node in &world.nodes {
         if let Some(process) = &node.process {
             println!("{:#?}", process.replica.status(node.moment(world.now_us())));
-            if let Some((database, key)) = key.and_then(|key| key.split_once('/')) {
-                let bucket = process.store.database(database.parse().unwrap_or(0));
-                let entry = process.store.entry(bucket, key.as_bytes());
-                println!("{} holds under {key}: {entry:?}", node.name);
+            if let Some((database, key)) = &world.followed {
+                let entry = process.store.entry(process.store.database(*database), key);
+                println!("{} holds in the end {entry:?}", node.name);
             }
         }
     }
@@ -96,6 +98,7 @@ struct Sums {
     received: AtomicU64,
     syncs: AtomicU64,
     stale: AtomicU64,
+    audits: AtomicU64,
 }
 
 fn run_many(arguments: &Arguments, rules: Rules) -> ExitCode {
@@ -121,15 +124,16 @@ fn run_many(arguments: &Arguments, rules: Rules) -> ExitCode {
         }
     });
     let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
-    let Sums { failed, written, received, syncs, stale } = &sums;
+    let Sums { failed, written, received, syncs, stale, audits } = &sums;
     println!(
-        "{} seeds, {} failed; {} writes, {} received, {} syncs ({} stale); {:.1?}",
+        "{} seeds, {} failed; {} writes, {} received, {} syncs ({} stale), {} audits; {:.1?}",
         arguments.seeds,
         of(failed),
         of(written),
         of(received),
         of(syncs),
         of(stale),
+        of(audits),
         started.elapsed()
     );
     if of(failed) == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -142,6 +146,7 @@ impl Sums {
         self.received.fetch_add(counts.ops_received, Ordering::Relaxed);
         self.syncs.fetch_add(counts.syncs_received, Ordering::Relaxed);
         self.stale.fetch_add(counts.syncs_stale, Ordering::Relaxed);
+        self.audits.fetch_add(counts.audits, Ordering::Relaxed);
         if let Some(fault) = verdict.faults.first() {
             self.failed.fetch_add(1, Ordering::Relaxed);
             let aim = aim_flag(aim);

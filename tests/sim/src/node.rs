@@ -50,6 +50,10 @@ pub struct Process {
     pub met: bool,
     /// Nodes that it has dialled.
     pub reached: BTreeSet<usize>,
+    /// Whether it has heard of every master that there is.
+    pub knows_all: bool,
+    /// What it held when it was last told under the key that the story follows.
+    pub followed: Option<String>,
 }
 
 /// What a process starts with.
@@ -97,6 +101,8 @@ impl Node {
             born_us: now_us,
             met: false,
             reached: BTreeSet::new(),
+            knows_all: false,
+            followed: None,
         });
     }
 }
@@ -112,6 +118,24 @@ impl Process {
             }
             LogRead::Fallen { .. } => panic!("the log of the oracle is large enough"),
         }
+    }
+
+    /// Whether it drops what is dead although there are masters that it has never heard of: two
+    /// halves of a cluster that nobody has introduced to each other.
+    pub fn forgets_in_ignorance(&mut self, roles: &[Role], moment: Moment) -> bool {
+        if self.knows_all || self.replica.sweep_floor(moment) == Hlc::ZERO {
+            return false;
+        }
+        let status = self.replica.status(moment);
+        if status.role == Role::Replica {
+            // What it forgets too early only it can lack.
+            return false;
+        }
+        let members = status.members;
+        let names: BTreeSet<String> = members.into_iter().map(|member| member.name).collect();
+        let mut masters = roles.iter().enumerate().filter(|(_, role)| **role == Role::Master);
+        self.knows_all = masters.all(|(index, _)| names.contains(&format!("n{index}")));
+        !self.knows_all
     }
 
     /// Records that it keeps although nothing is alive in them.

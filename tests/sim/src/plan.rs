@@ -177,6 +177,9 @@ impl Plan {
                 live_window_bytes: *pick(&mut dice, &[500, 5_000, 1 << 20]),
                 bulk_window_bytes: *pick(&mut dice, &[500, 5_000, 1 << 20]),
                 chunk_bytes: *pick(&mut dice, &[200, 1_000, 64 << 10]),
+                audit_ms: 30,
+                audit_retry_ms: 5,
+                audit_patience_ms: 400,
             },
             rules: Rules::ALL,
         }

@@ -22,10 +22,12 @@ pub fn of(frame: &Frame) -> String {
             report.holds
         ),
         Frame::SyncBegin(begin) => format!(
-            "SyncBegin {:?} floor {} {}",
+            "SyncBegin {:?} floor {} {} members {:?} gone {:?}",
             begin.freshness,
             time(begin.floor),
-            vector(&begin.vector)
+            vector(&begin.vector),
+            begin.members.iter().map(|member| short(member.origin)).collect::<Vec<_>>(),
+            begin.gone.iter().copied().map(short).collect::<Vec<_>>(),
         ),
         Frame::SyncRequest(held, freshness) => {
             format!("SyncRequest {freshness:?} {}", vector(held))
@@ -57,7 +59,8 @@ fn chunk(bytes: &Bytes) -> String {
     text
 }
 
-fn parts(entry: &Entry) -> String {
+/// The stamps of an entry's parts.
+pub fn parts(entry: &Entry) -> String {
     let register = &entry.register;
     let mut text = format!("[{}@{}", time(register.stamp.hlc), short(register.stamp.origin));
     if let Some(touch) = entry.touch {
@@ -86,7 +89,8 @@ fn short(origin: Uuid) -> u64 {
 }
 
 /// Time since the beginning of the run, in ms.
-fn time(hlc: Hlc) -> String {
+/// A stamp's time since the beginning of a run, in ms.
+pub fn time(hlc: Hlc) -> String {
     let since_us = hlc.micros().saturating_sub(crate::node::START_US);
     format!("{:.3}", since_us as f64 / 1_000.0)
 }

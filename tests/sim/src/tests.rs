@@ -1,7 +1,9 @@
 //! The seeds that every run of the tests goes through.
 
+mod forgetting;
 mod interleavings;
 mod mutants;
+mod tampering;
 
 use crate::plan::Plan;
 use crate::verdict::judge;
@@ -9,6 +11,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Seeds of the test command; `cargo sim --seeds N` runs more.
 const SEED_COUNT: u64 = 4_000;
+
+/// Seeds that failed once.
+const FAILED_ONCE: [u64; 11] =
+    [4_097, 18_093, 19_624, 28_578, 28_888, 53_728, 109_543, 115_924, 117_205, 301_241, 303_933];
+
+#[test]
+fn what_failed_once_does_not_fail_again() {
+    for seed in FAILED_ONCE {
+        let verdict = judge(Plan::of(seed));
+        assert_eq!(verdict.faults.first(), None, "cargo sim --seed {seed}");
+    }
+}
 
 #[test]
 fn the_same_seed_gives_the_same_run() {
@@ -20,7 +34,7 @@ fn the_same_seed_gives_the_same_run() {
 
 #[test]
 fn clusters_converge_whatever_goes_wrong() {
-    let (next, written) = (AtomicU64::new(0), AtomicU64::new(0));
+    let (next, written, audited) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let faults: Vec<String> = std::thread::scope(|scope| {
         let run = || {
@@ -32,6 +46,7 @@ fn clusters_converge_whatever_goes_wrong() {
                 }
                 let verdict = judge(Plan::of(seed));
                 written.fetch_add(verdict.op_count, Ordering::Relaxed);
+                audited.fetch_add(verdict.counts.audits, Ordering::Relaxed);
                 let tell =
                     |fault: &String| format!("{fault}\n    its story: cargo sim --seed {seed}");
                 faults.extend(verdict.faults.first().map(tell));
@@ -42,4 +57,5 @@ fn clusters_converge_whatever_goes_wrong() {
     });
     assert!(faults.is_empty(), "{}", faults.join("\n"));
     assert!(written.load(Ordering::Relaxed) > 100 * SEED_COUNT, "hardly anything was written");
+    assert!(audited.load(Ordering::Relaxed) > 3 * SEED_COUNT, "hardly anything was audited");
 }

@@ -53,12 +53,17 @@ pub fn verdict(world: &mut World) -> Verdict {
         counts.syncs_received += of.syncs_received;
         counts.syncs_stale += of.syncs_stale;
         counts.syncs_broken += of.syncs_broken;
+        counts.audits += of.audits;
         counts.late_adopted += of.late_adopted;
         counts.skew_refused += of.skew_refused;
     }
     let within_horizon = world.plan.tuning.horizon_ms > world.now_us() / 1_000;
     if counts.late_adopted > 0 && within_horizon && !world.strangers && !world.rewound {
         faults.push(format!("{} values were late within the horizon", counts.late_adopted));
+    }
+    if !world.strangers && !world.rewound {
+        // What no client would ever have noticed is no less of a fault.
+        faults.append(&mut world.divergences);
     }
     let (digest, op_count, time_us) = (world.digest(), world.oracle.len() as u64, world.now_us());
     Verdict { faults, digest, op_count, counts, time_us }

@@ -7,7 +7,7 @@ use crate::disk::Snapshot;
 use crate::network::{Network, Packet};
 use crate::node::{Birth, Node};
 use crate::oracle::Oracle;
-use crate::plan::{Disks, Plan, pick};
+use crate::plan::Plan;
 use crate::story;
 use crate::verdict;
 use crate::workload;
@@ -66,13 +66,17 @@ pub struct World {
     pub oracle: Oracle,
     /// What went wrong so far.
     pub faults: Vec<String>,
-    /// Whether some process was alone for so long that it took itself for the whole cluster: what
-    /// it forgot then, others may bring back.
+    /// Whether some process took itself and those it knew for the whole cluster, and was wrong:
+    /// what it forgot then, others may bring back.
     pub strangers: bool,
     /// Whether a disk came back in an old state: what only it had seen may come late.
     pub rewound: bool,
+    /// What audits found, in words.
+    pub divergences: Vec<String>,
     /// What happened, for a person; only where it is asked for.
     pub story: Option<Vec<String>>,
+    /// A key of a database, of which the story says whenever a node holds something else under it.
+    pub followed: Option<(u8, Vec<u8>)>,
     network: Network,
     events: BinaryHeap<Reverse<(u64, u64, Event)>>,
     event_count: u64,
@@ -103,7 +107,9 @@ impl World {
             faults: Vec::new(),
             strangers: false,
             rewound: false,
+            divergences: Vec::new(),
             story: None,
+            followed: None,
             network: Network::default(),
             events: BinaryHeap::new(),
             event_count: 0,
@@ -158,6 +164,11 @@ impl World {
             self.run_until(self.now_us + 10_000);
             clean_count = if self.is_clean() { clean_count + 1 } else { 0 };
         }
+    }
+
+    /// Lets time pass, and nothing else be done, for so long.
+    pub fn pass(&mut self, for_us: u64) {
+        self.run_until(self.now_us + for_us);
     }
 
     /// Whether everyone is ready and shows the same, and nobody keeps anything dead.
@@ -280,11 +291,27 @@ impl World {
             }
             let age_us = self.now_us - process.born_us;
             self.strangers |= !process.met && age_us > self.plan.tuning.start_grace_ms * 1_000;
+            self.strangers |= process.forgets_in_ignorance(&self.plan.roles, moment);
             self.poll(index);
+            self.follow(index);
             if (self.now_us / TICK_US).is_multiple_of(WATCH_US / TICK_US) {
                 self.watch(index);
             }
             self.schedule(self.now_us + TICK_US, Event::Tick(index));
+        }
+    }
+
+    /// Tells what a node holds under the key that is followed, where that has changed.
+    fn follow(&mut self, index: usize) {
+        let Some((database, key)) = &self.followed else { return };
+        let moment = self.nodes[index].moment(self.now_us);
+        let Some(process) = &mut self.nodes[index].process else { return };
+        let entry = process.store.entry(process.store.database(*database), key);
+        let held = entry.as_ref().map_or_else(|| "nothing".to_owned(), story::parts);
+        if process.followed.as_ref() != Some(&held) {
+            process.followed = Some(held.clone());
+            let floor = story::time(process.replica.sweep_floor(moment));
+            self.tell(|| format!("n{index} holds {held}, and may forget up to {floor}"));
         }
     }
 
@@ -312,7 +339,18 @@ impl World {
             Output::Send(link, frame) => self.send(index, link, frame),
             Output::Close(link, farewell) => self.close(index, link, farewell),
             Output::Message { .. } => {}
+            Output::Diverged { peer, key_count } => self.note_divergence(index, &peer, key_count),
         }
+    }
+
+    fn note_divergence(&mut self, index: usize, peer: &str, key_count: u64) {
+        let moment = self.nodes[index].moment(self.now_us);
+        let status =
+            self.nodes[index].process.as_ref().map(|process| process.replica.status(moment));
+        let sample = status.and_then(|status| status.audit).map(|audit| audit.sample);
+        let text = format!("n{index} differs from {peer} in {key_count} keys: {sample:?}");
+        self.tell(|| text.clone());
+        self.divergences.push(text);
     }
 
     fn send(&mut self, index: usize, link: LinkId, frame: Frame) {
@@ -442,42 +480,6 @@ impl World {
                 }
                 *seen = stamp.max(*seen);
             }
-        }
-    }
-
-    fn crash(&mut self, index: usize) {
-        if self.nodes[index].process.is_none() {
-            return;
-        }
-        self.die(index);
-        let down_us = *pick(&mut self.dice, &[2_000, 10_000, 60_000]);
-        let Disks { lost, old, kept } = self.plan.disks;
-        let fate = self.dice.u32(..lost + old + kept);
-        if fate < lost {
-            self.nodes[index].snapshots.clear();
-        } else if fate < lost + old {
-            self.rewound |= self.nodes[index].snapshots.len() > 1;
-            self.nodes[index].snapshots.truncate(1);
-        }
-        self.schedule(self.now_us + down_us, Event::Restart(index));
-    }
-
-    fn die(&mut self, index: usize) {
-        self.tell(|| format!("n{index} dies"));
-        // What it wrote in its last moments nobody may ever hear of; the oracle knows.
-        if let Some(process) = &mut self.nodes[index].process {
-            for op in process.own_ops() {
-                self.oracle.note(op);
-            }
-        }
-        self.nodes[index].process = None;
-        self.pending_snapshots[index] = None;
-        for number in self.network.of(index, None) {
-            let at_us = [self.now_us + 500; 2];
-            self.network.reset(number, at_us);
-            let end = usize::from(self.network.get(number).is_some_and(|c| c.nodes[1] == index));
-            self.network.deafen(number, end);
-            self.schedule(at_us[0], Event::Arrival);
         }
     }
 

@@ -71,6 +71,9 @@ impl Replica {
                 self.send(id, Frame::Pong(around.now.wall.micros(), at_ms));
             }
             Frame::Pong(wall_us, at_ms) => self.take_pong(around, id, (wall_us, at_ms)),
+            Frame::Audit(number, audit) => {
+                return self.take_audit(around, (id, number), *audit);
+            }
             Frame::Bye(_) => self.disconnect(id),
         }
         Ok(())

@@ -7,6 +7,7 @@
 
 use super::{Circumstances, Replica};
 use crate::clock::{Hlc, Now};
+use crate::replica::status::Role;
 use crate::replica::vector::Mark;
 use uuid::Uuid;
 
@@ -53,7 +54,7 @@ impl Replica {
             return;
         }
         let columns: Vec<Uuid> = match self.settings.rules.retire {
-            true => self.members.columns(&self.vector).collect(),
+            true => self.members.columns(&self.settled_gone(), &self.vector).collect(),
             false => self.members.rows().map(|(id, _)| id).collect(),
         };
         let (mut lowest, mut newest) = (oldest, Hlc::ZERO);
@@ -90,11 +91,15 @@ impl Replica {
         }
     }
 
-    /// Whether the floor must not move: somebody who counts has yet to meet its peers.
+    /// Whether the floor must not move: somebody who counts has yet to meet its peers. A replica
+    /// that has heard of no master knows of nobody who could lack something.
     fn is_held(&self, at_ms: u64) -> bool {
-        let others = self.members.rows().filter_map(|(_, known)| known.report.as_ref());
+        let mut others = self.members.rows().filter(|(id, _)| *id != self.me).peekable();
+        let knows_nobody = self.settings.role == Role::Replica && others.peek().is_none();
         self.settings.rules.hold
-            && (self.holds(at_ms) || others.into_iter().any(|report| report.holds))
+            && (self.holds(at_ms)
+                || knows_nobody
+                || others.filter_map(|(_, known)| known.report.as_ref()).any(|said| said.holds))
     }
 
     /// Whether this node has yet to meet a configured peer. One that has none waits a little for

@@ -5,7 +5,7 @@ use super::vector::Vector;
 use super::{Dialler, LinkId, Moment};
 use crate::clock::Hlc;
 use crate::wire::frame::{Freshness, Hello, Lane, Member};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use uuid::Uuid;
 
 /// A link that is up.
@@ -20,8 +20,7 @@ pub(super) struct Link {
     pub(super) since: Moment,
     pub(super) heard_ms: u64,
     pub(super) pinged_ms: Option<u64>,
-    /// Round trip, in ms; 0 until it was measured.
-    pub(super) rtt_ms: u64,
+    pub(super) round_trips: RoundTrips,
     /// The peer's clock against ours, in ms.
     pub(super) skew_ms: i64,
     /// What the peer has, at least.
@@ -54,6 +53,35 @@ pub(super) struct Link {
     /// A sync that the peer asked for and that waits for its turn.
     pub(super) sync_requested: Option<(Vector, Freshness)>,
     pub(super) serve: Option<Serve>,
+}
+
+/// Round trips that are remembered.
+const ROUND_TRIP_COUNT_MAX: usize = 10;
+
+/// The last few round trips of a link.
+#[derive(Debug, Default)]
+pub(super) struct RoundTrips {
+    /// In ms, latest last.
+    last: VecDeque<u64>,
+}
+
+impl RoundTrips {
+    pub(super) fn note(&mut self, round_trip_ms: u64) {
+        if self.last.len() >= ROUND_TRIP_COUNT_MAX {
+            self.last.pop_front();
+        }
+        self.last.push_back(round_trip_ms);
+    }
+
+    /// The latest, in ms; 0 until there was one.
+    pub(super) fn latest_ms(&self) -> u64 {
+        self.last.back().copied().unwrap_or(0)
+    }
+
+    /// The shortest of them, in ms.
+    pub(super) fn lowest_ms(&self) -> Option<u64> {
+        self.last.iter().copied().min()
+    }
 }
 
 /// What is under way in one lane, in both directions.
@@ -109,7 +137,7 @@ impl Link {
             since: now,
             heard_ms: now.at_ms,
             pinged_ms: None,
-            rtt_ms: 0,
+            round_trips: RoundTrips::default(),
             skew_ms: skew_us / 1_000,
             known: vector,
             outgoing: Vec::new(),
@@ -179,5 +207,23 @@ impl Link {
     /// Up to where nothing may be dropped while the peer is being served.
     pub(super) fn pinned(&self) -> Option<Hlc> {
         self.serve.as_ref().map(Serve::floor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_slow_round_trip_hides_neither_the_way_nor_its_change() {
+        let mut trips = RoundTrips::default();
+        assert_eq!((trips.latest_ms(), trips.lowest_ms()), (0, None));
+        trips.note(2);
+        trips.note(90);
+        assert_eq!((trips.latest_ms(), trips.lowest_ms()), (90, Some(2)));
+        for _ in 0..ROUND_TRIP_COUNT_MAX {
+            trips.note(40);
+        }
+        assert_eq!(trips.lowest_ms(), Some(40), "the way has become longer");
     }
 }

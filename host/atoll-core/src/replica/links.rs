@@ -113,6 +113,7 @@ impl Replica {
     pub(super) fn disconnect(&mut self, id: LinkId) {
         let Some(link) = self.links.remove(&id) else { return };
         self.changed = true;
+        self.audits.forget_link(id);
         self.deferred.retain(|(from, _)| *from != id);
         if self.receiving.as_ref().is_some_and(|receiving| receiving.link == id) {
             self.break_sync();
@@ -179,8 +180,9 @@ impl Replica {
         (wall_us, at_ms): (u64, u64),
     ) {
         let Some(link) = self.links.get_mut(&id) else { return };
-        link.rtt_ms = around.now.at_ms.saturating_sub(at_ms);
-        let then_us = around.now.wall.micros() as i64 - (link.rtt_ms * 500) as i64;
+        let rtt_ms = around.now.at_ms.saturating_sub(at_ms);
+        link.round_trips.note(rtt_ms);
+        let then_us = around.now.wall.micros() as i64 - (rtt_ms * 500) as i64;
         link.skew_ms = (wall_us as i64 - then_us) / 1_000;
         // This node's own clock is among them. Of two, the one ahead is taken to be wrong: only
         // it does harm.
@@ -222,7 +224,7 @@ impl Replica {
                 if origin == self.me || mark.seq <= self.vector.seq(origin) {
                     continue;
                 }
-                let found = (mark.seq, link.id, link.rtt_ms);
+                let found = (mark.seq, link.id, link.round_trips.latest_ms());
                 let known = best.entry(origin).or_insert(found);
                 if found.0 > known.0 {
                     *known = found;

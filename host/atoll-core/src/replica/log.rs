@@ -6,7 +6,8 @@
 use crate::clock::Hlc;
 use crate::store::outbox::Run;
 use crate::wire::op::{Ops, Place};
-use std::collections::{BTreeMap, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use uuid::Uuid;
 
 /// The logs of all origins.
@@ -57,6 +58,28 @@ impl Logs {
         }
     }
 
+    /// Drops the oldest runs of those that are settled until `keep_bytes` are left. `settled` gives
+    /// the number up to which an origin's ops are.
+    pub(super) fn settle(&mut self, settled: impl Fn(Uuid) -> u64, keep_bytes: usize) {
+        let oldest = self.origins.iter().filter_map(|(origin, runs)| {
+            runs.front().map(|kept| (Reverse(kept.arrival), *origin, settled(*origin)))
+        });
+        let mut oldest: BinaryHeap<_> = oldest.collect();
+        while self.bytes > keep_bytes {
+            let Some((_, origin, settled)) = oldest.pop() else { return };
+            let Some(runs) = self.origins.get_mut(&origin) else { continue };
+            let Some(kept) = runs.pop_front_if(|kept| kept.run.end_seq() - 1 <= settled) else {
+                continue;
+            };
+            self.bytes -= kept.run.bytes();
+            self.arrivals.remove(&kept.arrival);
+            match runs.front() {
+                Some(next) => oldest.push((Reverse(next.arrival), origin, settled)),
+                None => drop(self.origins.remove(&origin)),
+            }
+        }
+    }
+
     fn drop_oldest(&mut self) {
         let Some((_, origin)) = self.arrivals.pop_first() else { return };
         let Some(runs) = self.origins.get_mut(&origin) else { return };
@@ -74,6 +97,11 @@ impl Logs {
         let at = runs.partition_point(|kept| kept.run.end_seq() <= after + 1);
         let run = &runs.get(at)?.run;
         (run.first_seq <= after + 1).then_some(run)
+    }
+
+    /// The origin's oldest run that is still kept.
+    pub(super) fn oldest(&self, origin: Uuid) -> Option<&Run> {
+        Some(&self.origins.get(&origin)?.front()?.run)
     }
 
     /// Bytes held.
@@ -100,6 +128,31 @@ mod tests {
     fn run(first_seq: u64, count: u32) -> Run {
         let body = Body::Packed(Bytes::from(vec![0; 1_000]));
         Run { first_seq, count, base: Hlc::ZERO, last: Hlc::from_bits(first_seq), body }
+    }
+
+    #[test]
+    fn what_is_settled_goes_oldest_first_and_the_rest_stays() {
+        let (one, two) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let run_bytes = run(1, 1).bytes();
+        let mut logs = Logs::new(1 << 20);
+        for round in 0..4 {
+            logs.push(one, run(1 + 10 * round, 10));
+            logs.push(two, run(1 + 5 * round, 5));
+        }
+        let settled = |origin: Uuid| if origin == one { 29 } else { u64::MAX };
+        logs.settle(settled, 6 * run_bytes);
+        assert_eq!(logs.bytes(), 6 * run_bytes);
+        assert!(logs.find(one, 9).is_none() && logs.find(two, 4).is_none(), "one of each went");
+        assert!(logs.find(one, 10).is_some() && logs.find(two, 5).is_some());
+        logs.settle(settled, 0);
+        assert_eq!(logs.bytes(), 2 * run_bytes);
+        assert_eq!(logs.find(one, 20).map(|run| run.first_seq), Some(21), "a part is not settled");
+        assert_eq!(logs.find(two, 15), None);
+        logs.push(two, run(21, 1));
+        assert!(logs.find(two, 20).is_some(), "it goes on where it was");
+        logs.restart(one);
+        logs.restart(two);
+        assert_eq!((logs.bytes(), logs.arrivals.len()), (0, 0));
     }
 
     #[test]

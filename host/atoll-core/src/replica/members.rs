@@ -25,13 +25,16 @@ pub(super) struct Known {
     pub(super) heard_ms: Option<u64>,
     /// What it last said of itself.
     pub(super) report: Option<Report>,
+    /// An administrator said that it will not come back, when this was the version of its report.
+    pub(super) forgotten: Option<u64>,
 }
 
 impl Members {
     pub(super) fn new(settings: &Settings, me: Uuid, now_ms: u64) -> Members {
         let member =
             Member { origin: me, name: settings.name.as_str().into(), role: settings.role };
-        let this = Known { member, gone: false, heard_ms: Some(now_ms), report: None };
+        let this =
+            Known { member, gone: false, heard_ms: Some(now_ms), report: None, forgotten: None };
         Members { me, known: BTreeMap::from([(me, this)]) }
     }
 
@@ -51,7 +54,8 @@ impl Members {
             // Only a peer that makes them up can be the reason; what it makes up is not needed.
             return;
         }
-        let known = Known { member: member.clone(), gone: false, heard_ms, report: None };
+        let known =
+            Known { member: member.clone(), gone: false, heard_ms, report: None, forgotten: None };
         self.known.insert(member.origin, known);
         self.supersede(&member.name);
     }
@@ -132,18 +136,35 @@ impl Members {
     /// A process that was taken for gone has spoken: it is not, unless a newer one has its name.
     pub(super) fn revive(&mut self, origin: Uuid) {
         let Some(known) = self.known.get_mut(&origin) else { return };
-        known.gone = false;
+        (known.gone, known.forgotten) = (false, None);
         let name = known.member.name.clone();
         self.supersede(&name);
     }
 
-    /// Marks a node as gone for good.
-    pub(super) fn forget(&mut self, name: &str) {
-        for (id, known) in &mut self.known {
-            if *id != self.me && &*known.member.name == name {
-                known.gone = true;
-            }
+    /// Marks a process as gone for good, because an administrator says so. It speaks up, should it
+    /// come back all the same.
+    pub(super) fn forget(&mut self, origin: Uuid) {
+        let version = self.get(origin).and_then(|known| known.report.as_ref());
+        let version = version.map_or(0, |report| report.version);
+        self.forget_as_of(origin, version);
+    }
+
+    /// The same, told by another node: where this one has heard no later report than of `version`.
+    /// Returns whether that is news.
+    pub(super) fn forget_as_of(&mut self, origin: Uuid, version: u64) -> bool {
+        let known = self.known.get_mut(&origin).filter(|_| origin != self.me);
+        let Some(known) = known.filter(|known| known.forgotten.is_none()) else { return false };
+        if known.report.as_ref().is_some_and(|report| report.version > version) {
+            return false;
         }
+        (known.gone, known.forgotten) = (true, Some(version));
+        true
+    }
+
+    /// Whom an administrator has called gone for good, each as of the version of its report.
+    pub(super) fn forgotten(&self) -> Vec<(Uuid, u64)> {
+        let forgotten = |(id, known): (&Uuid, &Known)| Some((*id, known.forgotten?));
+        self.known.iter().filter_map(forgotten).collect()
     }
 
     /// Whose word this node's floor waits for: masters that are not gone, and itself. A replica
@@ -156,11 +177,17 @@ impl Members {
     }
 
     /// Origins whose ops may still be missing somewhere: all that are known, but those that are
-    /// gone and of whom every master has all that there is.
-    pub(super) fn columns<'a>(&'a self, mine: &'a Vector) -> impl Iterator<Item = Uuid> + 'a {
+    /// gone and of whom every master has all that there is. `settled`, ascending, are the gone of
+    /// whom this node, whose vector is `mine`, holds nothing that is in nobody's stream.
+    pub(super) fn columns<'a>(
+        &'a self,
+        settled: &'a [Uuid],
+        mine: &'a Vector,
+    ) -> impl Iterator<Item = Uuid> + 'a {
         let masters = self.known.iter().filter(|(_, known)| known.member.role == Role::Master);
+        let is_settled = |id: &Uuid| settled.binary_search(id).is_ok();
         masters
-            .filter(|(id, known)| !(known.gone && self.is_retired(**id, mine)))
+            .filter(move |(id, _)| !(is_settled(id) && self.is_retired(**id, mine)))
             .map(|(id, _)| *id)
     }
 

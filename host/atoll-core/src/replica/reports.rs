@@ -38,6 +38,7 @@ impl Replica {
             vector: self.vector.clone(),
             links: self.links.values().map(|link| link.peer.origin).collect(),
             gone,
+            forgotten: self.members.forgotten(),
             members,
             holds: self.holds(around.now.at_ms),
             readiness: self.readiness(around.now),
@@ -85,6 +86,11 @@ impl Replica {
         self.members.learn(&report.member, Some(around.now.at_ms));
         for &gone in &report.gone {
             self.members.believe_gone(gone);
+        }
+        for &(gone, version) in &report.forgotten {
+            if self.links.values().all(|link| link.peer.origin != gone) {
+                self.changed |= self.members.forget_as_of(gone, version);
+            }
         }
         if report.member.role.feeds(self.settings.role) {
             self.raise_heads(&report);

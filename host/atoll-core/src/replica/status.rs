@@ -3,6 +3,7 @@
 //! Plain data, owned: made under the machine's lock, read without it.
 
 use crate::clock::Hlc;
+use crate::key::BucketName;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -97,8 +98,27 @@ pub struct Status {
     /// Every process of the cluster that this node knows of and that is not gone, itself included,
     /// by name.
     pub members: Vec<MemberStatus>,
+    /// What the last comparison with a neighbour found; `None` before the first.
+    pub audit: Option<AuditStatus>,
     /// Sums since the start.
     pub counts: Counts,
+}
+
+/// What a comparison of this node's store with a neighbour's found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuditStatus {
+    /// Milliseconds since it ended.
+    pub age_ms: u64,
+    /// Name of the neighbour.
+    pub peer: String,
+    /// Keys in which the two differed, 0 unless there is a bug. They were made equal, so the next
+    /// comparison should find none.
+    pub divergent_keys: u64,
+    /// Whether more seemed to differ than one comparison looks at: the next one goes on. Under a
+    /// heavy load of writes that is nothing to worry about.
+    pub is_partial: bool,
+    /// A few of those keys, by bucket.
+    pub sample: Vec<(BucketName, Box<[u8]>)>,
 }
 
 /// One link that is up.
@@ -119,7 +139,7 @@ pub struct LinkStatus {
     /// What passes over it beside live ops.
     pub state: LinkState,
     /// Age of the oldest op of this process that the peer has not acknowledged, in ms; 0 where it
-    /// has all.
+    /// has all. Where it lacks more than is kept for links, at the least.
     pub lag_ms: u64,
     /// Ops of any origin that this node holds and the peer has not acknowledged.
     pub behind: u64,
@@ -127,6 +147,8 @@ pub struct LinkStatus {
     pub silent_ms: u64,
     /// Round trip, in microseconds.
     pub rtt_us: u64,
+    /// The shortest of the last few, in microseconds: what the way takes when nothing is busy.
+    pub rtt_lowest_us: Option<u64>,
     /// How far the peer's clock is ahead of ours, in ms.
     pub skew_ms: i64,
     /// Bytes of frames sent and received, before any compression or encryption.
@@ -145,6 +167,8 @@ pub enum LinkState {
     Sending,
     /// This node receives what its own lacks.
     Receiving,
+    /// What the peer sends waits until this node has room for it.
+    Full,
 }
 
 impl LinkState {
@@ -154,6 +178,7 @@ impl LinkState {
             LinkState::Streaming => "streaming",
             LinkState::Sending => "sending-sync",
             LinkState::Receiving => "receiving-sync",
+            LinkState::Full => "paused-memory-full",
         }
     }
 }
@@ -206,8 +231,10 @@ pub struct Counts {
     pub late_adopted: u64,
     /// Ops or entries refused because of their stamp's distance from the clock.
     pub skew_refused: u64,
-    /// Keys in which two nodes with equal version vectors differed.
-    pub divergent_keys: u64,
+    /// Comparisons with a neighbour that this node made to the end.
+    pub audits: u64,
+    /// Keys in which this node and a neighbour differed although they must not.
+    pub divergence_total: u64,
     /// Links refused because of who was at the other end.
     pub links_refused: u64,
 }

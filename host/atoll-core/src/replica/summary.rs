@@ -24,6 +24,7 @@ impl Replica {
             log_bytes: self.logs.bytes(),
             links: self.link_statuses(now),
             members: self.member_statuses(now),
+            audit: self.audits.status(now.at_ms),
             counts: self.counts,
         }
     }
@@ -33,7 +34,11 @@ impl Replica {
             let behind = self.vector.iter().filter(|(origin, _)| *origin != link.peer.origin);
             let behind = behind.map(|(id, mark)| mark.seq.saturating_sub(link.known.seq(id))).sum();
             let receiving = self.receiving.as_ref().is_some_and(|r| r.link == link.id);
+            // While it drops what others forgot it takes no ops either, but that passes.
+            let is_full = !self.refuses_streams() && !link.dropped.is_empty()
+                || self.deferred.iter().any(|(from, _)| *from == link.id);
             let state = match (receiving, &link.serve) {
+                _ if is_full => LinkState::Full,
                 (true, _) => LinkState::Receiving,
                 (false, Some(_)) => LinkState::Sending,
                 _ => LinkState::Streaming,
@@ -49,7 +54,8 @@ impl Replica {
                 lag_ms: self.lag_ms(link.known.seq(self.me), now),
                 behind,
                 silent_ms: now.at_ms.saturating_sub(link.heard_ms),
-                rtt_us: link.rtt_ms * 1_000,
+                rtt_us: link.round_trips.latest_ms() * 1_000,
+                rtt_lowest_us: link.round_trips.lowest_ms().map(|ms| ms * 1_000),
                 skew_ms: link.skew_ms,
                 sent_bytes: link.live.sent + link.bulk.sent,
                 received_bytes: link.live.received + link.bulk.received,
@@ -60,13 +66,14 @@ impl Replica {
         links
     }
 
-    /// Age of the op after number `seq` of this process's own, in ms; 0 where there is none.
+    /// Age of the op after number `seq` of this process's own, in ms; 0 where there is none. Where
+    /// the log has dropped it, that of the oldest that is kept: it is at least as old.
     fn lag_ms(&self, seq: u64, now: Moment) -> u64 {
         if seq >= self.vector.seq(self.me) {
             return 0;
         }
-        let stamp = self.logs.find(self.me, seq).map(|run| run.base);
-        stamp.map_or(0, |stamp| now.wall.millis().saturating_sub(stamp.millis()))
+        let run = self.logs.find(self.me, seq).or_else(|| self.logs.oldest(self.me));
+        run.map_or(0, |run| now.wall.millis().saturating_sub(run.base.millis()))
     }
 
     fn member_statuses(&self, now: Moment) -> Vec<MemberStatus> {

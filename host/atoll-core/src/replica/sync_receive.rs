@@ -2,7 +2,7 @@
 
 use super::link::Link;
 use super::status::Role;
-use super::vector::Vector;
+use super::vector::{Mark, Vector};
 use super::{Circumstances, LinkId, Replica, Violation};
 use crate::clock::{Hlc, Stamp};
 use crate::entry::Entry;
@@ -52,7 +52,7 @@ impl Replica {
     /// Asks a peer that has offered it for a sync, one at a time.
     pub(super) fn request_sync(&mut self, around: Circumstances<'_>) {
         let at_ms = around.now.at_ms;
-        if self.receiving.is_some() {
+        if self.receiving.is_some() || self.must_not_mix() {
             return;
         }
         let must_drop = self.must_begin_anew();
@@ -80,7 +80,11 @@ impl Replica {
         }
         self.receiving =
             Some(Receiving { link, begun: None, anew: must_drop, listed, drops, late, sources });
-        self.send(link, Frame::SyncRequest(self.vector.clone(), least));
+        let mut held = self.vector.clone();
+        for &origin in &self.uncovered {
+            held.raise(origin, Mark::default());
+        }
+        self.send(link, Frame::SyncRequest(held, least));
     }
 
     /// Whether ops must wait: while this node drops what others forgot, an old op could slip in
@@ -288,6 +292,7 @@ impl Replica {
             self.floor.adopt(begin.floor);
         }
         self.counts.syncs_received += 1;
+        self.audit_soon(id, around.now.at_ms);
         (self.stale, self.joining, self.changed) = (false, false, true);
         let vector = &self.vector;
         let mut sources = receiving.sources;

@@ -1,5 +1,6 @@
 //! Syncs served: what a peer's version vector lacks, and nothing else, while everything goes on.
 
+use super::status::Role;
 use super::vector::{Mark, Vector};
 use super::{Circumstances, LinkId, Output, Replica, Rest};
 use crate::clock::Hlc;
@@ -20,6 +21,8 @@ const STEPS_MAX: usize = 8;
 pub(super) struct Serve {
     /// Whether the peer must drop what this node has forgotten.
     freshness: Freshness,
+    /// Whether it drops everything else, too.
+    anew: bool,
     /// What the peer had when it asked.
     against: Vector,
     /// This node's floor when it began.
@@ -45,6 +48,18 @@ impl Serve {
 }
 
 impl Replica {
+    /// Whether what this node holds may include what whoever begins anew must let go of, perhaps
+    /// from that very node: a replica in the middle of a sync. What a master holds, it answers for.
+    fn mixes(&self) -> bool {
+        self.settings.role == Role::Replica && self.receiving.is_some()
+    }
+
+    /// Whether a sync is under way to one that begins anew: no other may mix with it.
+    pub(super) fn must_not_mix(&self) -> bool {
+        let serves = self.links.values().filter_map(|link| link.serve.as_ref());
+        self.settings.role == Role::Replica && serves.into_iter().any(|serve| serve.anew)
+    }
+
     /// Goes on with the syncs that are under way, as far as windows allow.
     pub(super) fn serve_syncs(&mut self, around: Circumstances<'_>) -> Rest {
         let ids: Vec<LinkId> = self.links.keys().copied().collect();
@@ -60,18 +75,16 @@ impl Replica {
 
     fn start_serving(&mut self, around: Circumstances<'_>, id: LinkId) {
         let busy = self.links.values().filter(|link| link.serve.is_some()).count() >= SERVES_MAX;
-        let floor = self.floor.first;
+        let (floor, mixes) = (self.floor.first, self.mixes());
         let Some(link) = self.links.get_mut(&id).filter(|link| link.serve.is_none()) else {
             return;
         };
-        let Some((against, least)) = link.sync_requested.take_if(|_| !busy) else { return };
-        let stale = least == Freshness::Stale || may_hold_forgotten(&against, &self.vector, floor);
-        let freshness = match stale && self.settings.rules.stale {
-            true => Freshness::Stale,
-            false => Freshness::Current,
-        };
+        let must_wait = |least: Freshness| busy || (mixes && least == Freshness::Stale);
+        let requested = link.sync_requested.take_if(|(_, least)| !must_wait(*least));
+        let Some((against, freshness)) = requested else { return };
         let (survey, stage) = (Survey::new(around.store), Stage::Begin);
-        link.serve = Some(Serve { freshness, against, floor, survey, stage });
+        let anew = freshness == Freshness::Stale;
+        link.serve = Some(Serve { freshness, anew, against, floor, survey, stage });
     }
 
     fn serve(&mut self, around: Circumstances<'_>, id: LinkId) -> Rest {
@@ -103,8 +116,15 @@ impl Replica {
     }
 
     fn send_beginning(&mut self, around: Circumstances<'_>, id: LinkId, serve: &mut Serve) {
-        // Fixed from here on: what the receiver will have, and what may not be dropped meanwhile.
+        // Fixed from here on: what the receiver will have, what may not be dropped meanwhile, and
+        // with it whether the receiver may hold what was dropped before.
         serve.floor = self.floor.first;
+        if may_hold_forgotten(&serve.against, &self.vector, serve.floor) {
+            serve.freshness = Freshness::Stale;
+        }
+        if !self.settings.rules.stale {
+            serve.freshness = Freshness::Current;
+        }
         let begin = SyncBegin {
             vector: self.vector.clone(),
             floor: serve.floor,
@@ -189,7 +209,8 @@ fn may_hold_forgotten(theirs: &Vector, mine: &Vector, floor: Hlc) -> bool {
         let has = theirs.get(origin);
         has.seq < mark.seq && has.head < floor
     };
-    // Where neither has ever seen a write that the other has, neither can have undone one.
-    let shared = |(origin, mark): (Uuid, Mark)| mark.seq > 0 && theirs.seq(origin) > 0;
+    // Where neither has ever seen a write that the other has, neither can have undone one. They
+    // name everyone of whom they have seen one, covered or not.
+    let shared = |(origin, mark): (Uuid, Mark)| mark.seq > 0 && theirs.names(origin);
     mine.iter().any(missed) && mine.iter().any(shared)
 }

@@ -31,6 +31,13 @@ pub struct Tuning {
     pub bulk_window_bytes: u64,
     /// Bytes of entries in a chunk.
     pub chunk_bytes: usize,
+    /// About how often a store is compared with a neighbour's, in ms.
+    pub audit_ms: u64,
+    /// How long after a sync, or after a comparison that came to nothing, the next begins, in ms.
+    pub audit_retry_ms: u64,
+    /// A comparison that takes longer is given up, in ms. What expires within that time is not
+    /// compared.
+    pub audit_patience_ms: u64,
 }
 
 impl Default for Tuning {
@@ -50,6 +57,9 @@ impl Default for Tuning {
             live_window_bytes: crate::limits::LINK_WINDOW_BYTES,
             bulk_window_bytes: crate::limits::BULK_WINDOW_BYTES,
             chunk_bytes: crate::limits::CHUNK_BYTES,
+            audit_ms: 10 * 60 * 1_000,
+            audit_retry_ms: 10_000,
+            audit_patience_ms: 5 * 60 * 1_000,
         }
     }
 }

@@ -116,6 +116,11 @@ impl Vector {
         })
     }
 
+    /// Whether `origin` is named, even if none of its ops are included.
+    pub fn names(&self, origin: Uuid) -> bool {
+        self.find(origin).is_ok()
+    }
+
     /// How many origins are known.
     pub fn len(&self) -> usize {
         self.marks.len()

@@ -59,6 +59,7 @@ impl Store {
         if joined == ours {
             return Ok(false);
         }
+        self.origins.meet(&joined)?;
         let origin = self.origins.intern(joined.register.stamp.origin)?;
         self.sequencer().witness(joined.newest());
         let before = shard.counts().bytes;
@@ -115,6 +116,8 @@ impl Store {
     /// Returns whether it is the latest.
     pub fn flush_at(&self, bucket: &Bucket, stamp: Stamp, now: Now) -> bool {
         self.witness(stamp.hlc);
+        // With one origin too many, whose flush it was is not remembered.
+        let _ = self.origins.intern(stamp.origin);
         let newer = bucket.flushed.advance(stamp);
         if newer {
             self.drop_flushed(bucket, now);

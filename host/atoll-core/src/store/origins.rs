@@ -1,5 +1,6 @@
 //! Origin ids, interned to 16 bits: a record names its origin in one to three bytes.
 
+use crate::entry::Entry;
 use crate::limits::ORIGIN_COUNT_MAX;
 use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock};
@@ -50,6 +51,17 @@ impl Origins {
     pub(super) fn map<T>(&self, of: impl Fn(Uuid) -> T) -> Vec<T> {
         let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
         table.ids.iter().map(|&id| of(id)).collect()
+    }
+
+    /// Notes whose writes `entry` is made of: records name the author of their register by its
+    /// index, those of its other parts by their ids.
+    pub(super) fn meet(&self, entry: &Entry) -> Result<(), TooManyOrigins> {
+        if entry.touch.is_some() || !entry.tallies.is_empty() {
+            for stamp in entry.stamps() {
+                self.intern(stamp.origin)?;
+            }
+        }
+        Ok(())
     }
 
     /// The index of `id`, new or known.

@@ -4,6 +4,7 @@
 //! one, syncs and large values on the other. `Hello` comes first on either; what it says is a map,
 //! so that later versions can say more.
 
+use super::audit::Audit;
 use crate::clock::Hlc;
 use crate::limits::{MEMBER_COUNT_MAX, NODE_NAME_BYTES_MAX};
 use crate::replica::status::{Readiness, Role};
@@ -78,6 +79,9 @@ pub struct Report {
     /// Processes that it considers gone for good, and of whom it holds nothing that is in nobody's
     /// stream.
     pub gone: Vec<Uuid>,
+    /// Those of the gone that an administrator has said will not come back, and the version of each
+    /// one's latest report by then: whoever has heard more of it knows better.
+    pub forgotten: Vec<(Uuid, u64)>,
     /// All others that it knows of.
     pub members: Vec<Member>,
     /// Whether the floor must not move because of it.
@@ -196,6 +200,8 @@ pub enum Frame {
     Ping(u64, u64),
     /// The answer: the answerer's wall clock, µs since the epoch, and the asker's monotonic one.
     Pong(u64, u64),
+    /// A message of the audit of this number; the asker numbers.
+    Audit(u64, Box<Audit>),
     /// The end, and why.
     Bye(Farewell),
 }
@@ -241,6 +247,7 @@ const PONG: u8 = 16;
 const BYE: u8 = 17;
 const LARGE: u8 = 18;
 const SYNC_REFUSED: u8 = 19;
+const AUDIT: u8 = 20;
 
 impl Frame {
     /// What the frame counts against its lane's window. Equal at both ends.
@@ -255,9 +262,11 @@ impl Frame {
     /// Which of a link's lanes the frame takes. Equal at both ends.
     pub fn lane(&self) -> Lane {
         match self {
-            Frame::Large { .. } | Frame::SyncBegin(_) | Frame::Chunk(_) | Frame::SyncEnd => {
-                Lane::Bulk
-            }
+            Frame::Large { .. }
+            | Frame::SyncBegin(_)
+            | Frame::Chunk(_)
+            | Frame::SyncEnd
+            | Frame::Audit(..) => Lane::Bulk,
             _ => Lane::Live,
         }
     }
@@ -286,6 +295,7 @@ impl Frame {
             Frame::SyncDone(vector) => put(out, SYNC_DONE, vector),
             Frame::Ping(wall_us, at_ms) => put(out, PING, &(wall_us, at_ms)),
             Frame::Pong(wall_us, at_ms) => put(out, PONG, &(wall_us, at_ms)),
+            Frame::Audit(number, audit) => put(out, AUDIT, &(number, audit)),
             Frame::Bye(farewell) => put(out, BYE, farewell),
         }
     }
@@ -342,6 +352,11 @@ impl Frame {
             PONG => {
                 let (wall_us, at_ms) = get(body)?;
                 Frame::Pong(wall_us, at_ms)
+            }
+            AUDIT => {
+                let (number, audit): (u64, Box<Audit>) = get(body)?;
+                audit.check().map_err(|error| FrameError::Content(error.to_string()))?;
+                Frame::Audit(number, audit)
             }
             BYE => Frame::Bye(get(body)?),
             other => return Err(FrameError::Tag(other)),
@@ -400,7 +415,8 @@ fn check_members(members: &[Member]) -> Result<(), FrameError> {
 fn checked_report(report: Report) -> Result<Report, FrameError> {
     check_name(&report.member.name)?;
     check_members(&report.members)?;
-    if report.gone.len() > MEMBER_COUNT_MAX || report.links.len() > MEMBER_COUNT_MAX {
+    let lens = [report.gone.len(), report.links.len(), report.forgotten.len()];
+    if lens.iter().any(|len| *len > MEMBER_COUNT_MAX) {
         return Err(FrameError::Content(format!("more than {MEMBER_COUNT_MAX} processes")));
     }
     Ok(report)

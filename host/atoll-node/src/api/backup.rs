@@ -1,16 +1,21 @@
 //! `/v1/backup`: everything that the node holds, as one stream. `/v1/restore`: the way back.
 //!
 //! Both go on beside reads and writes. A backup holds every key as it was at some moment between its
-//! begin and its end. A restored key keeps its stamps, so what is newer on this node stays.
+//! begin and its end. A restored key keeps its stamps, so what is newer on this node stays. With
+//! `?as=writes` it is written anew, so that nodes that have seen its stamps take it, too.
 
 use super::Api;
 use super::limits::{BACKUP_CHUNK_BYTES, RESTORE_READ_WAIT, RESTORE_TURN_COUNT};
+use super::query::Query;
 use crate::backup::{BackupError, Decoder, Encoder, Header, Item};
 use crate::problem::Problem;
+use atoll_core::clock::Stamp;
+use atoll_core::entry::Entry;
+use atoll_core::key::{BucketName, check_key};
 use atoll_core::limits::SHARD_COUNT;
-use atoll_core::store::Bucket;
 use atoll_core::store::changes::{Selection, Walk};
 use atoll_core::store::edit::WriteError;
+use atoll_core::store::{Bucket, Store};
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
@@ -21,6 +26,7 @@ use futures_util::stream;
 use http::{HeaderValue, StatusCode, header};
 use http_body_util::BodyExt;
 use serde::Serialize;
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -37,7 +43,8 @@ struct Restored {
     keys: u64,
     /// Those of which this node has learnt something.
     restored: u64,
-    /// Those that it knew, or had in a newer version, deletes and flushes included.
+    /// Those that it knew, or had in a newer version, deletes and flushes included; written anew, those
+    /// that show nothing any more, too.
     known: u64,
 }
 
@@ -137,9 +144,13 @@ async fn restore(State(api): State<Arc<Api>>, request: Request) -> Result<Respon
     let _place = place(&api.backups)?;
     api.node.permission().write()?;
     api.node.store().check_writable()?;
-    check_unlinked(&api)?;
+    let query = Query::parse(request.uri().query(), &["as"])?;
+    let mut restoring = Restoring::new(query.get("as"))?;
+    if restoring.way == Way::Stamps {
+        check_unlinked(&api)?;
+    }
     let mut body = request.into_body();
-    let (mut decoder, mut restored, mut since_turn) = (Decoder::default(), Restored::default(), 0);
+    let (mut decoder, mut since_turn) = (Decoder::default(), 0);
     loop {
         let Ok(frame) = timeout(RESTORE_READ_WAIT, body.frame()).await else {
             let detail = "the backup stopped coming; what came before is restored";
@@ -150,7 +161,7 @@ async fn restore(State(api): State<Arc<Api>>, request: Request) -> Result<Respon
         let Ok(data) = frame.into_data() else { continue };
         decoder.push(&data);
         while let Some(item) = decoder.next()? {
-            take(&api, item, &mut restored)?;
+            restoring.take(&api, item)?;
             since_turn += 1;
             // Others have their turn: a fast sender would keep this thread for itself.
             if since_turn >= RESTORE_TURN_COUNT {
@@ -160,7 +171,7 @@ async fn restore(State(api): State<Arc<Api>>, request: Request) -> Result<Respon
         }
     }
     decoder.finish()?;
-    Ok(Json(restored).into_response())
+    Ok(Json(restoring.restored).into_response())
 }
 
 /// Refuses a restore on a node with peers: restored keys keep their stamps, which the others have
@@ -173,41 +184,94 @@ fn check_unlinked(api: &Api) -> Result<(), Problem> {
     Err(Problem::new(
         StatusCode::CONFLICT,
         "linked",
-        "this node has peers, which would not take what is restored; restore into an empty data \
-         directory, or into a node without peers, and link that",
+        "this node has peers, which would not take what keeps its versions; restore with as=writes \
+         (atoll restore --as-writes), or into an empty data directory",
     ))
 }
 
-/// Joins a part of a backup into what the node holds.
-fn take(api: &Api, item: Item, restored: &mut Restored) -> Result<(), Problem> {
-    let store = api.node.store();
-    match item {
-        Item::Header(_) | Item::End => {}
-        Item::Flush(bucket, stamp) => {
-            let bucket = store.open_bucket(&bucket)?;
-            store.flush_at(&bucket, stamp, api.node.now());
-        }
-        Item::Entry { bucket, key, entry } => {
-            store.check_writable()?;
-            let (used, max) = (store.used_bytes(), store.memory_bytes_max());
-            if used >= max {
-                return Err(WriteError::Full { used, max }.into());
+/// How what is restored is brought in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// Under the stamps that it had.
+    Stamps,
+    /// As writes of this node.
+    Writes,
+}
+
+/// A restore under way.
+struct Restoring {
+    way: Way,
+    /// The flushes of the backup: what they killed is not written again.
+    flushes: HashMap<BucketName, Stamp>,
+    restored: Restored,
+}
+
+impl Restoring {
+    fn new(way: Option<&[u8]>) -> Result<Restoring, Problem> {
+        let way = match way {
+            None | Some(b"stamps") => Way::Stamps,
+            Some(b"writes") => Way::Writes,
+            Some(_) => {
+                let detail = "as is stamps, which is the default, or writes";
+                return Err(Problem::bad_request("bad-parameter", detail));
             }
-            let bucket = store.open_bucket(&bucket)?;
-            let is_news = !store.is_flushed(&bucket, &entry)
-                && store
-                    .merge(&bucket, &key, &entry)
-                    .map_err(|error| Problem::bad_request("bad-backup", error.to_string()))?;
-            restored.keys += 1;
-            restored.restored += u64::from(is_news);
-            restored.known += u64::from(!is_news);
-        }
+        };
+        Ok(Restoring { way, flushes: HashMap::new(), restored: Restored::default() })
     }
-    Ok(())
+
+    /// Brings a part of a backup into what the node holds.
+    fn take(&mut self, api: &Api, item: Item) -> Result<(), Problem> {
+        let (store, now) = (api.node.store(), api.node.now());
+        match item {
+            Item::Header(_) | Item::End => {}
+            Item::Flush(name, stamp) => {
+                let bucket = store.open_bucket(&name)?;
+                match self.way {
+                    Way::Stamps => {
+                        store.flush_at(&bucket, stamp, now);
+                    }
+                    // As many as there are buckets, at the most.
+                    Way::Writes => {
+                        self.flushes.insert(name, stamp);
+                    }
+                }
+            }
+            Item::Entry { bucket: name, key, entry } => {
+                store.check_writable()?;
+                check_key(&key).map_err(|error| bad_backup(error.to_string()))?;
+                let bucket = store.open_bucket(&name)?;
+                let is_news = match self.way {
+                    Way::Stamps => merge(store, &bucket, (&key, &entry))?,
+                    Way::Writes => {
+                        let flushed = self.flushes.get(&name).copied().unwrap_or(Stamp::ZERO);
+                        store.write_again(&bucket, &key, &entry, (now, flushed))?
+                    }
+                };
+                self.restored.keys += 1;
+                self.restored.restored += u64::from(is_news);
+                self.restored.known += u64::from(!is_news);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Joins an entry into what the node holds, where there is room. Returns whether it was news.
+fn merge(store: &Store, bucket: &Bucket, (key, entry): (&[u8], &Entry)) -> Result<bool, Problem> {
+    let (used, max) = (store.used_bytes(), store.memory_bytes_max());
+    if used >= max {
+        return Err(WriteError::Full { used, max }.into());
+    }
+    let merged = || store.merge(bucket, key, entry).map_err(|error| bad_backup(error.to_string()));
+    Ok(!store.is_flushed(bucket, entry) && merged()?)
+}
+
+fn bad_backup(detail: String) -> Problem {
+    Problem::bad_request("bad-backup", detail)
 }
 
 impl From<BackupError> for Problem {
     fn from(error: BackupError) -> Problem {
-        Problem::bad_request("bad-backup", error.to_string())
+        bad_backup(error.to_string())
     }
 }

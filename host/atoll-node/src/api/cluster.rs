@@ -1,6 +1,7 @@
 //! `/v1/cluster`: what this node is and holds, and whom it is linked with. `/metrics`: the same for
 //! Prometheus.
 
+mod nodes;
 mod peers;
 pub(super) mod replication;
 
@@ -10,7 +11,7 @@ use crate::node::Unready;
 use crate::problem::Problem;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{delete, get};
 use axum::{Json, Router};
 use http::{HeaderValue, StatusCode, header};
 use replication::ReplicationStatus;
@@ -21,6 +22,7 @@ pub(super) fn router() -> Router<Arc<Api>> {
     Router::new()
         .route("/v1/cluster", get(cluster))
         .route("/v1/cluster/peers", get(peers::list).post(peers::change))
+        .route("/v1/cluster/nodes/{name}", delete(nodes::forget))
         .route("/metrics", get(metrics))
 }
 

@@ -1,4 +1,4 @@
-//! Writes are answered once they are safe, where that was promised (`--fsync always`).
+//! Writes are answered once they are safe, as far as that was promised (`--fsync`).
 
 use crate::node::Node;
 use crate::problem::Problem;

@@ -39,7 +39,10 @@ Examples:
                                                  and so do deletes and flushes made since
   atoll restore today.bak --data /var/lib/atoll  into an empty directory, for the next start
 
-A restored key keeps the version that it had.")]
+  atoll restore today.bak --as-writes            into a node with peers, for all of them
+
+A restored key keeps the version that it had; with --as-writes it gets a new one, unless the node
+knows of something newer. What was deleted so long ago that it is forgotten comes back then.")]
 pub(super) struct RestoreArgs {
     #[command(flatten)]
     client: ClientArgs,
@@ -48,6 +51,9 @@ pub(super) struct RestoreArgs {
     /// Write to this data directory, which is empty and which no node uses, instead of to a node
     #[arg(long, value_name = "DIRECTORY")]
     data: Option<PathBuf>,
+    /// Write every key anew, which a node with peers needs: they have seen the old versions
+    #[arg(long, conflicts_with = "data")]
+    as_writes: bool,
 }
 
 /// What a node says of a restore.
@@ -125,7 +131,8 @@ pub(super) fn restore(args: &RestoreArgs) -> anyhow::Result<()> {
 fn restore_into_node(args: &RestoreArgs) -> anyhow::Result<()> {
     let mut file = open(&args.file)?;
     let client = args.client.client()?;
-    let ask = Ask::new(Method::PUT, "/v1/restore");
+    let path = if args.as_writes { "/v1/restore?as=writes" } else { "/v1/restore" };
+    let ask = Ask::new(Method::PUT, path);
     let answer = text(accepted(client.send(ask, SendBody::from_reader(&mut file))?)?)?;
     let restored: Restored =
         serde_json::from_str(&answer).context("what answers there is no node of this version")?;

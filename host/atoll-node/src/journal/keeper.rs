@@ -25,7 +25,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 use tracing::{error, info, warn};
 
-/// Between two turns where nobody waits: at most this much is lost when the process is killed.
+/// Between two turns where nobody waits: with `never` at most this much is lost when the process is
+/// killed.
 const TURN_PAUSE: Duration = Duration::from_millis(100);
 /// Between two turns while there is something to tidy up.
 const TIDY_PAUSE: Duration = Duration::from_millis(5);
@@ -44,7 +45,7 @@ pub(crate) type NodeState = Box<dyn Fn() -> Vec<u8> + Send>;
 pub(super) enum Call {
     /// It is time.
     Time,
-    /// Somebody waits until what was written is safe.
+    /// Somebody waits to be answered until what was written is as safe as was promised.
     Waiter,
     /// The node stops.
     Stop,
@@ -200,7 +201,8 @@ impl Keeper {
         self.journal.saved.borrow().loss == Loss::Possible
     }
 
-    /// Says how far everything is safe, and that writes are taken again where they were not.
+    /// Says how far everything is as safe as was promised, and that writes are taken again where they
+    /// were not.
     fn note_ok(&mut self) {
         if self.journal.board.note_ok() {
             info!("the disk takes writes again; everything is saved");
@@ -208,15 +210,9 @@ impl Keeper {
                 self.store.set_obstacle(None);
             }
         }
-        let safe = !self.unsynced.any || self.journal.settings.fsync == Fsync::Never;
+        // The system has it; where more was promised, so has the disk.
         let now = Saved { seq: self.unsynced.seq, loss: Loss::None };
-        self.journal.saved.send_if_modified(|saved| {
-            let changes = safe && *saved != now;
-            if changes {
-                *saved = now;
-            }
-            changes
-        });
+        self.journal.saved.send_if_modified(|saved| std::mem::replace(saved, now) != now);
     }
 
     /// Says that the disk fails, and when it will be tried again.

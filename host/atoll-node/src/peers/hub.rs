@@ -26,12 +26,16 @@ use std::sync::Arc;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
+use tracing::error;
+use uuid::Uuid;
 
 /// A question to the machine, and where the answer goes.
 #[derive(Debug)]
 pub(super) enum Question {
     /// What a disk should keep.
     Saved(std::sync::mpsc::SyncSender<Saved>),
+    /// A process will not come back; there is nothing to answer.
+    Forget(Uuid),
 }
 
 /// The machine and what surrounds it.
@@ -50,6 +54,9 @@ pub(super) struct Hub {
     moved: Cell<u64>,
     polled: Cell<Instant>,
     shown: Cell<Option<Instant>>,
+    /// Whether the machine knows whom this node should be linked with. Before, it takes itself for
+    /// alone.
+    introduced: Cell<bool>,
     /// Told when a link has come or gone.
     changed: Notify,
 }
@@ -126,6 +133,7 @@ impl Hub {
             moved: Cell::new(0),
             polled: Cell::new(now),
             shown: Cell::new(None),
+            introduced: Cell::new(false),
             changed: Notify::new(),
         })
     }
@@ -247,6 +255,7 @@ impl Hub {
     /// Hands in whom this node should be linked with.
     pub(super) fn set_endpoints(&self, endpoints: BTreeSet<String>) {
         self.step(Input::Endpoints(endpoints));
+        self.introduced.set(true);
         self.bell.notify_one();
     }
 
@@ -299,6 +308,10 @@ impl Hub {
             Output::Message { channel, payload } => {
                 self.node.replication().deliver(&channel, &payload);
             }
+            Output::Diverged { peer, key_count } => {
+                // Which ones, `/v1/cluster` says to those who may know: no key goes into a log.
+                error!(%peer, key_count, "keys differed where none may; they were made equal");
+            }
         }
     }
 
@@ -327,7 +340,7 @@ impl Hub {
             let held = Held { holders: replica.holders(), vector: vector.collect() };
             replication.progress().publish(held);
         }
-        if !due {
+        if !due || !self.introduced.get() {
             return;
         }
         self.shown.set(Some(Instant::now()));
@@ -336,7 +349,7 @@ impl Hub {
             let far: BTreeSet<&str> = status
                 .links
                 .iter()
-                .filter(|link| link.rtt_us > FAR_RTT_US)
+                .filter(|link| link.rtt_lowest_us > Some(FAR_RTT_US))
                 .map(|link| link.name.as_str())
                 .collect();
             for outlets in self.links.borrow().values().filter(|outlets| outlets.reads_zstd) {
@@ -352,9 +365,17 @@ impl Hub {
         self.replica.borrow().saved()
     }
 
-    fn answer(&self, Question::Saved(back): Question) {
-        // Whoever asked may have gone.
-        let _ = back.try_send(self.saved());
+    fn answer(&self, question: Question) {
+        match question {
+            Question::Saved(back) => {
+                // Whoever asked may have gone.
+                let _ = back.try_send(self.saved());
+            }
+            Question::Forget(origin) => {
+                self.step(Input::Forget(origin));
+                self.bell.notify_one();
+            }
+        }
     }
 
     /// Waits, within bounds, until the peers have what this process wrote; then takes leave of all.

@@ -136,12 +136,18 @@ fn state(sheet: &mut Sheet<'_>, replication: &Replication, status: &Status) -> f
         "Memory of changes kept for links",
         status.log_bytes as i64,
     )?;
+    if let Some(audit) = &status.audit {
+        let help = "Keys that differed in the last comparison with a neighbour";
+        sheet.gauge("divergent_keys", help, audit.divergent_keys as i64)?;
+        let help = "Time since the last comparison with a neighbour";
+        sheet.gauge("audit_age_seconds", help, seconds(audit.age_ms as f64))?;
+    }
     let waiters = replication.progress().waiter_count() as i64;
     sheet.gauge("waiters", "Clients that wait for other nodes to hold a write", waiters)
 }
 
 /// Sums by name and help.
-fn counts(status: &Status) -> [(&'static str, &'static str, u64); 13] {
+fn counts(status: &Status) -> [(&'static str, &'static str, u64); 14] {
     let counts = &status.counts;
     [
         ("ops_received", "Changes of others applied", counts.ops_received),
@@ -155,7 +161,8 @@ fn counts(status: &Status) -> [(&'static str, &'static str, u64); 13] {
         ("sync_entries_received", "Entries received in comparisons", counts.entries_received),
         ("late_adopted", "Values from beyond the horizon, written anew", counts.late_adopted),
         ("skew_refused", "Changes refused because of a clock", counts.skew_refused),
-        ("divergent_keys", "Keys that differed where they must not: a bug", counts.divergent_keys),
+        ("audits", "Comparisons with a neighbour made to the end", counts.audits),
+        ("divergence", "Keys that differed where they must not: a bug", counts.divergence_total),
         ("links_refused", "Links refused because of who asked", counts.links_refused),
     ]
 }
@@ -163,7 +170,7 @@ fn counts(status: &Status) -> [(&'static str, &'static str, u64); 13] {
 /// A figure of each link: name, help, and where it is.
 type OfLink<T> = (&'static str, &'static str, fn(&LinkStatus) -> T);
 
-const LINK_GAUGES: [OfLink<f64>; 7] = [
+const LINK_GAUGES: [OfLink<f64>; 8] = [
     ("link_lag_seconds", "Age of the oldest change of this node that the peer lacks", |link| {
         seconds(link.lag_ms as f64)
     }),
@@ -180,6 +187,9 @@ const LINK_GAUGES: [OfLink<f64>; 7] = [
     }),
     ("link_receiving_sync", "Whether the peer sends what this node lacks", |link| {
         f64::from(u8::from(link.state == LinkState::Receiving))
+    }),
+    ("link_paused", "Whether what the peer sends waits for room in this node's memory", |link| {
+        f64::from(u8::from(link.state == LinkState::Full))
     }),
 ];
 

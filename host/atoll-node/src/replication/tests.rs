@@ -32,6 +32,14 @@ fn a_node_says_who_it_is_before_any_transport_runs() {
 }
 
 #[test]
+fn a_node_with_peers_is_not_ready_before_any_transport_runs() {
+    assert_eq!(board(Settings::default()).status().readiness, Readiness::Ready);
+    let peers = vec![endpoint(1)];
+    let board = board(Settings { peers, ..Settings::default() });
+    assert_eq!(board.status().readiness, Readiness::Joining);
+}
+
+#[test]
 fn readiness_decides_over_writes_as_it_is_published() {
     let board = board(Settings::default());
     assert_eq!(board.permission().write(), Ok(()));
@@ -59,6 +67,8 @@ fn four_nodes_that_serve_nothing_stale_need_three() {
     set_dial(&board, 1, DialState::Up);
     served(false);
     set_dial(&board, 2, DialState::Up);
+    served(false);
+    board.publish_status(Status { readiness: Readiness::Ready, ..Status::clone(&board.status()) });
     served(true);
     set_dial(&board, 1, DialState::Failed("cut".to_owned()));
     served(false);

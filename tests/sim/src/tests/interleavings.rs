@@ -9,24 +9,24 @@ use atoll_core::replica::tuning::Rules;
 pub(super) fn a_sync_that_is_overtaken(rules: Rules) -> Verdict {
     let (author, server, receiver) = (0, 1, 2);
     let mut world = World::scripted(&[(0, 1), (1, 2), (2, 0)], rules);
-    world.pass(20);
+    world.pass(20_000);
     world.part(receiver, author);
     world.part(receiver, server);
     world.set(author, "a", b"old".to_vec());
-    world.pass(5);
+    world.pass(5_000);
     // With what it has on its disk, but not in a log: it must offer a sync.
     world.stop(server);
     world.start(server);
-    world.pass(20);
+    world.pass(20_000);
     world.hold_bulk(server, receiver);
     world.unite(receiver, server);
-    world.pass(10);
+    world.pass(10_000);
     world.unite(receiver, author);
-    world.pass(20);
+    world.pass(20_000);
     world.delete(author, "a");
-    world.pass(100);
+    world.pass(100_000);
     world.release_bulk(server, receiver);
-    world.pass(20);
+    world.pass(20_000);
     world.end()
 }
 
@@ -35,24 +35,24 @@ pub(super) fn a_sync_that_is_overtaken(rules: Rules) -> Verdict {
 pub(super) fn a_life_in_hiding(rules: Rules) -> Verdict {
     let (far, near, hidden) = (0, 1, 2);
     let mut world = World::scripted(&[(far, near), (near, hidden)], rules);
-    world.pass(20);
+    world.pass(20_000);
     world.part(far, near);
     world.lose(hidden);
     world.start(hidden);
-    world.pass(20);
+    world.pass(20_000);
     world.set(hidden, "a", b"old".to_vec());
-    world.pass(10);
+    world.pass(10_000);
     world.lose(hidden);
     world.stop(near);
     world.start(near);
     world.start(hidden);
-    world.pass(100);
+    world.pass(100_000);
     world.hold_bulk(near, far);
     world.unite(far, near);
-    world.pass(10);
+    world.pass(10_000);
     world.delete(near, "a");
-    world.pass(100);
+    world.pass(100_000);
     world.release_bulk(near, far);
-    world.pass(20);
+    world.pass(20_000);
     world.end()
 }

@@ -1,7 +1,7 @@
-//! What goes wrong between nodes: cuts, resets, slow links, clocks that step.
+//! What goes wrong: cuts, resets, slow links, clocks that step, processes that die.
 
 use super::{Event, World};
-use crate::plan::pick;
+use crate::plan::{Disks, pick};
 
 impl World {
     /// Something goes wrong, as the plan has it.
@@ -109,5 +109,42 @@ impl World {
         self.network.slow_us.insert(pair, slow_us);
         let for_us = self.dice.u64(10_000..80_000);
         self.schedule(self.now_us + for_us, Event::Speed(pair.0, pair.1));
+    }
+
+    fn crash(&mut self, index: usize) {
+        if self.nodes[index].process.is_none() {
+            return;
+        }
+        self.die(index);
+        let down_us = *pick(&mut self.dice, &[2_000, 10_000, 60_000]);
+        let Disks { lost, old, kept } = self.plan.disks;
+        let fate = self.dice.u32(..lost + old + kept);
+        if fate < lost {
+            self.nodes[index].snapshots.clear();
+        } else if fate < lost + old {
+            self.rewound |= self.nodes[index].snapshots.len() > 1;
+            self.nodes[index].snapshots.truncate(1);
+        }
+        self.schedule(self.now_us + down_us, Event::Restart(index));
+    }
+
+    /// Ends a process, and with it its links.
+    pub(super) fn die(&mut self, index: usize) {
+        self.tell(|| format!("n{index} dies"));
+        // What it wrote in its last moments nobody may ever hear of; the oracle knows.
+        if let Some(process) = &mut self.nodes[index].process {
+            for op in process.own_ops() {
+                self.oracle.note(op);
+            }
+        }
+        self.nodes[index].process = None;
+        self.pending_snapshots[index] = None;
+        for number in self.network.of(index, None) {
+            let at_us = [self.now_us + 500; 2];
+            self.network.reset(number, at_us);
+            let end = usize::from(self.network.get(number).is_some_and(|c| c.nodes[1] == index));
+            self.network.deafen(number, end);
+            self.schedule(at_us[0], Event::Arrival);
+        }
     }
 }

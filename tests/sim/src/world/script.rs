@@ -32,11 +32,6 @@ impl World {
         world
     }
 
-    /// Lets `for_ms` of made-up time go by.
-    pub fn pass(&mut self, for_ms: u64) {
-        self.run_until(self.now_us + for_ms * 1_000);
-    }
-
     /// A client sets a key of database 0 at a node.
     pub fn set(&mut self, node: usize, key: &str, value: Vec<u8>) {
         self.edit(node, key, Edit::set(NewValue::Owned(value), Deadline::NEVER));

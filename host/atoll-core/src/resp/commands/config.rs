@@ -87,7 +87,8 @@ pub(crate) fn get(call: &mut Call<'_>) -> Result<(), Fault> {
 
 pub(crate) fn set(call: &mut Call<'_>) -> Result<(), Fault> {
     let parameters = all(call);
-    let mut wanted = Wanted { limits: call.around.server.settings().limits, stale_reads: None };
+    let limits = call.around.server.settings().limits;
+    let mut wanted = Wanted { limits, stale_reads: None, memory_bytes_max: None };
     if !call.len().is_multiple_of(2) {
         return Err(Fault::Arity("config|set".to_owned()));
     }
@@ -105,6 +106,9 @@ pub(crate) fn set(call: &mut Call<'_>) -> Result<(), Fault> {
         })?;
     }
     call.around.server.set_limits(wanted.limits);
+    if let Some(bytes_max) = wanted.memory_bytes_max {
+        call.around.store.set_memory_bytes_max(bytes_max);
+    }
     if let Some(stale_reads) = wanted.stale_reads {
         call.around.server.cluster().set_stale_reads(stale_reads);
     }
@@ -116,6 +120,26 @@ pub(crate) fn set(call: &mut Call<'_>) -> Result<(), Fault> {
 struct Wanted {
     limits: Limits,
     stale_reads: Option<StaleReads>,
+    memory_bytes_max: Option<usize>,
+}
+
+/// Bytes as Redis' configuration has them: a number and, at will, a unit.
+fn memory_bytes(text: &[u8]) -> Option<usize> {
+    let text = std::str::from_utf8(text).ok()?.to_ascii_lowercase();
+    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let unit: usize = match &text[digits.len()..] {
+        "" | "b" => 1,
+        "k" => 1_000,
+        "kb" => 1 << 10,
+        "m" => 1_000_000,
+        "mb" => 1 << 20,
+        "g" => 1_000_000_000,
+        "gb" => 1 << 30,
+        _ => return None,
+    };
+    // A sign would be read, too.
+    let number = digits.bytes().all(|digit| digit.is_ascii_digit()).then_some(digits)?;
+    number.parse::<usize>().ok()?.checked_mul(unit)
 }
 
 /// Changes the parameter of this name to `text`, or says why not.
@@ -133,6 +157,12 @@ fn change(
         "maxclients" => match number()? {
             0 => return Err("argument must be between 1 and 4294967295 inclusive"),
             count => wanted.limits.clients_max = count,
+        },
+        "maxmemory" => match memory_bytes(text) {
+            // Redis' word for as much as there is.
+            Some(0) => return Err("this node does not run without a limit"),
+            Some(bytes_max) => wanted.memory_bytes_max = Some(bytes_max),
+            None => return Err("argument must be a memory value"),
         },
         "replica-serve-stale-data" | "slave-serve-stale-data" => {
             let words = "argument must be 'yes' or 'no'";

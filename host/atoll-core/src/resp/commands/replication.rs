@@ -101,7 +101,7 @@ pub(crate) fn role(call: &mut Call<'_>) -> Result<(), Fault> {
             let link = link_with(&status, &peer);
             let state = match link.map(|link| link.state) {
                 Some(LinkState::Receiving) => "sync",
-                Some(LinkState::Streaming | LinkState::Sending) => "connected",
+                Some(LinkState::Streaming | LinkState::Sending | LinkState::Full) => "connected",
                 None if peer.since_ms == 0 => "connect",
                 None => "connecting",
             };

@@ -64,7 +64,7 @@ fn linked(role: Role) -> Status {
             },
         ],
         members: vec![member(1, 11, 21), member(2, 12, 22)],
-        counts: Counts { divergent_keys: 5, ..Counts::default() },
+        counts: Counts { divergence_total: 5, ..Counts::default() },
         ..Status::default()
     }
 }
@@ -121,7 +121,8 @@ fn info_has_the_names_that_scripts_for_keydb_look_for() {
             "atoll_skew_ms:-3",
             "atoll_floor_age_ms:20",
             "atoll_log_bytes:77",
-            "atoll_divergent_keys:5",
+            "atoll_divergent_keys:0",
+            "atoll_divergence_total:5",
             "atoll_lag_ms:9",
             "atoll_link0:node=lisbon,role=master,address=10.0.0.1:7400,state=receiving-sync,\
              lag_ms=4,behind=2,silent_ms=1900,rtt_us=350,skew_ms=1,sent_bytes=1000,\

@@ -24,6 +24,18 @@ fn configuration_is_told_and_changed_where_it_can_be() {
     c.check("CONFIG GET timeout", "%1 $7 timeout $2 30");
     c.check("CONFIG SET timeout x", "-ERR CONFIG SET failed (possibly related to argument 'timeout') - argument couldn't be parsed into an integer");
     c.check("CONFIG SET maxclients 0", "-ERR CONFIG SET failed (possibly related to argument 'maxclients') - argument must be between 1 and 4294967295 inclusive");
+    for bad in ["0", "-1", "+1", "x", "1tb", "", "99999999999gb"] {
+        let (reply, _) = c.send(format!("CONFIG SET maxmemory '{bad}'\r\n").as_bytes());
+        assert!(reply.starts_with(b"-ERR CONFIG SET failed"), "{bad}");
+    }
+    for (text, bytes) in [("2kb", "2048"), ("1K", "1000"), ("3mb", "3145728"), ("7", "7")] {
+        c.check(&format!("CONFIG SET maxmemory {text}"), "+OK");
+        let want = format!("%1 $9 maxmemory ${} {bytes}", bytes.len());
+        c.check("CONFIG GET maxmemory", &want);
+    }
+    c.check("SET k eight-or-more", "-OOM command not allowed when used memory > 'maxmemory'.");
+    c.check("CONFIG SET maxmemory 1gb", "+OK");
+    c.check("SET k v", "+OK");
     c.check("CONFIG FOO", "-ERR unknown subcommand 'FOO'. Try CONFIG HELP.");
     c.check("CONFIG GET", "-ERR wrong number of arguments for 'config|get' command");
 }

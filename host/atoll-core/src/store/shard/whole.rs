@@ -31,6 +31,16 @@ impl Shard {
         Some((record.key().into(), self.load_at(place, origins)))
     }
 
+    /// The key and the [outline](Shard::outline_at) of the record at `place`.
+    pub(in crate::store) fn outline_with_key(
+        &self,
+        place: usize,
+        origins: &Origins,
+    ) -> Option<(&[u8], Entry)> {
+        let record = self.table.get_bucket(place)?;
+        Some((record.key(), self.outline_at(place, origins)))
+    }
+
     pub(super) fn load_at(&self, place: usize, origins: &Origins) -> Entry {
         let mut entry = self.outline_at(place, origins);
         let (_, _, inline) = self.record(place).parts();

@@ -2,6 +2,9 @@
 
 use super::*;
 use crate::entry::op::Op;
+use crate::entry::{Cell, Reset, Tally, Touch};
+use smallvec::SmallVec;
+use std::collections::BTreeSet;
 
 /// A write at one of three nodes.
 #[derive(Clone, Debug)]
@@ -216,4 +219,22 @@ fn a_touch_that_comes_before_its_version_survives_a_flush() {
         second.merge_op(op, at(1)).expect("there is room");
     }
     assert_eq!(get(&second, second.database(0), "k", at(10)).as_deref(), Some("v"));
+}
+
+/// A node that starts from a disk asks others about everyone whose writes it may hold.
+#[test]
+fn a_store_has_seen_the_authors_of_every_part_of_a_record() {
+    let author = Uuid::from_u128;
+    let stamp = |hlc: u64, origin: u128| Stamp { hlc: Hlc::from_bits(hlc), origin: author(origin) };
+    let reset = Reset { last: Hlc::from_bits(3), by: stamp(9, 4), sum: 0 };
+    let (birth, last) = (Hlc::from_bits(2), Hlc::from_bits(5));
+    let cell = Cell { birth, last, sum: 1, deadline: Deadline::NEVER, reset };
+    let tally = Tally { origin: author(2), closed: Hlc::ZERO, cells: SmallVec::from_elem(cell, 1) };
+    let touch = Touch { base: stamp(1, 7), stamp: stamp(8, 3), deadline: Deadline::NEVER };
+    let entry = Entry { touch: Some(touch), tallies: vec![tally], ..Entry::default() };
+    let store = store_of(1);
+    store.merge(store.database(0), b"k", &entry).expect("there is room");
+    store.flush_at(store.database(1), stamp(6, 5), at(0));
+    let seen: BTreeSet<Uuid> = store.origins_seen().into_iter().collect();
+    assert_eq!(seen, (2..=5).map(author).collect());
 }

@@ -1,7 +1,9 @@
 //! Frames come back as they went, and garbage is an error.
 
 use super::*;
+use crate::limits::{AUDIT_GROUP_COUNT, AUDIT_GROUPS_ASKED_MAX};
 use crate::replica::vector::Mark;
+use crate::wire::audit::Terms;
 use proptest::prelude::*;
 
 fn any_vector() -> impl Strategy<Value = Vector> {
@@ -21,6 +23,35 @@ fn any_member() -> impl Strategy<Value = Member> {
     })
 }
 
+fn any_audit() -> impl Strategy<Value = Audit> {
+    let terms = || {
+        (any::<u64>(), any::<u64>())
+            .prop_map(|(cut, until_ms)| Terms { cut: Hlc::from_bits(cut), until_ms })
+    };
+    let sums = || proptest::collection::vec(any::<u64>(), 0..=AUDIT_GROUP_COUNT);
+    let groups = proptest::collection::vec(any::<u8>(), 0..=AUDIT_GROUPS_ASKED_MAX);
+    let leaves = proptest::collection::vec(any::<u16>(), 0..20);
+    let bytes = || proptest::collection::vec(any::<u8>(), 0..50);
+    prop_oneof![
+        terms().prop_map(Audit::Ask),
+        Just(Audit::Decline),
+        terms().prop_map(Audit::Agree),
+        sums().prop_map(Audit::Groups),
+        groups.prop_map(Audit::WantLeaves),
+        sums().prop_map(Audit::Leaves),
+        leaves.prop_map(Audit::WantKeys),
+        Just(Audit::WantMore),
+        (any::<u64>(), bytes(), any::<bool>()).prop_map(|(floor, keys, done)| {
+            Audit::Keys { floor: Hlc::from_bits(floor), keys, done }
+        }),
+        (any::<u64>(), bytes())
+            .prop_map(|(floor, keys)| Audit::Check { floor: Hlc::from_bits(floor), keys }),
+        (bytes(), bytes()).prop_map(|(keys, entries)| Audit::Checked { keys, entries }),
+        Just(Audit::Done),
+        Just(Audit::Differs),
+    ]
+}
+
 fn any_frame() -> impl Strategy<Value = Frame> {
     let id = || any::<u128>().prop_map(Uuid::from_u128);
     let ids = || proptest::collection::vec(any::<u128>().prop_map(Uuid::from_u128), 0..4);
@@ -29,7 +60,8 @@ fn any_frame() -> impl Strategy<Value = Frame> {
     let report = (any_member(), any::<u64>(), any_vector(), ids(), ids(), members(), any::<bool>())
         .prop_map(|(member, version, vector, links, gone, members, holds)| {
             let readiness = Readiness::Stale;
-            Report { member, version, vector, links, gone, members, holds, readiness }
+            let forgotten = gone.iter().map(|id: &Uuid| (*id, version)).collect();
+            Report { member, version, vector, links, gone, forgotten, members, holds, readiness }
         });
     let begin = (any_vector(), any::<u64>(), members(), ids()).prop_map(
         |(vector, floor, members, gone)| {
@@ -62,6 +94,7 @@ fn any_frame() -> impl Strategy<Value = Frame> {
         any_vector().prop_map(Frame::SyncDone),
         any::<(u64, u64)>().prop_map(|(wall_us, at_ms)| Frame::Ping(wall_us, at_ms)),
         any::<(u64, u64)>().prop_map(|(wall_us, at_ms)| Frame::Pong(wall_us, at_ms)),
+        (any::<u64>(), any_audit()).prop_map(|(n, audit)| Frame::Audit(n, Box::new(audit))),
         ".{0,20}".prop_map(|why| Frame::Bye(Farewell::Refused(why))),
         Just(Frame::Bye(Farewell::Duplicate)),
     ]
@@ -128,4 +161,12 @@ fn versions_have_a_newest_in_common_or_none() {
     assert_eq!(versions(1, 2).common(versions(2, 3)), Some(2));
     assert_eq!(versions(1, 1).common(versions(1, 9)), Some(1));
     assert_eq!(versions(1, 1).common(versions(2, 3)), None);
+}
+
+#[test]
+fn an_audit_of_more_than_there_can_be_is_an_error() {
+    let mut bytes = Vec::new();
+    let audit = Audit::Groups(vec![1; AUDIT_GROUP_COUNT + 1]);
+    Frame::Audit(1, Box::new(audit)).encode(&mut bytes);
+    assert!(matches!(Frame::decode(&Bytes::from(bytes)), Err(FrameError::Content(_))));
 }

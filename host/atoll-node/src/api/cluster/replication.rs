@@ -3,7 +3,7 @@
 use crate::node::Node;
 use crate::replication::peers::{Dial, Peer};
 use atoll_core::permission::Links;
-use atoll_core::replica::status::{Counts, LinkStatus, MemberStatus, Status};
+use atoll_core::replica::status::{AuditStatus, Counts, LinkStatus, MemberStatus, Status};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -30,7 +30,30 @@ pub(in crate::api) struct ReplicationStatus {
     pub(in crate::api) peers: Vec<PeerStatus>,
     pub(in crate::api) links: Vec<LinkReport>,
     pub(in crate::api) members: Vec<MemberReport>,
+    /// What the last comparison with a neighbour found; `null` before the first.
+    pub(in crate::api) audit: Option<AuditReport>,
     pub(in crate::api) counts: Counts,
+}
+
+/// A comparison of this node's keys with a neighbour's.
+#[derive(Debug, Serialize)]
+pub(in crate::api) struct AuditReport {
+    pub(in crate::api) age_ms: u64,
+    /// The neighbour.
+    pub(in crate::api) node: String,
+    /// Keys that differed although they must not; they were made equal.
+    pub(in crate::api) divergent_keys: u64,
+    /// Whether there was more to compare than one comparison does.
+    is_partial: bool,
+    /// A few of those keys.
+    sample: Vec<KeyReport>,
+}
+
+/// Where a key is; bytes that are no text are replaced.
+#[derive(Debug, Serialize)]
+struct KeyReport {
+    bucket: String,
+    key: String,
 }
 
 /// How many of the configured nodes are there, this one included.
@@ -71,7 +94,7 @@ pub(in crate::api) struct LinkReport {
     endpoint: Option<String>,
     pub(in crate::api) address: String,
     pub(in crate::api) since_ms: u64,
-    /// `streaming`, `sending-sync` or `receiving-sync`.
+    /// `streaming`, `sending-sync`, `receiving-sync` or `paused-memory-full`.
     pub(in crate::api) state: &'static str,
     pub(in crate::api) lag_ms: u64,
     pub(in crate::api) behind: u64,
@@ -131,6 +154,7 @@ impl ReplicationStatus {
             peers: peers(node),
             links: status.links.iter().map(LinkReport::from).collect(),
             members: members.collect(),
+            audit: status.audit.as_ref().map(AuditReport::from),
             counts: status.counts,
         }
     }
@@ -152,6 +176,22 @@ impl From<(&Peer, &Dial)> for PeerStatus {
             reason: dial.state.reason().map(str::to_owned),
             node: dial.node.clone(),
             since_ms: dial.since_ms,
+        }
+    }
+}
+
+impl From<&AuditStatus> for AuditReport {
+    fn from(audit: &AuditStatus) -> AuditReport {
+        let sample = audit.sample.iter().map(|(bucket, key)| KeyReport {
+            bucket: bucket.as_str().to_owned(),
+            key: String::from_utf8_lossy(key).into_owned(),
+        });
+        AuditReport {
+            age_ms: audit.age_ms,
+            node: audit.peer.clone(),
+            divergent_keys: audit.divergent_keys,
+            is_partial: audit.is_partial,
+            sample: sample.collect(),
         }
     }
 }

@@ -40,8 +40,8 @@ fn summary(status: &ReplicationStatus) -> String {
             .expect(ANY_TEXT);
     }
     text += ".";
-    if status.counts.divergent_keys > 0 {
-        let keys = status.counts.divergent_keys;
+    if status.counts.divergence_total > 0 {
+        let keys = status.counts.divergence_total;
         write!(text, " <span class=\"bad\">{keys} keys differed where none may.</span>")
             .expect(ANY_TEXT);
     }

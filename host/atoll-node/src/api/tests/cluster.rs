@@ -49,7 +49,7 @@ fn feed(door: &Door) {
         skew_ms: 3,
         links: vec![link],
         members: vec![member("self", own, false), member("porto<1>", porto, true)],
-        counts: Counts { divergent_keys: 3, ops_received: 11, ..Counts::default() },
+        counts: Counts { divergence_total: 3, ops_received: 11, ..Counts::default() },
         ..Status::default()
     });
 }
@@ -83,7 +83,7 @@ async fn the_cluster_is_shown_as_this_node_sees_it() {
         ("/members/0/is_self", true.into()),
         ("/members/1/is_self", false.into()),
         ("/members/1/own_seq", 9.into()),
-        ("/counts/divergent_keys", 3.into()),
+        ("/counts/divergence_total", 3.into()),
         ("/counts/ops_received", 11.into()),
     ] {
         assert_eq!(status.pointer(path), Some(&want), "{path} in {status:#}");
@@ -139,7 +139,7 @@ async fn figures_say_how_each_link_stands_in_base_units() {
         "atoll_quorum 1",
         "atoll_floor_age_seconds 1.5",
         "atoll_clock_skew_seconds 0.003",
-        "atoll_divergent_keys_total 3",
+        "atoll_divergence_total 3",
         "atoll_ops_received_total 11",
         "atoll_waiters 0",
         "atoll_subscribers 0",
@@ -183,4 +183,30 @@ async fn peers_are_added_and_removed_over_http() {
     let foreign = [("host", "127.0.0.1:8081"), ("origin", "http://evil.example")];
     let answer = door.ask("POST /v1/cluster/peers", &foreign, "{\"add\":\"evil:1\"}").await;
     door.check(&answer, 403);
+}
+
+#[tokio::test]
+async fn a_node_is_forgotten_only_if_it_is_known_and_silent() {
+    let door = Door::new();
+    feed(&door);
+    let unknown = door.ask("DELETE /v1/cluster/nodes/lagos", &[], "").await;
+    door.check(&unknown, 404);
+    assert_eq!(unknown.code(), "unknown-node");
+    assert!(unknown.text().contains("porto<1>"), "{}", unknown.text());
+    let linked = door.ask("DELETE /v1/cluster/nodes/porto%3C1%3E", &[], "").await;
+    door.check(&linked, 409);
+    assert_eq!(linked.code(), "node-is-alive");
+    let itself = door.ask("DELETE /v1/cluster/nodes/self", &[], "").await;
+    door.check(&itself, 409);
+    assert_eq!(itself.code(), "node-is-this-one");
+    let status = door.node.replication().status();
+    let mut members = status.members.clone();
+    (members[1].linked, members[1].silent_ms) = (false, 60_000);
+    door.node.replication().publish_status(Status { members, ..Status::clone(&status) });
+    let busy = door.ask("DELETE /v1/cluster/nodes/porto%3C1%3E", &[], "").await;
+    door.check(&busy, 503);
+    door.node.replication().set_forgetter(Box::new(|origin| origin == Uuid::from_u128(2)));
+    let forgotten = door.ask("DELETE /v1/cluster/nodes/porto%3C1%3E", &[], "").await;
+    door.check(&forgotten, 200);
+    assert_eq!(forgotten.json()["forgotten"], "porto<1>");
 }

@@ -193,6 +193,9 @@ async fn who_serves_nothing_stale_is_not_ready_below_its_quorum() {
         door.check(&answer, 503);
         assert_eq!(answer.code(), "no-quorum", "{request}");
     }
+    assert_eq!(door.get("/readyz").await.code(), "joining");
+    // It has waited for its peers for long enough.
+    publish_readiness(&door, Readiness::Ready);
     assert_eq!(door.get("/readyz").await.code(), "cut-off");
     door.node.replication().clear_peers();
     door.check(&door.put(KEY, "v").await, 201);

@@ -70,6 +70,7 @@ pub(super) struct Replication {
     pub(super) peers: Vec<Peer>,
     pub(super) links: Vec<Link>,
     pub(super) members: Vec<Member>,
+    pub(super) audit: Option<Audit>,
     pub(super) counts: Counts,
 }
 
@@ -118,6 +119,13 @@ pub(super) struct Member {
 }
 
 #[derive(Debug, Deserialize)]
-pub(super) struct Counts {
+pub(super) struct Audit {
+    pub(super) age_ms: u64,
+    pub(super) node: String,
     pub(super) divergent_keys: u64,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Counts {
+    pub(super) divergence_total: u64,
 }

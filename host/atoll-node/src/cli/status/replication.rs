@@ -46,6 +46,14 @@ fn headline(status: &Replication, colours: Colours) -> String {
         text += &format!(", {reached} of {nodes} configured nodes reached, ");
         text += &format!("{} linked\n", status.links.len());
     }
+    if let Some(audit) = &status.audit {
+        let (age, node) = (duration(audit.age_ms / 1_000), visible(&audit.node));
+        let found = match audit.divergent_keys {
+            0 => "no key differs".to_owned(),
+            keys => format!("{keys} keys differed"),
+        };
+        text += &format!("  compared with {node} {age} ago: {found}\n");
+    }
     for trouble in troubles(status) {
         text += &Paint::Bad.on(&format!("  ! {trouble}"), colours);
         text.push('\n');
@@ -58,8 +66,8 @@ fn troubles(status: &Replication) -> Vec<String> {
     if !status.quorum.has_quorum {
         troubles.push("fewer than half of the configured nodes are reached".to_owned());
     }
-    if status.counts.divergent_keys > 0 {
-        let keys = status.counts.divergent_keys;
+    if status.counts.divergence_total > 0 {
+        let keys = status.counts.divergence_total;
         troubles
             .push(format!("{keys} keys differed between nodes where none may: please report it"));
     }
@@ -97,7 +105,11 @@ fn links(links: &[Link], now_ms: u64) -> Table {
     ]);
     for link in links {
         let replica = if link.role == "replica" { " (replica)" } else { "" };
-        let state = if link.state == "streaming" { Paint::Good } else { Paint::Plain };
+        let state = match link.state.as_str() {
+            "streaming" => Paint::Good,
+            "paused-memory-full" => Paint::Bad,
+            _ => Paint::Plain,
+        };
         table.push(vec![
             Cell::new(format!("{}{replica}", link.node)),
             Cell::new(&link.address),

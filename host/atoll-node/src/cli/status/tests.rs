@@ -17,7 +17,7 @@ fn alone() -> serde_json::Value {
     json!({
         "cluster": "", "role": "master", "seq": 0, "floor_age_ms": 0, "floor_held": false,
         "skew_ms": 0, "quorum": {"nodes": 1, "reached": 1, "has_quorum": true},
-        "peers": [], "links": [], "members": [], "counts": {"divergent_keys": 0},
+        "peers": [], "links": [], "members": [], "counts": {"divergence_total": 0},
     })
 }
 
@@ -107,7 +107,7 @@ fn each_trouble_has_its_line() {
     };
     for (path, value, want) in [
         ("quorum", json!({"nodes": 3, "reached": 1, "has_quorum": false}), "fewer than half"),
-        ("counts", json!({"divergent_keys": 2}), "2 keys differed"),
+        ("counts", json!({"divergence_total": 2}), "2 keys differed"),
         ("skew_ms", json!(900), "900 ms ahead of the others'"),
         ("skew_ms", json!(-900), "900 ms behind the others'"),
         ("floor_held", json!(true), "a configured peer was never met"),

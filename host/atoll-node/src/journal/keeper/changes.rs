@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 
 /// Most bytes of names of keys that are remembered until they are safe.
 const WINDOW_BYTES_MAX: usize = 64 << 20;
+/// What a list costs beside its keys, in bytes: its place, itself and what its allocations waste.
+const LIST_OVERHEAD_BYTES: usize = 128;
 /// What the node keeps beside its keys may change with the clock alone; it is then written so often.
 const STATE_EVERY: Duration = Duration::from_secs(1);
 
@@ -38,11 +40,13 @@ pub(super) enum Known {
 
 impl Window {
     fn add(&mut self, bucket: &Arc<Bucket>, keys: &Arc<KeyList>) {
-        if self.bytes + keys.bytes() > WINDOW_BYTES_MAX {
+        // Where somebody waits all the time the lists are many and short.
+        let bytes = keys.bytes() + LIST_OVERHEAD_BYTES;
+        if self.bytes + bytes > WINDOW_BYTES_MAX {
             self.give_up();
         }
         if self.known == Known::All {
-            self.bytes += keys.bytes();
+            self.bytes += bytes;
             self.lists.push((Arc::clone(bucket), Arc::clone(keys)));
         }
     }

@@ -93,7 +93,13 @@ fn own_words(status: &Status, text: &mut String) {
     line(text, format_args!("atoll_floor_age_ms:{}", status.floor_age_ms));
     line(text, format_args!("atoll_floor_held:{}", u8::from(status.holds)));
     line(text, format_args!("atoll_log_bytes:{}", status.log_bytes));
-    line(text, format_args!("atoll_divergent_keys:{}", status.counts.divergent_keys));
+    line(text, format_args!("atoll_audits:{}", status.counts.audits));
+    if let Some(audit) = &status.audit {
+        line(text, format_args!("atoll_audit_age_s:{}", audit.age_ms / 1_000));
+    }
+    let divergent = status.audit.as_ref().map_or(0, |audit| audit.divergent_keys);
+    line(text, format_args!("atoll_divergent_keys:{divergent}"));
+    line(text, format_args!("atoll_divergence_total:{}", status.counts.divergence_total));
     line(
         text,
         format_args!(
