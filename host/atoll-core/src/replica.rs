@@ -13,6 +13,7 @@
 mod accept;
 mod audit;
 mod floor;
+mod key_hash;
 mod link;
 mod links;
 mod log;
@@ -296,7 +297,7 @@ impl Replica {
                 self.changed = true;
             }
             Input::Forget(origin) => {
-                if self.links.values().all(|link| link.peer.origin != origin) {
+                if !self.is_linked_with(origin) {
                     self.members.forget(origin);
                     self.changed = true;
                 }
@@ -352,6 +353,11 @@ impl Replica {
             Hlc::from_wall(Now::from_micros(now.wall.micros().saturating_sub(age_us)))
         };
         pinned.map_or(floor, |pinned| floor.min(pinned))
+    }
+
+    /// Whether there is a link with this process.
+    fn is_linked_with(&self, origin: Uuid) -> bool {
+        self.links.values().any(|link| link.peer.origin == origin)
     }
 
     /// Whether no other node was ever heard of, nor is one configured.

@@ -126,12 +126,7 @@ impl Process {
         if self.knows_all || self.replica.sweep_floor(moment) == Hlc::ZERO {
             return false;
         }
-        let status = self.replica.status(moment);
-        if status.role == Role::Replica {
-            // What it forgets too early only it can lack.
-            return false;
-        }
-        let members = status.members;
+        let members = self.replica.status(moment).members;
         let names: BTreeSet<String> = members.into_iter().map(|member| member.name).collect();
         let mut masters = roles.iter().enumerate().filter(|(_, role)| **role == Role::Master);
         self.knows_all = masters.all(|(index, _)| names.contains(&format!("n{index}")));

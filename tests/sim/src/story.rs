@@ -88,7 +88,6 @@ fn short(origin: Uuid) -> u64 {
     (origin.as_u128() >> 64) as u64
 }
 
-/// Time since the beginning of the run, in ms.
 /// A stamp's time since the beginning of a run, in ms.
 pub fn time(hlc: Hlc) -> String {
     let since_us = hlc.micros().saturating_sub(crate::node::START_US);

@@ -284,14 +284,17 @@ impl World {
     }
 
     fn tick(&mut self, index: usize) {
-        let moment = self.nodes[index].moment(self.now_us);
-        if let Some(process) = &mut self.nodes[index].process {
+        let node = &mut self.nodes[index];
+        let (moment, role) = (node.moment(self.now_us), node.role);
+        if let Some(process) = &mut node.process {
             if (self.now_us / TICK_US).is_multiple_of(SWEEP_US / TICK_US) {
                 process.sweep(moment);
             }
             let age_us = self.now_us - process.born_us;
             self.strangers |= !process.met && age_us > self.plan.tuning.start_grace_ms * 1_000;
-            self.strangers |= process.forgets_in_ignorance(&self.plan.roles, moment);
+            // What a replica forgets too early only it can lack.
+            self.strangers |=
+                role == Role::Master && process.forgets_in_ignorance(&self.plan.roles, moment);
             self.poll(index);
             self.follow(index);
             if (self.now_us / TICK_US).is_multiple_of(WATCH_US / TICK_US) {

@@ -13,6 +13,7 @@ mod answer;
 mod ask;
 mod heal;
 
+use super::key_hash::hash_key;
 use super::link::Link;
 use super::status::AuditStatus;
 use super::{Circumstances, LinkId, Moment, Replica, Violation};
@@ -225,16 +226,9 @@ fn by_origin(link: &&Link) -> Uuid {
     link.peer.origin
 }
 
-/// Names a key among all: equal on every host.
+/// Names a key among all.
 fn name_of(bucket: BucketRef<'_>, key: &[u8]) -> u64 {
-    let mut hasher = Xxh3::new();
-    match bucket {
-        BucketRef::Database(database) => hasher.update(&[database]),
-        BucketRef::Named(name) => hasher.update(name.as_bytes()),
-    }
-    hasher.update(&[0xff]);
-    hasher.update(key);
-    hasher.digest()
+    hash_key(bucket, key).digest()
 }
 
 /// The leaf that a key is summed in.
@@ -285,8 +279,7 @@ impl Digest {
             return Sight::Nothing;
         }
         self.words.push(name);
-        let bytes: Vec<u8> = self.words.iter().flat_map(|word| word.to_le_bytes()).collect();
-        Sight::of_digest(xxh3_64(&bytes))
+        Sight::of_digest(xxh3_64(&bytes_of(&self.words)))
     }
 }
 
@@ -325,9 +318,7 @@ impl Sums {
         let sum = |group| xxh3_64(&bytes_of(self.group(group)));
         (0..=u8::MAX).map(sum).collect()
     }
-}
 
-impl Sums {
     /// Sums more of the store. Returns whether that was all.
     fn go_on(&mut self, store: &Store, survey: &mut Survey, terms: Terms) -> bool {
         store.survey_outlines(survey, usize::MAX, |bucket, key, entry| {

@@ -29,12 +29,17 @@ pub(super) struct Known {
     pub(super) forgotten: Option<u64>,
 }
 
+impl Known {
+    fn new(member: Member, heard_ms: Option<u64>) -> Known {
+        Known { member, gone: false, heard_ms, report: None, forgotten: None }
+    }
+}
+
 impl Members {
     pub(super) fn new(settings: &Settings, me: Uuid, now_ms: u64) -> Members {
         let member =
             Member { origin: me, name: settings.name.as_str().into(), role: settings.role };
-        let this =
-            Known { member, gone: false, heard_ms: Some(now_ms), report: None, forgotten: None };
+        let this = Known::new(member, Some(now_ms));
         Members { me, known: BTreeMap::from([(me, this)]) }
     }
 
@@ -54,9 +59,7 @@ impl Members {
             // Only a peer that makes them up can be the reason; what it makes up is not needed.
             return;
         }
-        let known =
-            Known { member: member.clone(), gone: false, heard_ms, report: None, forgotten: None };
-        self.known.insert(member.origin, known);
+        self.known.insert(member.origin, Known::new(member.clone(), heard_ms));
         self.supersede(&member.name);
     }
 

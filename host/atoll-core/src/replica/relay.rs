@@ -7,7 +7,7 @@
 //! holds the floor below them.
 
 use super::status::Role;
-use super::vector::{Mark, Vector};
+use super::vector::Vector;
 use super::{Circumstances, Replica};
 use crate::clock::Hlc;
 use crate::store::Store;
@@ -112,6 +112,6 @@ impl Replica {
         let known = self.members.all().map(|known| known.member.origin);
         let all =
             known.chain(store.origins_seen()).chain(self.vector.iter().map(|(origin, _)| origin));
-        all.map(|origin| (origin, Mark { seq: u64::MAX, head: Hlc::MAX })).collect()
+        Vector::of_all(all)
     }
 }

@@ -88,7 +88,7 @@ impl Replica {
             self.members.believe_gone(gone);
         }
         for &(gone, version) in &report.forgotten {
-            if self.links.values().all(|link| link.peer.origin != gone) {
+            if !self.is_linked_with(gone) {
                 self.changed |= self.members.forget_as_of(gone, version);
             }
         }

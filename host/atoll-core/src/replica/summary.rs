@@ -88,7 +88,7 @@ impl Replica {
                 seq: self.vector.seq(origin),
                 own_seq: report.map_or(0, |report| report.vector.seq(origin)),
                 holds_seq: self.held_by(origin),
-                linked: self.links.values().any(|link| link.peer.origin == origin),
+                linked: self.is_linked_with(origin),
                 silent_ms: match known.heard_ms {
                     _ if is_me => 0,
                     Some(at) => now.at_ms.saturating_sub(at),

@@ -1,5 +1,6 @@
 //! Syncs received: entries that this node's version vector lacks, and what it must let go of.
 
+use super::key_hash::hash_key;
 use super::link::Link;
 use super::status::Role;
 use super::vector::{Mark, Vector};
@@ -16,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 use uuid::Uuid;
-use xxhash_rust::xxh3::{Xxh3, Xxh3Builder};
+use xxhash_rust::xxh3::Xxh3;
 
 /// A sync that was asked for, or is under way.
 #[derive(Debug)]
@@ -348,14 +349,7 @@ fn drop_unlisted(
     }
 }
 
-/// Names a key among all: equal on every host.
+/// Names a key among all.
 fn digest(bucket: BucketRef<'_>, key: &[u8]) -> u128 {
-    let mut hasher = Xxh3Builder::new().build();
-    match bucket {
-        BucketRef::Database(database) => hasher.update(&[database]),
-        BucketRef::Named(name) => hasher.update(name.as_bytes()),
-    }
-    hasher.update(&[0xff]);
-    hasher.update(key);
-    hasher.digest128()
+    hash_key(bucket, key).digest128()
 }

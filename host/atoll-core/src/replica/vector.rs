@@ -55,6 +55,12 @@ impl FromIterator<(Uuid, Mark)> for Vector {
 }
 
 impl Vector {
+    /// Includes whatever these origins have written and ever will.
+    pub fn of_all(origins: impl IntoIterator<Item = Uuid>) -> Vector {
+        let all = Mark { seq: u64::MAX, head: Hlc::MAX };
+        origins.into_iter().map(|origin| (origin, all)).collect()
+    }
+
     /// How far `origin` is included; nothing where it is not known.
     pub fn get(&self, origin: Uuid) -> Mark {
         match self.find(origin) {

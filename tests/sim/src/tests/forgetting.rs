@@ -35,7 +35,7 @@ fn a_dead_node_holds_the_floor_of_all_until_one_is_told_to_forget_it() {
 #[test]
 fn a_node_that_is_linked_is_not_forgotten() {
     let mut world = calm(&[Role::Master; 3]);
-    let alive = world.nodes[2].process.as_ref().expect("it is up").store.origin();
+    let alive = world.process(2).store.origin();
     forget(&mut world, 0, alive);
     world.pass(50_000);
     for node in &world.nodes {

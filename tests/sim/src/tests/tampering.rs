@@ -3,10 +3,9 @@
 use crate::plan::{Plan, Topology};
 use crate::verdict::{PATIENCE_US, show_the_same};
 use crate::world::World;
-use atoll_core::clock::{Hlc, Stamp};
 use atoll_core::entry::{Deadline, Entry};
 use atoll_core::replica::status::Role;
-use atoll_core::replica::vector::{Mark, Vector};
+use atoll_core::replica::vector::Vector;
 use atoll_core::store::edit::{Edit, NewValue};
 
 const KEY: &[u8] = b"a";
@@ -33,14 +32,14 @@ pub(super) fn calm(roles: &[Role]) -> World {
 
 /// Makes an edit of the key as a client of a node would.
 fn edit(world: &World, index: usize, edit: Edit<'_>) {
-    let process = world.nodes[index].process.as_ref().expect("it is up");
+    let process = world.process(index);
     let now = world.nodes[index].moment(world.now_us()).wall;
     let written = process.store.write(process.store.database(0), KEY, now, |_| (edit, ()));
     written.expect("there is room");
 }
 
 fn entry(world: &World, index: usize) -> Option<Entry> {
-    let process = world.nodes[index].process.as_ref().expect("it is up");
+    let process = world.process(index);
     process.store.entry(process.store.database(0), KEY)
 }
 
@@ -51,8 +50,7 @@ fn tamper(world: &mut World, index: usize, entry: &Entry) {
     process.seen.clear();
     let bucket = process.store.database(0);
     let held = process.store.entry(bucket, KEY).unwrap_or_default();
-    let all = |stamp: Stamp| (stamp.origin, Mark { seq: u64::MAX, head: Hlc::MAX });
-    let everything: Vector = held.stamps().map(all).collect();
+    let everything = Vector::of_all(held.stamps().map(|stamp| stamp.origin));
     process.store.restrict(bucket, KEY, (&Entry::default(), &everything));
     process.store.merge(bucket, KEY, entry).expect("it is an entry");
 }
@@ -150,5 +148,5 @@ fn what_is_being_written_is_no_divergence() {
 }
 
 fn audits_of(world: &World, index: usize) -> u64 {
-    world.nodes[index].process.as_ref().expect("it is up").replica.counts().audits
+    world.process(index).replica.counts().audits
 }

@@ -53,7 +53,7 @@ impl World {
 
     /// The process of a node that is up.
     pub fn process(&self, index: usize) -> &Process {
-        self.nodes[index].process.as_ref().expect("the script has it up")
+        self.nodes[index].process.as_ref().expect("it is up")
     }
 
     /// Cuts two nodes off from one another.
@@ -79,11 +79,6 @@ impl World {
     pub fn release_bulk(&mut self, from: usize, to: usize) {
         self.network.held.remove(&(from, to));
         self.schedule(self.now_us, super::Event::Arrival);
-    }
-
-    /// Slows the link of two nodes down.
-    pub fn slow_down(&mut self, a: usize, b: usize, slow_us: u64) {
-        self.network.slow_us.insert((a.min(b), a.max(b)), slow_us);
     }
 
     /// A process ends; it has left its state on the disk.

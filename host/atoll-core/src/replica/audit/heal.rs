@@ -1,11 +1,11 @@
 //! Keys that look different on the two sides: looked at again, counted, made equal.
 
 use super::super::status::{AuditStatus, Role};
-use super::super::vector::{Mark, Vector};
+use super::super::vector::Vector;
 use super::super::{Circumstances, Output, Replica, Violation};
 use super::ask::{Asking, Next, Stage};
 use super::{SAMPLE_COUNT_MAX, jittered, look};
-use crate::clock::{Hlc, Stamp};
+use crate::clock::Hlc;
 use crate::entry::Entry;
 use crate::key::BucketName;
 use crate::wire::audit::{Audit, Listing, Sight, read_listing};
@@ -126,8 +126,7 @@ impl Replica {
         let bucket = around.store.open(bucket).map_err(|error| refused(error.to_string()))?;
         if self.settings.role == Role::Replica {
             let mine = around.store.entry(&bucket, key).unwrap_or_default();
-            let all = |stamp: Stamp| (stamp.origin, Mark { seq: u64::MAX, head: Hlc::MAX });
-            let everything: Vector = mine.stamps().map(all).collect();
+            let everything = Vector::of_all(mine.stamps().map(|stamp| stamp.origin));
             around.store.restrict(&bucket, key, (&theirs, &everything));
         }
         if part != Entry::default() && !self.is_full(around.store) {
