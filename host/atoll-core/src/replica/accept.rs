@@ -63,7 +63,7 @@ impl Replica {
                 (link.sync_offered, link.serve) = (false, None);
             }
             Frame::SyncBegin(begin) => return self.begin_sync(around, id, *begin),
-            Frame::Chunk(_) | Frame::SyncEnd => {
+            Frame::Chunk(_) | Frame::SyncEnd(_) => {
                 return self.take_entries(around, id, frame);
             }
             Frame::SyncDone(vector) => self.finish_serving(id, &vector),
@@ -177,12 +177,7 @@ impl Replica {
                 taken.ahead_ms = Some(ahead_us / 1_000);
                 break;
             }
-            let is_closed = stamp.hlc <= mark.head;
-            if is_closed && self.members.get(origin).is_some_and(|known| known.gone) {
-                // It was closed without these: every master had lost them.
-                break;
-            }
-            if is_closed || origin == self.me {
+            if stamp.hlc <= mark.head || origin == self.me {
                 return Err(Violation::new("breaks a promise about an origin's stamps"));
             }
             if !announced {

@@ -8,7 +8,6 @@
 use super::{Circumstances, Replica};
 use crate::clock::{Hlc, Now};
 use crate::replica::status::Role;
-use crate::replica::vector::Mark;
 use uuid::Uuid;
 
 /// The floors. Both only rise.
@@ -71,24 +70,6 @@ impl Replica {
             }
         }
         self.floor.rise(lowest, newest);
-        if self.settings.rules.retire {
-            self.close_retired(&columns);
-        }
-    }
-
-    /// An origin that is left out of the floor will not be heard again, and whatever others held of
-    /// it outside of its stream has arrived everywhere once the second floor has passed its head:
-    /// from then on everything older is covered.
-    fn close_retired(&mut self, columns: &[Uuid]) {
-        let second = self.floor.second;
-        let retired: Vec<(Uuid, Mark)> = self
-            .vector
-            .iter()
-            .filter(|(origin, mark)| mark.head < second && !columns.contains(origin))
-            .collect();
-        for (origin, mark) in retired {
-            self.vector.raise(origin, Mark { head: second, ..mark });
-        }
     }
 
     /// Whether the floor must not move: somebody who counts has yet to meet its peers. A replica

@@ -7,7 +7,8 @@
 //! holds the floor below them.
 
 use super::status::Role;
-use super::vector::Vector;
+use super::sync_receive::Receiving;
+use super::vector::{Mark, Vector};
 use super::{Circumstances, Replica};
 use crate::clock::Hlc;
 use crate::store::Store;
@@ -80,10 +81,14 @@ impl Replica {
         self.changed = true;
     }
 
-    /// Not while a sync is under way or due: most of it will be covered afterwards.
+    /// Not while a sync is under way or due: most of it will be covered afterwards. Nor before
+    /// everyone was heard, or could have been: a disk may hold what they have forgotten.
     fn begin_relaying(&mut self, around: Circumstances<'_>) -> Option<Relaying> {
         let waited = around.now.at_ms >= self.started_ms + self.settings.tuning.start_grace_ms;
-        let caught_up = self.caught_up || (waited && self.links.is_empty());
+        let caught_up = match waited {
+            true => self.caught_up || self.links.is_empty(),
+            false => self.caught_up && self.has_what_masters_have(),
+        };
         if !caught_up || self.receiving.is_some() || self.stale || self.uncovered.is_empty() {
             return None;
         }
@@ -94,6 +99,28 @@ impl Replica {
         }
         self.uncovered.retain(|origin| !origins.contains(origin));
         Some(Relaying { origins, survey: Survey::new(around.store) })
+    }
+
+    /// Whether every master has said what it has, and this node has it.
+    fn has_what_masters_have(&self) -> bool {
+        let mut others = self.members.rows().filter(|(id, _)| *id != self.me);
+        let has = |(origin, mark): (Uuid, Mark)| self.vector.seq(origin) >= mark.seq;
+        others.all(|(_, known)| {
+            known.report.as_ref().is_some_and(|report| report.vector.iter().all(has))
+        })
+    }
+
+    /// Of whom this node, a replica, holds effects that perhaps no master answers for.
+    pub(super) fn doubtful(&self, store: &Store) -> BTreeSet<Uuid> {
+        if self.settings.role == Role::Master {
+            return BTreeSet::new();
+        }
+        let mut doubtful = self.uncovered.clone();
+        doubtful.extend(self.receiving.iter().flat_map(Receiving::authors));
+        if self.begins_anew {
+            doubtful.extend(store.origins_seen());
+        }
+        doubtful
     }
 
     /// Whether this node holds effects that masters may lack and that it must not spread itself: a

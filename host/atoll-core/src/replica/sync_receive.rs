@@ -44,6 +44,11 @@ impl Receiving {
         self.begun.is_some()
     }
 
+    /// Whose writes were merged so far.
+    pub(super) fn authors(&self) -> impl Iterator<Item = Uuid> {
+        self.sources.keys().copied()
+    }
+
     fn is_stale(&self) -> bool {
         self.begun.as_ref().is_some_and(|begin| begin.freshness == Freshness::Stale)
     }
@@ -172,8 +177,8 @@ impl Replica {
         let of_sync = self.receiving.as_ref().is_some_and(is_under_way);
         match frame {
             Frame::Chunk(bytes) if of_sync => self.take_chunk(around, &bytes),
-            Frame::SyncEnd if of_sync => {
-                self.end_sync(around, id);
+            Frame::SyncEnd(doubtful) if of_sync => {
+                self.end_sync(around, id, &doubtful);
                 Ok(())
             }
             _ => Err(Violation::new("sends a part of a sync out of turn")),
@@ -270,7 +275,7 @@ impl Replica {
         Ok(news.then_some(part))
     }
 
-    fn end_sync(&mut self, around: Circumstances<'_>, id: LinkId) {
+    fn end_sync(&mut self, around: Circumstances<'_>, id: LinkId, doubtful: &[Uuid]) {
         let Some(receiving) = self.receiving.take() else { return };
         let stale = receiving.is_stale();
         let Some(begin) = receiving.begun else { return };
@@ -298,12 +303,12 @@ impl Replica {
         let vector = &self.vector;
         let mut sources = receiving.sources;
         sources.retain(|origin, newest| *newest > vector.get(*origin).head);
-        // What a master holds uncovered it will relay, or all masters have it: for a replica that
-        // is as good as covered.
-        let from_master = self.links.get(&id).is_some_and(|link| link.peer.role == Role::Master);
-        if self.settings.role == Role::Master || !from_master {
-            self.note_uncovered(sources);
+        if self.settings.role == Role::Replica {
+            // What a master holds uncovered it will relay, or all masters have it: for a replica
+            // that is as good as covered, and so it is where it comes from there by another.
+            sources.retain(|origin, _| doubtful.contains(origin));
         }
+        self.note_uncovered(sources);
         self.send(id, Frame::SyncDone(self.vector.clone()));
     }
 

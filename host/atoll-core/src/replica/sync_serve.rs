@@ -9,6 +9,7 @@ use crate::store::survey::{Found, Survey, Wanted};
 use crate::wire::chunk::{ChunkWriter, Item};
 use crate::wire::frame::{Frame, Freshness, SyncBegin};
 use crate::wire::op::BucketRef;
+use std::collections::BTreeSet;
 use uuid::Uuid;
 
 /// Most syncs that are served at once; others wait.
@@ -29,6 +30,8 @@ pub(super) struct Serve {
     floor: Hlc,
     survey: Survey,
     stage: Stage,
+    /// Of whom this node, a replica, may have sent what no master answers for.
+    doubtful: BTreeSet<Uuid>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +87,8 @@ impl Replica {
         let Some((against, freshness)) = requested else { return };
         let (survey, stage) = (Survey::new(around.store), Stage::Begin);
         let anew = freshness == Freshness::Stale;
-        link.serve = Some(Serve { freshness, anew, against, floor, survey, stage });
+        let doubtful = BTreeSet::new();
+        link.serve = Some(Serve { freshness, anew, against, floor, survey, stage, doubtful });
     }
 
     fn serve(&mut self, around: Circumstances<'_>, id: LinkId) -> Rest {
@@ -98,9 +102,13 @@ impl Replica {
             match serve.stage {
                 Stage::Waiting => {}
                 Stage::Begin => self.send_beginning(around, id, &mut serve),
-                Stage::Entries => self.send_entries(around.store, id, &mut serve),
+                Stage::Entries => {
+                    serve.doubtful.extend(self.doubtful(around.store));
+                    self.send_entries(around.store, id, &mut serve);
+                }
                 Stage::End => {
-                    self.send_bulk(id, Frame::SyncEnd);
+                    let doubtful = std::mem::take(&mut serve.doubtful);
+                    self.send_bulk(id, Frame::SyncEnd(doubtful.into_iter().collect()));
                     serve.stage = Stage::Waiting;
                 }
             }

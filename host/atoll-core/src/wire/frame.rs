@@ -192,8 +192,9 @@ pub enum Frame {
     SyncBegin(Box<SyncBegin>),
     /// Entries of a sync, or listed outlines of some: see `wire::chunk`.
     Chunk(Bytes),
-    /// A sync ends; the receiver now has what its beginning promised.
-    SyncEnd,
+    /// A sync ends; the receiver now has what its beginning promised. Of these origins a replica that
+    /// sends it may have sent what no master answers for.
+    SyncEnd(Vec<Uuid>),
     /// The receiver has taken the sync in, and now has this.
     SyncDone(Vector),
     /// Asks for an answer. The sender's wall clock, µs since the epoch, and its monotonic one, ms.
@@ -265,7 +266,7 @@ impl Frame {
             Frame::Large { .. }
             | Frame::SyncBegin(_)
             | Frame::Chunk(_)
-            | Frame::SyncEnd
+            | Frame::SyncEnd(_)
             | Frame::Audit(..) => Lane::Bulk,
             _ => Lane::Live,
         }
@@ -291,7 +292,7 @@ impl Frame {
             Frame::SyncRefused => out.push(SYNC_REFUSED),
             Frame::SyncBegin(begin) => put(out, SYNC_BEGIN, begin),
             Frame::Chunk(entries) => raw(out, CHUNK, entries),
-            Frame::SyncEnd => out.push(SYNC_END),
+            Frame::SyncEnd(doubtful) => put(out, SYNC_END, doubtful),
             Frame::SyncDone(vector) => put(out, SYNC_DONE, vector),
             Frame::Ping(wall_us, at_ms) => put(out, PING, &(wall_us, at_ms)),
             Frame::Pong(wall_us, at_ms) => put(out, PONG, &(wall_us, at_ms)),
@@ -343,7 +344,7 @@ impl Frame {
                 Frame::SyncBegin(Box::new(begin))
             }
             CHUNK => Frame::Chunk(bytes.slice(1..)),
-            SYNC_END => Frame::SyncEnd,
+            SYNC_END => Frame::SyncEnd(get(body)?),
             SYNC_DONE => Frame::SyncDone(get(body)?),
             PING => {
                 let (wall_us, at_ms) = get(body)?;

@@ -90,7 +90,7 @@ fn any_frame() -> impl Strategy<Value = Frame> {
         Just(Frame::SyncRefused),
         begin.prop_map(|begin| Frame::SyncBegin(Box::new(begin))),
         bytes().prop_map(Frame::Chunk),
-        Just(Frame::SyncEnd),
+        ids().prop_map(Frame::SyncEnd),
         any_vector().prop_map(Frame::SyncDone),
         any::<(u64, u64)>().prop_map(|(wall_us, at_ms)| Frame::Ping(wall_us, at_ms)),
         any::<(u64, u64)>().prop_map(|(wall_us, at_ms)| Frame::Pong(wall_us, at_ms)),
