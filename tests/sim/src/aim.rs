@@ -11,6 +11,8 @@ use std::ops::Range;
 pub enum Aim {
     /// All kinds, as they come.
     Anything,
+    /// The same, and nodes that dial nobody are among those that die.
+    Anyone,
     /// Nothing goes wrong between many nodes that are all linked.
     CalmMesh,
     /// All but one die at once, and their disks come back in an old state or not at all.
@@ -34,6 +36,7 @@ impl Aim {
         let dice = &mut Rng::with_seed(seed ^ 0xa1f);
         match self {
             Aim::Anything => {}
+            Aim::Anyone => plan.turn_dials(dice),
             Aim::CalmMesh => plan.calm_mesh(),
             Aim::Blackouts => plan.blackouts(dice),
             Aim::SlowBulk => {
@@ -124,7 +127,12 @@ impl Plan {
         self.roles = vec![Role::Master; count];
         self.skews_us.resize(count, 0);
         self.dials = if count > 1 { links(dice, self.topology, count) } else { Vec::new() };
-        // In most shapes some node dials nobody, and so never was the one to die.
+        self.turn_dials(dice);
+    }
+
+    /// Lets the other end dial, here and there. In most shapes some node dials nobody, and so never
+    /// is the one to die.
+    fn turn_dials(&mut self, dice: &mut Rng) {
         for dial in &mut self.dials {
             if dice.bool() {
                 *dial = (dial.1, dial.0);

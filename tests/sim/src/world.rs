@@ -12,7 +12,7 @@ use crate::story;
 use crate::verdict;
 use crate::workload;
 use atoll_core::replica::saved::Saved;
-use atoll_core::replica::status::Role;
+use atoll_core::replica::status::{LinkState, Role};
 use atoll_core::replica::{Connected, Dialler, Input, LinkId, Output, Rest, Settings};
 use atoll_core::wire::frame::{Farewell, Frame, Lane};
 use bytes::Bytes;
@@ -152,6 +152,9 @@ impl World {
         while self.now_us < end_us && self.faults.is_empty() && !self.is_even() {
             self.run_until(self.now_us + 10_000);
         }
+        while self.now_us < end_us && self.faults.is_empty() && self.is_syncing() {
+            self.run_until(self.now_us + 10_000);
+        }
         // Time for what is dead to be forgotten.
         let skew_us = self.plan.skews_us.iter().map(|skew| skew.unsigned_abs()).max().unwrap_or(0);
         let end_us = self.now_us + 250_000 + 4 * skew_us;
@@ -169,6 +172,17 @@ impl World {
     /// Lets time pass, and nothing else be done, for so long.
     pub fn pass(&mut self, for_us: u64) {
         self.run_until(self.now_us + for_us);
+    }
+
+    /// Whether some node is in the middle of a sync: it may drop nothing meanwhile.
+    fn is_syncing(&self) -> bool {
+        let idle = |state| state == LinkState::Streaming;
+        self.nodes.iter().filter_map(|node| Some((node, node.process.as_ref()?))).any(
+            |(node, process)| {
+                let status = process.replica.status(node.moment(self.now_us));
+                !status.links.iter().all(|link| idle(link.state))
+            },
+        )
     }
 
     /// Whether everyone is ready and shows the same, and nobody keeps anything dead.

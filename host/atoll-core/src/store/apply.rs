@@ -190,12 +190,15 @@ impl Store {
         true
     }
 
-    /// Whether a version of `key` with this stamp may be one that this node has forgotten: it
-    /// holds nothing under the key, and has dropped things as new as that from the bucket.
+    /// Whether a version of `key` with this stamp may be one that this node has forgotten, or that
+    /// what it has forgotten superseded: it holds no newer version, and has dropped things as new as
+    /// that from the bucket.
     pub fn may_have_forgotten(&self, bucket: &Bucket, key: &[u8], stamp: Stamp) -> bool {
         let probe = self.probe(key);
         let shard = bucket.shard(probe);
-        stamp.hlc <= shard.forgotten() && shard.load(probe, &self.origins).is_none()
+        // An older version that is there may have come late, too.
+        let is_older = |entry: Entry| entry.register.stamp < stamp;
+        stamp.hlc <= shard.forgotten() && shard.load(probe, &self.origins).is_none_or(is_older)
     }
 
     /// Notes that this node may have forgotten anything stamped up to `until`: it starts from a
