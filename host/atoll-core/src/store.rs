@@ -451,6 +451,9 @@ impl Store {
     }
 
     fn account(&self, before: usize, after: usize) {
+        if before == after {
+            return;
+        }
         // Two's complement: adding a negative difference wraps to the right sum.
         self.used_bytes.fetch_add(after.wrapping_sub(before), Ordering::Relaxed);
     }
