@@ -4,6 +4,7 @@
 //! gives them their stamp and their place in the log. Locks are always taken in that order, shards
 //! by ascending index. Nothing here waits for a peer, a disk or a guest.
 
+pub mod ahead;
 pub mod apply;
 pub mod changes;
 pub mod edit;

@@ -22,6 +22,11 @@ const EXTRA: u8 = 4;
 /// The key's change is noted (see [`super::changes`]). Belongs to the record, not to its content.
 const NOTED: u8 = 8;
 
+/// What memory gives at once.
+const CACHE_LINE_BYTES: usize = 64;
+/// Most of that of one record: more come by themselves, one after the other.
+const TOUCH_COUNT_MAX: usize = 8;
+
 /// Bytes before the origin.
 const FIXED_BYTES: usize = 1 + 2 + 8;
 
@@ -153,6 +158,15 @@ impl Record {
             at += 4;
         }
         &bytes[at..at + self.key_len()]
+    }
+
+    /// A byte of each piece of the record that a cache holds, mixed: for a processor that should
+    /// have them at hand.
+    pub(super) fn touch(&self) -> u8 {
+        let ends = self.bytes.last().into_iter();
+        ends.chain(self.bytes.iter().step_by(CACHE_LINE_BYTES))
+            .take(TOUCH_COUNT_MAX)
+            .fold(0, |mix, byte| mix ^ byte)
     }
 
     fn key_len(&self) -> usize {

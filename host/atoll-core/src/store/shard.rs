@@ -125,6 +125,12 @@ impl Shard {
         self.record(place).parts().2
     }
 
+    /// Touches the records of these keys. Returns what is of no use but to show that it was done.
+    pub(super) fn touch<'k>(&self, probes: impl Iterator<Item = Probe<'k>>) -> u8 {
+        let touched = probes.filter_map(|probe| Some(self.record(self.find(probe)?).touch()));
+        touched.fold(0, |mix, byte| mix ^ byte)
+    }
+
     fn find(&self, probe: Probe<'_>) -> Option<usize> {
         self.table.find_bucket_index(probe.hash, |record| record.key() == probe.key)
     }
