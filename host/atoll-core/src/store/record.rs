@@ -22,11 +22,6 @@ const EXTRA: u8 = 4;
 /// The key's change is noted (see [`super::changes`]). Belongs to the record, not to its content.
 const NOTED: u8 = 8;
 
-/// What memory gives at once.
-const CACHE_LINE_BYTES: usize = 64;
-/// Most of that of one record: more come by themselves, one after the other.
-const TOUCH_COUNT_MAX: usize = 8;
-
 /// Bytes before the origin.
 const FIXED_BYTES: usize = 1 + 2 + 8;
 
@@ -160,13 +155,11 @@ impl Record {
         &bytes[at..at + self.key_len()]
     }
 
-    /// A byte of each piece of the record that a cache holds, mixed: for a processor that should
-    /// have them at hand.
+    /// A few bytes of the record, mixed: for a processor that should have it at hand. What is longer
+    /// than three cache lines follows by itself.
     pub(super) fn touch(&self) -> u8 {
-        let ends = self.bytes.last().into_iter();
-        ends.chain(self.bytes.iter().step_by(CACHE_LINE_BYTES))
-            .take(TOUCH_COUNT_MAX)
-            .fold(0, |mix, byte| mix ^ byte)
+        let bytes = &self.bytes[..];
+        bytes[0] ^ bytes[bytes.len() / 2] ^ bytes[bytes.len() - 1]
     }
 
     fn key_len(&self) -> usize {
