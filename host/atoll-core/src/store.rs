@@ -4,6 +4,7 @@
 //! gives them their stamp and their place in the log. Locks are always taken in that order, shards
 //! by ascending index. Nothing here waits for a peer, a disk or a guest.
 
+pub mod ahead;
 pub mod apply;
 pub mod changes;
 pub mod edit;
@@ -451,6 +452,9 @@ impl Store {
     }
 
     fn account(&self, before: usize, after: usize) {
+        if before == after {
+            return;
+        }
         // Two's complement: adding a negative difference wraps to the right sum.
         self.used_bytes.fetch_add(after.wrapping_sub(before), Ordering::Relaxed);
     }

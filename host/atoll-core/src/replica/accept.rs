@@ -7,6 +7,8 @@ use crate::entry::{Deadline, Entry};
 use crate::limits::MEMBER_COUNT_MAX;
 use crate::replica::status::Role;
 use crate::replica::vector::Mark;
+use crate::store::ahead::Late;
+use crate::store::apply::MergeError;
 use crate::store::edit::{Edit, NewValue};
 use crate::store::outbox::{Body, Run};
 use crate::wire::frame::{Frame, Lane, Member};
@@ -166,7 +168,9 @@ impl Replica {
         let limit = self.skew_limit(around.now);
         let mut announced = self.joined.contains(&origin);
         let shown = around.store.is_log_read(around.now.wall);
-        for op in Ops::new(run, place) {
+        let mut witnessed = Hlc::ZERO;
+        let mut ops = around.store.look_ahead(Ops::new(run, place), self.vector.seq(origin));
+        while let Some(op) = ops.next() {
             let (seq, stamp, effect) = op.map_err(|error| Violation::new(error.to_string()))?;
             let mark = self.vector.get(origin);
             if seq <= mark.seq {
@@ -184,8 +188,15 @@ impl Replica {
                 self.announce(around, member);
                 announced = true;
             }
-            around.store.witness(stamp.hlc);
-            self.apply_op(around, (stamp, &effect), run)?;
+            if stamp.hlc > witnessed {
+                // At once for all that are at hand, if they are all going to be taken.
+                witnessed =
+                    Some(ops.newest()).filter(|newest| *newest <= limit).unwrap_or(stamp.hlc);
+                around.store.witness(witnessed);
+            }
+            if !ops.join((stamp, &effect), self.late()).map_err(violation)? {
+                self.apply_op(around, (stamp, &effect), run)?;
+            }
             if shown {
                 let op = || Op { seq, stamp, effect: effect.to_effect(run) };
                 around.store.log_foreign(around.now.wall, op);
@@ -216,7 +227,7 @@ impl Replica {
                 return Ok(());
             }
             EffectRef::Set { bucket, key, value, deadline, .. } => {
-                let new = Late { bucket: *bucket, key, value, deadline: *deadline };
+                let new = Latecomer { bucket: *bucket, key, value, deadline: *deadline };
                 self.adopt(around, stamp, &new)?;
             }
             EffectRef::Relay { bucket, key, entry } => {
@@ -226,7 +237,13 @@ impl Replica {
             _ => {}
         }
         let applied = around.store.apply_effect(stamp, effect, (around.now.wall, run));
-        applied.map(|_| ()).map_err(|error| Violation::new(error.to_string()))
+        applied.map(|_| ()).map_err(violation)
+    }
+
+    /// Whether versions that may be late are looked at before they are joined.
+    fn late(&self) -> Late {
+        let adopts = self.settings.rules.adopt && self.settings.role == Role::Master;
+        if adopts { Late::Leave } else { Late::Join }
     }
 
     /// Writes a value from beyond the horizon anew, where this node may have forgotten what
@@ -235,10 +252,9 @@ impl Replica {
         &mut self,
         around: Circumstances<'_>,
         stamp: Stamp,
-        late: &Late<'_>,
+        late: &Latecomer<'_>,
     ) -> Result<(), Violation> {
-        let may_write = self.settings.rules.adopt && self.settings.role == Role::Master;
-        if !may_write || late.deadline.is_past(around.now.wall.millis()) {
+        if self.late() == Late::Join || late.deadline.is_past(around.now.wall.millis()) {
             return Ok(());
         }
         let bucket = around.store.open(late.bucket);
@@ -262,7 +278,7 @@ impl Replica {
     ) -> Result<(), Violation> {
         let Some(value) = &entry.register.value else { return Ok(()) };
         let (value, deadline) = (&value.bytes[..], entry.register_deadline());
-        self.adopt(around, entry.register.stamp, &Late { bucket, key, value, deadline })
+        self.adopt(around, entry.register.stamp, &Latecomer { bucket, key, value, deadline })
     }
 
     /// Says in this process's own stream that it has met another, before anything of it is
@@ -335,8 +351,12 @@ impl Replica {
     }
 }
 
+fn violation(error: MergeError) -> Violation {
+    Violation::new(error.to_string())
+}
+
 /// A version that may be late.
-struct Late<'a> {
+struct Latecomer<'a> {
     bucket: BucketRef<'a>,
     key: &'a [u8],
     value: &'a [u8],

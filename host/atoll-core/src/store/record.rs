@@ -66,17 +66,24 @@ impl Record {
     /// Packs the record anew, in the same allocation where it has exactly the right size.
     pub(super) fn rewrite(&mut self, header: Header, key: &[u8], value: &[u8]) {
         let noted = self.bytes.first().map_or(0, |flags| flags & NOTED);
-        let needed = header.packed_bytes() + key.len() + value.len();
-        if self.bytes.capacity() == needed {
-            self.bytes.clear();
+        let packed = header.pack(key.len());
+        let head = packed.as_slice();
+        let needed = head.len() + key.len() + value.len();
+        if self.bytes.len() == needed && self.bytes.capacity() == needed {
+            // A thin vector grows byte by byte; a slice is copied at once.
+            let (head_place, rest) = self.bytes.split_at_mut(head.len());
+            let (key_place, value_place) = rest.split_at_mut(key.len());
+            head_place.copy_from_slice(head);
+            key_place.copy_from_slice(key);
+            value_place.copy_from_slice(value);
         } else {
             self.bytes = ThinVec::with_capacity(needed);
+            self.bytes.extend_from_slice(head);
+            self.bytes.extend_from_slice(key);
+            self.bytes.extend_from_slice(value);
         }
-        self.bytes.extend_from_slice(header.pack(key.len()).as_slice());
-        self.bytes.extend_from_slice(key);
-        self.bytes.extend_from_slice(value);
         self.bytes[0] |= noted;
-        debug_assert_eq!(self.bytes.len(), needed, "the header packs into what it announced");
+        debug_assert_eq!(self.bytes.len(), self.bytes.capacity(), "exactly the right size");
     }
 
     /// Whether the key's change is noted.
@@ -148,6 +155,13 @@ impl Record {
         &bytes[at..at + self.key_len()]
     }
 
+    /// A few bytes of the record, mixed: for a processor that should have it at hand. What is longer
+    /// than three cache lines follows by itself.
+    pub(super) fn touch(&self) -> u8 {
+        let bytes = &self.bytes[..];
+        bytes[0] ^ bytes[bytes.len() / 2] ^ bytes[bytes.len() - 1]
+    }
+
     fn key_len(&self) -> usize {
         usize::from(u16::from_le_bytes(array(&self.bytes[1..3])))
     }
@@ -164,14 +178,6 @@ impl Header {
     fn distance(&self) -> Option<u64> {
         let millis = self.deadline.millis()?;
         Some(zigzag(millis.wrapping_sub(self.hlc.millis()) as i64))
-    }
-
-    /// Bytes that the header takes in front of the key.
-    fn packed_bytes(&self) -> usize {
-        FIXED_BYTES
-            + varint_bytes(u64::from(self.origin))
-            + self.distance().map_or(0, varint_bytes)
-            + self.extra.map_or(0, |_| 4)
     }
 
     fn pack(&self, key_len: usize) -> Packed {
@@ -234,10 +240,6 @@ fn zigzag(distance: i64) -> u64 {
 
 fn unzigzag(code: u64) -> i64 {
     (code >> 1) as i64 ^ -((code & 1) as i64)
-}
-
-fn varint_bytes(value: u64) -> usize {
-    (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
 }
 
 #[inline]

@@ -9,6 +9,7 @@ use crate::clock::{Hlc, Stamp};
 use crate::entry::Deadline;
 use hashbrown::HashTable;
 use slab::Slab;
+use smallvec::SmallVec;
 
 mod collect;
 pub(super) mod edits;
@@ -27,6 +28,8 @@ pub(super) struct Shard {
     newest: Hlc,
     /// No record that was ever collected here was stamped later.
     forgotten: Hlc,
+    /// No value that the shard ever held is older.
+    oldest: Hlc,
     /// Goes up whenever records may have changed their places in the table.
     epoch: u32,
     /// Which keys have changed, where somebody asks.
@@ -42,6 +45,9 @@ pub(super) struct Counts {
     pub(super) volatile: usize,
     /// Records, tombstones included.
     pub(super) records: usize,
+    /// Those that are, or may become, collectable without being written again: tombstones, and what
+    /// has a deadline, a touch or counter cells. A flush aside.
+    pub(super) mortal: usize,
     /// Of records, extras and the table.
     pub(super) bytes: usize,
 }
@@ -75,8 +81,8 @@ struct Content<'a> {
 impl Shard {
     pub(super) fn new(hasher: KeyHasher) -> Shard {
         let (table, extras, counts) = (HashTable::new(), Slab::new(), Counts::default());
-        let (newest, forgotten) = (Hlc::ZERO, Hlc::ZERO);
-        Shard { table, extras, hasher, counts, newest, forgotten, epoch: 0, changes: None }
+        let (newest, forgotten, oldest) = (Hlc::ZERO, Hlc::ZERO, Hlc::MAX);
+        Shard { table, extras, hasher, counts, newest, forgotten, oldest, epoch: 0, changes: None }
     }
 
     /// The same, with its changes noted for whoever asks `tracker`.
@@ -118,6 +124,16 @@ impl Shard {
     /// The inline value of the record at `place`, which was found under this lock.
     pub(super) fn inline_at(&self, place: usize) -> &[u8] {
         self.record(place).parts().2
+    }
+
+    /// Touches what are very likely the records of these keys. Returns what is of no use but to show
+    /// that it was done.
+    pub(super) fn touch<'k>(&self, probes: impl Iterator<Item = Probe<'k>>) -> u8 {
+        // By what the table knows of their hashes: a look at one key would be waited for before the
+        // next.
+        let likely = probes.filter_map(|probe| self.table.find(probe.hash, |_| true));
+        let likely: SmallVec<[&Record; 32]> = likely.collect();
+        likely.iter().fold(0, |mix, record| mix ^ record.touch())
     }
 
     fn find(&self, probe: Probe<'_>) -> Option<usize> {
@@ -175,16 +191,20 @@ impl Shard {
         let Content { hlc, origin, life, deadline, inline, extra } = content;
         let extra = self.hang(extra.filter(|extra| !extra.is_empty()));
         let header = Header { hlc, origin, life, deadline, extra };
-        let place = match place {
+        let (place, bytes) = match place {
             Some(place) => {
                 let record =
                     self.table.get_bucket_mut(place).expect("the place was found under this lock");
                 record.rewrite(header, probe.key, inline);
-                place
+                (place, record.allocated_bytes())
             }
-            None => self.insert(Record::new(header, probe.key, inline), probe.hash),
+            None => {
+                let record = Record::new(header, probe.key, inline);
+                let bytes = record.allocated_bytes();
+                (self.insert(record, probe.hash), bytes)
+            }
         };
-        self.count(place);
+        self.count_as(&header, bytes);
         self.note(place);
         place
     }
@@ -223,41 +243,67 @@ impl Shard {
 
     /// Adds the record at `place` to the counts.
     fn count(&mut self, place: usize) {
-        let (weight, keys, volatile) = self.weigh(place);
-        self.counts.bytes += weight;
-        self.counts.keys += keys;
-        self.counts.volatile += volatile;
+        let record = self.record(place);
+        let (header, bytes) = (record.header(), record.allocated_bytes());
+        self.count_as(&header, bytes);
+    }
+
+    /// Adds a record to the counts.
+    fn count_as(&mut self, header: &Header, allocated_bytes: usize) {
+        let weight = self.weigh(header, allocated_bytes);
+        self.counts.keys += weight.keys;
+        self.counts.volatile += weight.volatile;
+        self.counts.mortal += weight.mortal;
+        self.counts.bytes += weight.bytes;
+        if header.life == Life::Value {
+            self.oldest = self.oldest.min(header.hlc);
+        }
     }
 
     /// Takes the record at `place` out of the counts.
     fn discount(&mut self, place: usize) {
-        let (weight, keys, volatile) = self.weigh(place);
-        self.counts.bytes -= weight;
-        self.counts.keys -= keys;
-        self.counts.volatile -= volatile;
+        let record = self.record(place);
+        let (header, bytes) = (record.header(), record.allocated_bytes());
+        let weight = self.weigh(&header, bytes);
+        self.counts.keys -= weight.keys;
+        self.counts.volatile -= weight.volatile;
+        self.counts.mortal -= weight.mortal;
+        self.counts.bytes -= weight.bytes;
     }
 
-    /// Bytes of the record at `place`, and whether (1 or 0) it is a key and a volatile one.
-    fn weigh(&self, place: usize) -> (usize, usize, usize) {
-        let record = self.record(place);
-        let header = record.header();
-        let mut bytes = record.allocated_bytes();
-        let mut holds = header.life == Life::Value;
-        let mut volatile = header.deadline != Deadline::NEVER;
-        if let Some(slot) = header.extra {
-            let extra = &self.extras[slot as usize];
-            bytes += extra.allocated_bytes();
-            // Bases are compared by time alone: equal times of two origins are next to impossible,
-            // and this is a count for people.
-            let touch = extra.touch.filter(|touch| touch.base.hlc == header.hlc);
-            volatile = touch.map_or(volatile, |touch| touch.deadline != Deadline::NEVER);
-            let mut cells = extra.tallies.iter().flat_map(|tally| &tally.cells);
-            if !holds && let Some(cell) = cells.find(|cell| cell.is_counting()) {
-                holds = true;
-                volatile = cell.deadline != Deadline::NEVER;
-            }
+    /// What a record with this header adds to the counts of a shard that holds it already.
+    #[inline]
+    fn weigh(&self, header: &Header, allocated_bytes: usize) -> Counts {
+        let holds = header.life == Life::Value;
+        let volatile = header.deadline != Deadline::NEVER;
+        let Some(slot) = header.extra else {
+            return Counts {
+                keys: usize::from(holds),
+                volatile: usize::from(holds && volatile),
+                records: 0,
+                mortal: usize::from(!holds || volatile),
+                bytes: allocated_bytes,
+            };
+        };
+        let extra = &self.extras[slot as usize];
+        let bytes = allocated_bytes + extra.allocated_bytes();
+        // Bases are compared by time alone: equal times of two origins are next to impossible,
+        // and this is a count for people.
+        let touch = extra.touch.filter(|touch| touch.base.hlc == header.hlc);
+        let mut shown = (holds, touch.map_or(header.deadline, |touch| touch.deadline));
+        let mut cells = extra.tallies.iter().flat_map(|tally| &tally.cells);
+        if !holds && let Some(cell) = cells.find(|cell| cell.is_counting()) {
+            shown = (true, cell.deadline);
         }
-        (bytes, usize::from(holds), usize::from(holds && volatile))
+        let (shows, deadline) = shown;
+        let is_rich = extra.touch.is_some() || !extra.tallies.is_empty();
+        Counts {
+            keys: usize::from(shows),
+            volatile: usize::from(shows && deadline != Deadline::NEVER),
+            records: 0,
+            mortal: usize::from(!holds || volatile || is_rich),
+            bytes,
+        }
     }
 
     /// The counts, worked out from scratch.
@@ -266,11 +312,13 @@ impl Shard {
         let mut counts = Counts { bytes: self.table.allocation_size(), ..Counts::default() };
         for place in 0..self.place_count() {
             if self.table.get_bucket(place).is_some() {
-                let (bytes, keys, volatile) = self.weigh(place);
+                let record = self.record(place);
+                let weight = self.weigh(&record.header(), record.allocated_bytes());
                 counts.records += 1;
-                counts.bytes += bytes;
-                counts.keys += keys;
-                counts.volatile += volatile;
+                counts.bytes += weight.bytes;
+                counts.keys += weight.keys;
+                counts.volatile += weight.volatile;
+                counts.mortal += weight.mortal;
             }
         }
         counts

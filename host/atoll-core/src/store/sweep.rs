@@ -79,12 +79,19 @@ impl Store {
         while budget > 0 && sweeper.shard < SHARD_COUNT {
             let mut shard = bucket.shards[sweeper.shard].lock().expect(POISONED);
             let before = shard.counts().bytes;
-            let end = shard.place_count().min(sweeper.place + budget);
-            let places = sweeper.place..end;
+            let place_count = shard.place_count();
+            // Most shards of a store without TTLs, most of the time: nobody waits for their records
+            // to come from memory one by one.
+            let is_lasting = shard.is_lasting(&sight);
+            let end = match is_lasting {
+                true => place_count,
+                false => place_count.min(sweeper.place + budget),
+            };
+            let places = if is_lasting { end..end } else { sweeper.place..end };
             budget -= places.len();
             collected += places.filter(|&place| shard.collect_at(place, floor, &sight)).count();
             sweeper.place = end;
-            if end == shard.place_count() {
+            if end == place_count {
                 shard.shrink();
                 sweeper.place = 0;
                 sweeper.shard += 1;

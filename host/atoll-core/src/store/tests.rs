@@ -1,5 +1,6 @@
 //! The store against a plain model, and several stores against each other.
 
+mod ahead;
 mod changes;
 mod convergence;
 mod walks;

@@ -24,6 +24,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 mod part;
+mod plain;
 #[cfg(test)]
 mod tests;
 
@@ -43,6 +44,9 @@ const RELAY_FLUSH: u8 = 9;
 /// Appends `effect`, stamped `hlc`, to a run whose last op was stamped `previous`.
 pub fn encode(out: &mut Vec<u8>, [previous, hlc]: [Hlc; 2], effect: EffectRef<'_>) {
     let distance = hlc.to_bits().wrapping_sub(previous.to_bits());
+    if plain::write(out, distance, &effect) {
+        return;
+    }
     // Writing to memory cannot fail, and nothing here refuses to be written.
     rmp_serde::encode::write(out, &WireOp { distance, effect }).expect("an op is always writable");
 }
@@ -243,11 +247,43 @@ pub struct Place {
 
 /// Reads a run of ops one after the other.
 pub struct Ops<'a> {
-    deserializer: rmp_serde::Deserializer<rmp_serde::decode::ReadRefReader<'a, [u8]>>,
+    rest: Rest<'a>,
     origin: Uuid,
     seq: u64,
     hlc: Hlc,
     left: u32,
+}
+
+/// What has yet to be read of a run.
+enum Rest<'a> {
+    /// All ops so far were common ones.
+    Plain(&'a [u8]),
+    /// One was not: serde reads on to the end.
+    Any(AnyReader<'a>),
+}
+
+impl<'a> Rest<'a> {
+    fn read(&mut self) -> Result<WireOp<'a>, OpError> {
+        let mut deserializer = match self {
+            Rest::Any(deserializer) => return read_any(deserializer),
+            Rest::Plain(run) => {
+                if let Some((distance, effect, rest)) = plain::read(run) {
+                    *run = rest;
+                    return Ok(WireOp { distance, effect });
+                }
+                rmp_serde::Deserializer::from_read_ref(*run)
+            }
+        };
+        let read = read_any(&mut deserializer);
+        *self = Rest::Any(deserializer);
+        read
+    }
+}
+
+type AnyReader<'a> = rmp_serde::Deserializer<rmp_serde::decode::ReadRefReader<'a, [u8]>>;
+
+fn read_any<'a>(deserializer: &mut AnyReader<'a>) -> Result<WireOp<'a>, OpError> {
+    WireOp::deserialize(deserializer).map_err(|error| OpError(error.to_string()))
 }
 
 impl fmt::Debug for Ops<'_> {
@@ -260,7 +296,7 @@ impl<'a> Ops<'a> {
     /// The ops of `run`.
     pub fn new(run: &'a [u8], place: Place) -> Ops<'a> {
         Ops {
-            deserializer: rmp_serde::Deserializer::from_read_ref(run),
+            rest: Rest::Plain(run),
             origin: place.origin,
             seq: place.first_seq,
             hlc: place.base,
@@ -269,8 +305,7 @@ impl<'a> Ops<'a> {
     }
 
     fn read(&mut self) -> Result<(u64, Stamp, EffectRef<'a>), OpError> {
-        let wire = WireOp::deserialize(&mut self.deserializer);
-        let WireOp { distance, effect } = wire.map_err(|error| OpError(error.to_string()))?;
+        let WireOp { distance, effect } = self.rest.read()?;
         let hlc = self.hlc.to_bits().checked_add(distance).filter(|_| distance > 0);
         let hlc = hlc.ok_or_else(|| OpError("stamps do not increase".to_owned()))?;
         self.hlc = Hlc::from_bits(hlc);

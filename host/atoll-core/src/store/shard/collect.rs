@@ -47,6 +47,12 @@ impl Shard {
         false
     }
 
+    /// Whether no record can be collected before it is written again, or the bucket flushed: there
+    /// is nothing to look for.
+    pub(in crate::store) fn is_lasting(&self, sight: &Sight<'_>) -> bool {
+        self.counts.mortal == 0 && self.oldest > sight.flushed
+    }
+
     /// Drops what a flush has killed: all that is stamped at or before it. Where that is
     /// everything, the dead shard is handed back: taking it out is quick, freeing it may not
     /// be.

@@ -180,3 +180,53 @@ fn a_flush_of_a_store_that_is_nearly_full_frees_at_once() {
     store.flush(bucket, at(1));
     assert!(store.rubble.lock().expect(POISONED).is_empty());
 }
+
+/// Steps that a sweep takes for a round, and how many records it drops.
+fn sweep_round(store: &Store, now: Now) -> (usize, usize) {
+    let (mut sweeper, mut collected) = (Sweeper::default(), 0);
+    for step in 1.. {
+        let swept = store.sweep(&mut sweeper, now, Hlc::from_wall(now));
+        collected += swept.collected;
+        if swept.round_done {
+            return (step, collected);
+        }
+    }
+    unreachable!("a round ends")
+}
+
+#[test]
+fn a_sweep_looks_at_nothing_where_nothing_can_die_unseen() {
+    let store = store_of(1);
+    let bucket = store.database(0);
+    for n in 0..10_000 {
+        set(&store, bucket, &format!("key {n}"), "v", at(0));
+    }
+    assert_eq!(sweep_round(&store, at(1)), (1, 0));
+    let write = |key: &str, edit: Edit<'_>, now| {
+        store.write(bucket, key.as_bytes(), now, |_| (edit, ())).expect("there is room");
+    };
+    let deadline = Deadline::at_millis(at(9).millis());
+    write("key 1", Edit::Delete, at(2));
+    write("key 2", Edit::set(NewValue::Copy(b"v"), deadline), at(2));
+    write("key 3", Edit::Expire(deadline), at(2));
+    write("counter", Edit::Add { delta: 1, deadline }, at(2));
+    assert_eq!(sweep_round(&store, at(20)).1, 4, "each in the shard that it is in");
+    assert_eq!(sweep_round(&store, at(21)), (1, 0));
+    check_counts(&store);
+}
+
+#[test]
+fn a_sweep_finds_what_came_in_below_a_flush() {
+    let (store, other) = (store_of(1), store_of(2));
+    let position = other.log_subscribe();
+    set(&other, other.database(0), "late", "v", at(1));
+    store.flush(store.database(0), at(2));
+    set(&store, store.database(0), "new", "v", at(3));
+    let LogRead::Ops { ops, .. } = other.log_read(position, 10) else { panic!("kept") };
+    for op in ops {
+        store.merge_op(op, at(3)).expect("there is room");
+    }
+    assert_eq!(store.database(0).stats().key_count, 2, "dead as it is, it is held");
+    assert_eq!(sweep_round(&store, at(4)).1, 1);
+    assert_eq!(store.database(0).stats().key_count, 1);
+}

@@ -134,3 +134,73 @@ fn a_stamp_that_does_not_follow_the_one_before_it_is_refused() {
     encode(&mut bytes, [Hlc::from_bits(5), Hlc::from_bits(4)], flush());
     assert!(decode_all(&Bytes::from(bytes), place(1)).is_err(), "a step back");
 }
+
+/// A run as serde alone writes it.
+fn by_serde(ops: &[(u64, Effect)]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for (distance, effect) in ops {
+        let op = WireOp { distance: *distance, effect: EffectRef::of(effect) };
+        rmp_serde::encode::write(&mut bytes, &op).expect("an op is always writable");
+    }
+    bytes
+}
+
+/// The same ops as serde alone reads them.
+fn read_by_serde(run: &[u8], count: usize) -> Vec<Option<(u64, Effect)>> {
+    let mut deserializer = rmp_serde::Deserializer::from_read_ref(run);
+    let whole = Bytes::copy_from_slice(run);
+    let read = |_| {
+        let op = WireOp::deserialize(&mut deserializer).ok()?;
+        Some((op.distance, op.effect.to_effect(&whole)))
+    };
+    (0..count).map(read).take_while(Option::is_some).collect()
+}
+
+fn read_by_all_means(run: &[u8], count: usize) -> Vec<Option<(u64, Effect)>> {
+    let (mut rest, whole) = (Rest::Plain(run), Bytes::copy_from_slice(run));
+    let read = |_| {
+        let op = rest.read().ok()?;
+        Some((op.distance, op.effect.to_effect(&whole)))
+    };
+    (0..count).map(read).take_while(Option::is_some).collect()
+}
+
+fn any_set() -> impl Strategy<Value = Effect> {
+    let len = prop_oneof![0..300_usize, 65_530..65_540_usize];
+    ((0..16_u8), 1..1_024_usize, len).prop_map(|(database, key, value)| {
+        let (bucket, key) = (BucketName::of_database(database), Bytes::from(vec![b'k'; key]));
+        let value = Value { bytes: Bytes::from(vec![b'v'; value]), attributes: None };
+        let (deadline, resets) = (Deadline::NEVER, Resets::new());
+        Effect::Key { bucket, key, change: Change::Set { value, deadline, resets } }
+    })
+}
+
+fn any_distance() -> impl Strategy<Value = u64> {
+    (0..64_u32, any::<u64>()).prop_map(|(bits, number)| number >> bits)
+}
+
+proptest! {
+    #[test]
+    fn a_common_op_is_written_and_read_as_serde_would(
+        ops in proptest::collection::vec(
+            (any_distance(), prop_oneof![4 => any_set(), 1 => any_effect()]), 1..6,
+        ),
+        at in any::<usize>(), to in any::<u8>(), cut in any::<usize>(),
+    ) {
+        let mut bytes = Vec::new();
+        for (distance, effect) in &ops {
+            let stamps = [Hlc::ZERO, Hlc::from_bits(*distance)];
+            encode(&mut bytes, stamps, EffectRef::of(effect));
+        }
+        prop_assert_eq!(&bytes, &by_serde(&ops));
+        prop_assert_eq!(
+            read_by_all_means(&bytes, ops.len()),
+            ops.into_iter().map(Some).collect::<Vec<_>>()
+        );
+        // And what is none, is none to both.
+        let at = at % bytes.len().min(40);
+        bytes[at] = to;
+        bytes.truncate(bytes.len() - cut % bytes.len().min(40));
+        prop_assert_eq!(read_by_all_means(&bytes, 6), read_by_serde(&bytes, 6));
+    }
+}
