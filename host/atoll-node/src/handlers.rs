@@ -3,6 +3,7 @@
 //! Requests read one pointer; deployments take turns, compile off the request path and swap that
 //! pointer. A request in flight finishes on the version that it began with.
 
+mod fetch;
 pub(crate) mod guest;
 
 use crate::journal::Unsettled;
@@ -16,12 +17,12 @@ use atoll_core::manifest::{HandlerLimits, HandlerRecord, ManifestError};
 use atoll_core::route::{Pattern, RouteTable, Target};
 use atoll_core::store::Bucket;
 use atoll_core::store::edit::{Edit, NewValue, WriteError};
-use atoll_wasm::component::{Handler, Interface};
+use atoll_wasm::component::Component;
 use atoll_wasm::engine::{Engine, EngineConfig};
 use atoll_wasm::error::{CallError, CompileError};
-use atoll_wasm::host::Response;
 use atoll_wasm::limits::Limits;
 use bytes::Bytes;
+use fetch::Client;
 use guest::{GuestHost, Identity, Traces};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -32,13 +33,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
-use tracing::info;
+use tracing::{debug, info, warn};
 
 /// All handlers of a node, and the engine that runs them.
 #[derive(Debug)]
 pub(crate) struct Handlers {
     node: Arc<Node>,
     engine: Engine<GuestHost>,
+    /// Sends what guests ask of others.
+    client: Arc<Client>,
     records: Arc<Bucket>,
     live: ArcSwap<Live>,
     /// Deployments and removals take turns.
@@ -69,13 +72,13 @@ pub(crate) struct Deployed {
     /// As it was deployed.
     pub(crate) record: HandlerRecord,
     /// The compiled component.
-    pub(crate) handler: Handler<GuestHost>,
+    pub(crate) component: Component<GuestHost>,
     /// What its guests may do, and who they are.
     pub(crate) identity: Arc<Identity>,
     /// What one request may use.
     pub(crate) limits: Limits,
     /// Places for requests at once.
-    pub(crate) places: Semaphore,
+    pub(crate) places: Arc<Semaphore>,
     /// What has become of its requests.
     pub(crate) counts: Counts,
     patterns: Vec<Pattern>,
@@ -96,6 +99,7 @@ pub(crate) struct Deployment {
     pub(crate) name: String,
     pub(crate) routes: Vec<String>,
     pub(crate) grants: Vec<String>,
+    pub(crate) config: BTreeMap<String, String>,
     pub(crate) limits: HandlerLimits,
     pub(crate) component: Bytes,
 }
@@ -110,10 +114,9 @@ pub(crate) enum DeployError {
     #[error(transparent)]
     Compile(#[from] CompileError),
     #[error(
-        "the component imports {} and no bucket is granted; deploy it with --grant kv:BUCKET=rw",
-        .0.name()
+        "the component imports {0} and no bucket is granted; deploy it with --grant kv:BUCKET=rw"
     )]
-    NotGranted(Interface),
+    NotGranted(String),
     #[error("the component cannot be started: {0}")]
     Start(CallError),
     #[error(transparent)]
@@ -134,7 +137,8 @@ impl Handlers {
         let requests = Family::<Outcome, Counter>::default();
         let help = "Requests of handlers, by how they ended";
         node.metrics().register("handler_requests", help, requests.clone());
-        Ok(Arc::new(Handlers { node, engine, records, live, turn, deployments, requests }))
+        let client = Arc::new(Client::new());
+        Ok(Arc::new(Handlers { node, engine, client, records, live, turn, deployments, requests }))
     }
 
     /// The handler that answers a request for `target`.
@@ -154,7 +158,8 @@ impl Handlers {
 
     /// What a request of a guest of `deployed` may reach.
     pub(crate) fn host(&self, deployed: &Deployed) -> GuestHost {
-        GuestHost::new(Arc::clone(&self.node), Arc::clone(&deployed.identity))
+        let client = Arc::clone(&self.client);
+        GuestHost::new(Arc::clone(&self.node), Arc::clone(&deployed.identity), client)
     }
 
     /// Waits until what a guest has written is safe, if that was promised.
@@ -163,16 +168,21 @@ impl Handlers {
     }
 
     /// Counts a request of `deployed` that has ended.
-    pub(crate) fn ended(&self, deployed: &Deployed, answer: &Result<Response, CallError>) {
+    pub(crate) fn ended(&self, deployed: &Deployed, end: Result<(), &CallError>) {
         deployed.counts.requests.fetch_add(1, Ordering::Relaxed);
-        let outcome = match answer {
-            Ok(_) => "answered",
+        let name = &deployed.record.name;
+        let outcome = match end {
+            Ok(()) => "answered",
             Err(error) => {
                 deployed.counts.failures.fetch_add(1, Ordering::Relaxed);
+                match error {
+                    CallError::Busy(_) => debug!(handler = name, %error, "handler turned away"),
+                    _ => warn!(handler = name, kind = error.kind(), %error, "handler failed"),
+                }
                 error.kind()
             }
         };
-        let handler = deployed.record.name.clone();
+        let handler = name.clone();
         self.requests.get_or_create(&Outcome { handler, outcome }).inc();
     }
 
@@ -192,18 +202,22 @@ impl Handlers {
         deployment.await.map_err(|_| DeployError::GivenUp)?
     }
 
-    /// Waits for the deployments that still run. None may begin any more.
+    /// Waits for the deployments that still run, and for guests that have answered and still run.
+    /// None may begin any more.
     pub(crate) async fn settled(&self) {
         self.deployments.close();
         self.deployments.wait().await;
+        self.engine.settled().await;
     }
 
     /// Checks, compiles, tries, stores and swaps, in this order.
     async fn deploy_now(&self, wanted: Deployment) -> Result<Arc<Deployed>, DeployError> {
         let before = self.live.load_full();
         let version = before.by_name.get(&wanted.name).map_or(0, |old| old.record.version) + 1;
-        let record = HandlerRecord {
+        let mut record = HandlerRecord {
             version,
+            world: String::new(),
+            config: wanted.config,
             digest: hex(&Sha256::digest(&wanted.component)),
             component_bytes: wanted.component.len() as u64,
             deployed_ms: self.node.now().millis(),
@@ -214,22 +228,28 @@ impl Handlers {
         };
         let (patterns, grants) = record.check()?;
         before.check_room(&record.name, &patterns)?;
-        let handler = self.compile(wanted.component.clone()).await?;
-        if grants.is_empty() && handler.imports().contains(&Interface::Kv) {
-            return Err(DeployError::NotGranted(Interface::Kv));
+        let component = self.compile(wanted.component.clone()).await?;
+        record.world = component.world().name().to_owned();
+        let identity = Identity::new(record.name.clone(), grants, record.config.clone());
+        if let (false, Some(import)) = (identity.reaches_store(), component.store_import()) {
+            return Err(DeployError::NotGranted(import.to_owned()));
         }
-        let identity = Arc::new(Identity { name: record.name.clone(), grants });
+        let identity = Arc::new(identity);
         let deployed = Arc::new(Deployed {
             limits: limits_of(&record.limits),
-            places: Semaphore::new(record.limits.concurrency as usize),
+            places: Arc::new(Semaphore::new(record.limits.concurrency as usize)),
             counts: Counts::default(),
             record,
-            handler,
+            component,
             identity,
             patterns,
         });
         let host = self.host(&deployed);
-        deployed.handler.try_instance(host, &deployed.limits).await.map_err(DeployError::Start)?;
+        deployed
+            .component
+            .try_instance(host, &deployed.limits)
+            .await
+            .map_err(DeployError::Start)?;
         self.keep(&deployed.record, wanted.component)?;
         self.live.store(Arc::new(before.with(Arc::clone(&deployed))));
         info!(handler = deployed.record.name, version, "handler deployed");
@@ -252,7 +272,7 @@ impl Handlers {
         Ok(true)
     }
 
-    async fn compile(&self, component: Bytes) -> Result<Handler<GuestHost>, DeployError> {
+    async fn compile(&self, component: Bytes) -> Result<Component<GuestHost>, DeployError> {
         let engine = self.engine.clone();
         let compiled = tokio::task::spawn_blocking(move || engine.compile(&component)).await;
         Ok(compiled.map_err(|_| DeployError::GivenUp)??)

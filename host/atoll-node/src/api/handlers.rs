@@ -12,10 +12,12 @@ use axum::routing::get;
 use axum::{Json, Router};
 use http::StatusCode;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// Parameters of a deployment that are given once; `route` and `grant` may be repeated.
+/// Parameters of a deployment that are given once; `route`, `grant` and `config` may
+/// be repeated.
 const LIMITS: [&str; 5] = ["cpu_ms", "wall_ms", "memory_bytes", "response_bytes", "concurrency"];
 
 pub(super) fn router() -> Router<Arc<Api>> {
@@ -64,21 +66,22 @@ async fn show(
     Ok(Json(HandlerStatus::of(&deployed)))
 }
 
-/// `PUT /v1/handlers/NAME?route=PATTERN[&grant=GRANT][&LIMIT=N]` with the component as the body.
+/// `PUT /v1/handlers/NAME?route=PATTERN[&grant=GRANT][&config=KEY=VALUE][&LIMIT=N]` with the component as the body.
 async fn deploy(
     State(api): State<Arc<Api>>,
     Path(name): Path<String>,
     request: Request,
 ) -> Result<(StatusCode, Json<HandlerStatus>), Problem> {
     let (parts, body) = request.into_parts();
-    let query = Query::parse_repeatable(parts.uri.query(), &LIMITS, &["route", "grant"])?;
+    let query = Query::parse_repeatable(parts.uri.query(), &LIMITS, &["route", "grant", "config"])?;
     let routes = texts(&query, "route")?;
     let grants = texts(&query, "grant")?;
+    let config = config(&query)?;
     let limits = limits(&query)?;
     api.node.permission().write()?;
     let gathered = api.uploads.gather(&parts.headers, body, COMPONENT_BYTES_MAX).await?;
     let component = gathered.bytes.clone();
-    let wanted = Deployment { name, routes, grants, limits, component };
+    let wanted = Deployment { name, routes, grants, config, limits, component };
     let deployed = api.handlers.deploy(wanted).await.map_err(refusal)?;
     let status = match deployed.record.version {
         1 => StatusCode::CREATED,
@@ -107,6 +110,16 @@ fn texts(query: &Query, name: &'static str) -> Result<Vec<String>, Problem> {
         })
     };
     query.get_all(name).map(text).collect()
+}
+
+/// The settings, each `KEY=VALUE`.
+fn config(query: &Query) -> Result<BTreeMap<String, String>, Problem> {
+    let settings = texts(query, "config")?;
+    let pair = |setting: String| match setting.split_once('=') {
+        Some((key, value)) => Ok((key.to_owned(), value.to_owned())),
+        None => Err(Problem::bad_request("bad-parameter", "a setting is config=KEY=VALUE")),
+    };
+    settings.into_iter().map(pair).collect()
 }
 
 /// The limits that were given, and the defaults of the others.

@@ -14,19 +14,21 @@ use ureq::http::Method;
 Examples:
   cargo guests                             build the examples of this repository
   atoll deploy target/wasm32-unknown-unknown/guest/counter.wasm --route '/counter/*'
+  atoll deploy page.wasm --route '/page/*' --config theme=dark --grant http:api.example.com
   atoll deploy api.wasm --name api --route 'GET example.com/api/*' --grant kv:default/api:=r
 
 Routes: [METHOD[,METHOD...] ][HOST]/PATH. A last segment * takes everything below, * elsewhere
 takes one segment. Where several routes match, the more specific one wins.
 
-Grants: kv:BUCKET=rw, kv:BUCKET=r, kv:BUCKET/PREFIX=w. What is not granted is denied. Without
---grant a handler may read and write the bucket default; --grant none gives it nothing.
+Grants: kv:BUCKET=rw, kv:BUCKET=r, kv:BUCKET/PREFIX=w for keys; http:HOST[:PORT], http:*.HOST for
+requests to others. What is not granted is denied. Without --grant a handler may read and write the
+bucket default; --grant none gives it nothing.
 
 Deploying a name again replaces it; requests in flight finish on the version they began with.")]
 pub(super) struct DeployArgs {
     #[command(flatten)]
     client: ClientArgs,
-    /// The handler: a WebAssembly component of the world atoll:edge/handler
+    /// The handler: a WebAssembly component of the world atoll:edge/handler or wasi:http/proxy
     #[arg(value_name = "COMPONENT.wasm")]
     component: PathBuf,
     /// Name of the handler, of a-z, 0-9 and - [default: the file's name]
@@ -38,6 +40,9 @@ pub(super) struct DeployArgs {
     /// What it may reach; may be repeated
     #[arg(long, value_name = "GRANT", default_value = "kv:default=rw")]
     grant: Vec<String>,
+    /// A setting that it can read; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    config: Vec<String>,
     /// Processor time that one request may use, in ms [default: 100]
     #[arg(long, value_name = "MS")]
     cpu_ms: Option<u32>,
@@ -80,6 +85,7 @@ pub(super) struct RemoveArgs {
 struct Handler {
     name: String,
     version: u64,
+    world: String,
     component_bytes: u64,
     routes: Vec<String>,
     grants: Vec<String>,
@@ -122,6 +128,9 @@ impl DeployArgs {
         for grant in self.grant.iter().filter(|grant| *grant != "none") {
             push("grant", grant);
         }
+        for setting in &self.config {
+            push("config", setting);
+        }
         let memory_bytes = self.memory_mib.map(|mib| u64::from(mib) << 20);
         let limits = [
             ("cpu_ms", self.cpu_ms.map(u64::from)),
@@ -148,9 +157,10 @@ fn gateway(client: &Client) -> Option<String> {
 fn render_deployed(handler: &Handler, gateway: Option<&str>) -> String {
     let grants = if handler.grants.is_empty() { "nothing" } else { &handler.grants.join(", ") };
     let mut text = format!(
-        "{name} is live, version {version} ({kib} KiB)\n  routes  {routes}\n  granted {grants}\n",
+        "{name} is live, version {version} ({kib} KiB, {world})\n  routes  {routes}\n  granted {grants}\n",
         name = visible(&handler.name),
         version = handler.version,
+        world = visible(&handler.world),
         kib = handler.component_bytes.div_ceil(1_024),
         routes = visible(&handler.routes.join(", ")),
         grants = visible(grants),
@@ -208,6 +218,7 @@ mod tests {
         Handler {
             name: "counter".into(),
             version: 2,
+            world: "atoll:edge/handler".into(),
             component_bytes: 30_000,
             routes: texts(routes),
             grants: texts(grants),
@@ -220,7 +231,10 @@ mod tests {
     fn a_deployment_says_what_to_try_next() {
         let plain = handler(&["GET /x", "/counter/*"], &["kv:default=rw"]);
         let text = render_deployed(&plain, Some("127.0.0.1:8080"));
-        assert!(text.contains("version 2 (30 KiB)") && text.contains("granted kv:default=rw"));
+        assert!(
+            text.contains("version 2 (30 KiB, atoll:edge/handler)")
+                && text.contains("granted kv:default=rw")
+        );
         assert!(text.ends_with("Try: curl http://127.0.0.1:8080/counter/x\n"), "{text}");
         let narrow = render_deployed(&handler(&["GET /x"], &[]), Some("127.0.0.1:8080"));
         assert!(narrow.contains("granted nothing") && !narrow.contains("Try"), "{narrow}");

@@ -20,6 +20,8 @@ fn record(digest: &str) -> HandlerRecord {
         deployed_ms: 1,
         routes: vec!["/".repeat(60_000)],
         grants: Vec::new(),
+        config: BTreeMap::new(),
+        world: String::new(),
         limits: HandlerLimits::default(),
     }
 }
@@ -52,6 +54,7 @@ async fn a_deployment_that_nobody_waits_for_ends_before_the_next_begins() {
         name: "hello".to_owned(),
         routes: vec!["/*".to_owned()],
         grants: Vec::new(),
+        config: BTreeMap::new(),
         limits: HandlerLimits::default(),
         component: Bytes::from(std::fs::read(path).expect("a built component")),
     };
