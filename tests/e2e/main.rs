@@ -20,5 +20,6 @@ mod redis_equality;
 mod replication;
 mod reply;
 mod resp;
+mod standard;
 mod start;
 mod tools;

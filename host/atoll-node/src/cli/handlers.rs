@@ -1,6 +1,6 @@
 //! `atoll deploy`, `atoll handlers`, `atoll remove`: the handlers of a node.
 
-use super::client::{Ask, Client, ClientArgs, accepted, escape, text};
+use super::client::{Ask, COMPILE_WAIT, Client, ClientArgs, accepted, escape, text};
 use super::output::{print, table, visible};
 use anyhow::Context;
 use clap::Args;
@@ -104,7 +104,7 @@ pub(super) fn deploy(args: &DeployArgs) -> anyhow::Result<()> {
     let path = args.component.display();
     let component =
         std::fs::read(&args.component).with_context(|| format!("cannot read {path}"))?;
-    let ask = Ask::new(Method::PUT, args.path()?);
+    let ask = Ask { wait: COMPILE_WAIT, ..Ask::new(Method::PUT, args.path()?) };
     let answer = text(accepted(client.send(ask, SendBody::from_reader(&mut &component[..]))?)?)?;
     let handler: Handler = serde_json::from_str(&answer).context(OTHER_VERSION)?;
     print(render_deployed(&handler, gateway(&client).as_deref()))

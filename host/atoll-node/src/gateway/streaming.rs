@@ -20,7 +20,7 @@ pub(super) fn request(request: Request, authority: Option<Authority>) -> Result<
     // HTTP/1.0 lets a client leave the host out; the standard has no request without one.
     let nameless = || Authority::from_static("localhost");
     target.authority = authority.or(target.authority).or_else(|| Some(nameless()));
-    target.path_and_query = target.path_and_query.or_else(|| Some("/".parse().ok()?));
+    target.path_and_query = target.path_and_query.or_else(|| "/".parse().ok());
     parts.uri = Uri::from_parts(target)
         .map_err(|_| Problem::bad_request("bad-target", "the target of the request is no path"))?;
     Ok(Request::from_parts(parts, body))

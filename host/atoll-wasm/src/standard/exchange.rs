@@ -115,7 +115,7 @@ impl<H: Host, E: FnOnce(Result<(), &CallError>) + Send + 'static> Call<H, E> {
         }
         drop(store);
         drop(running);
-        ended(outcome.as_ref().map(|()| ()));
+        ended(outcome.as_ref().copied());
         outcome
     }
 }
