@@ -9,6 +9,7 @@ mod clients_at_their_worst;
 mod cluster;
 mod connections;
 mod convergence;
+mod deployment;
 mod dice;
 mod disk;
 mod handlers;

@@ -1,7 +1,8 @@
 //! What is known of a deployed handler: its record, its grants, its limits.
 //!
-//! Records live in the bucket `_sys` under `handler/NAME`, components under `blob/SHA256`, so that
-//! a deployment is an ordinary write.
+//! Records live in the bucket `_sys`, so that a deployment is a few ordinary writes, which reach every
+//! node: `handler/NAME` is what is live, `version/NAME/N` what was, `blob/SHA256` a component, and
+//! `state/NAME/NODE` what a node says of it.
 
 use crate::grant::{Grant, GrantError};
 use crate::limits::{
@@ -37,6 +38,18 @@ pub struct HandlerRecord {
     pub limits: HandlerLimits,
     /// When it was deployed, ms since the epoch.
     pub deployed_ms: u64,
+    /// The version that this one brings back, if it is a rollback.
+    #[serde(default)]
+    pub restores: Option<u64>,
+}
+
+/// What a node says of a handler.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandlerState {
+    /// The version that it looked at last.
+    pub version: u64,
+    /// Why that version is not live there; the one before still is.
+    pub error: Option<String>,
 }
 
 /// What one request of a handler may use.
@@ -152,9 +165,46 @@ impl HandlerRecord {
         format!("handler/{name}")
     }
 
+    /// The start of the keys of all records.
+    pub const PREFIX: &str = "handler/";
+    /// The start of the keys of all kept versions.
+    pub const VERSION_PREFIX: &str = "version/";
+
+    /// The key of this version in `_sys`. Versions sort as numbers.
+    pub fn version_key(&self) -> String {
+        format!("{}{:020}", HandlerRecord::versions_of(&self.name), self.version)
+    }
+
+    /// The start of the keys of a handler's versions.
+    pub fn versions_of(name: &str) -> String {
+        format!("{}{name}/", HandlerRecord::VERSION_PREFIX)
+    }
+
+    /// The start of the keys of what nodes say of a handler; the node's name follows.
+    pub fn states_of(name: &str) -> String {
+        format!("state/{name}/")
+    }
+
+    /// The version whose content this one has.
+    pub fn content_version(&self) -> u64 {
+        self.restores.unwrap_or(self.version)
+    }
+
     /// The key of the component in `_sys`.
     pub fn blob_key(digest: &str) -> String {
         format!("blob/{digest}")
+    }
+}
+
+impl HandlerState {
+    /// The state as it is stored.
+    pub fn encode(&self) -> Vec<u8> {
+        rmp_serde::to_vec_named(self).expect("a state of text and numbers always encodes")
+    }
+
+    /// A state from its stored bytes.
+    pub fn decode(bytes: &[u8]) -> Result<HandlerState, ManifestError> {
+        rmp_serde::from_slice(bytes).map_err(|_| ManifestError::Decode)
     }
 }
 
@@ -204,12 +254,16 @@ mod tests {
             world: "atoll:edge/handler".into(),
             limits: HandlerLimits::default(),
             deployed_ms: 1,
+            restores: None,
         }
     }
 
     #[test]
     fn a_record_reads_back() {
         assert_eq!(HandlerRecord::decode(&record().encode()), Ok(record()));
+        let state = HandlerState { version: 3, error: Some("why".into()) };
+        assert_eq!(HandlerState::decode(&state.encode()), Ok(state));
+        assert!(record().version_key() < HandlerRecord { version: 10, ..record() }.version_key());
     }
 
     #[track_caller]

@@ -59,7 +59,7 @@ async fn handle(
     deployed: &Arc<Deployed>,
     (request, authority): (Request, Option<Authority>),
 ) -> Result<Response, Problem> {
-    match &deployed.component {
+    match &*deployed.component {
         Component::Edge(handler) => {
             // The body first: a client that is slow to send it keeps no other from the handler.
             let exchange = exchange::read(request, authority, &gateway.uploads).await?;

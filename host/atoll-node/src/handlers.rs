@@ -4,19 +4,18 @@
 //! pointer. A request in flight finishes on the version that it began with.
 
 mod fetch;
+mod follow;
 pub(crate) mod guest;
+mod records;
 
 use crate::journal::Unsettled;
 use crate::node::Node;
-use anyhow::Context;
 use arc_swap::ArcSwap;
-use atoll_core::entry::Deadline;
-use atoll_core::key::BucketName;
+use atoll_core::grant::Grant;
 use atoll_core::limits::HANDLER_COUNT_MAX;
-use atoll_core::manifest::{HandlerLimits, HandlerRecord, ManifestError};
+use atoll_core::manifest::{HandlerLimits, HandlerRecord, HandlerState, ManifestError};
 use atoll_core::route::{Pattern, RouteTable, Target};
-use atoll_core::store::Bucket;
-use atoll_core::store::edit::{Edit, NewValue, WriteError};
+use atoll_core::store::edit::WriteError;
 use atoll_wasm::component::Component;
 use atoll_wasm::engine::{Engine, EngineConfig};
 use atoll_wasm::error::{CallError, CompileError};
@@ -27,6 +26,7 @@ use guest::{GuestHost, Identity, Traces};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use records::Records;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -42,7 +42,7 @@ pub(crate) struct Handlers {
     engine: Engine<GuestHost>,
     /// Sends what guests ask of others.
     client: Arc<Client>,
-    records: Arc<Bucket>,
+    records: Records,
     live: ArcSwap<Live>,
     /// Deployments and removals take turns.
     turn: Arc<tokio::sync::Mutex<()>>,
@@ -72,7 +72,9 @@ pub(crate) struct Deployed {
     /// As it was deployed.
     pub(crate) record: HandlerRecord,
     /// The compiled component.
-    pub(crate) component: Component<GuestHost>,
+    pub(crate) component: Arc<Component<GuestHost>>,
+    /// That of the version before, by its digest: it may be wanted back at once.
+    before: Option<(String, Arc<Component<GuestHost>>)>,
     /// What its guests may do, and who they are.
     pub(crate) identity: Arc<Identity>,
     /// What one request may use.
@@ -125,14 +127,19 @@ pub(crate) enum DeployError {
     TooMany,
     #[error("the compilation was given up")]
     GivenUp,
+    #[error("no handler is called {0}")]
+    Unknown(String),
+    #[error("handler {name} has no version {version} that could be brought back")]
+    NoVersion { name: String, version: String },
+    #[error("the component did not arrive whole: its SHA-256 is another")]
+    Damaged,
 }
 
 impl Handlers {
     /// Starts the engine. No handler is deployed yet.
     pub(crate) fn new(node: Arc<Node>) -> anyhow::Result<Arc<Handlers>> {
         let engine = Engine::new(EngineConfig::default())?;
-        let name = BucketName::new("_sys").context("the name of the node's own bucket")?;
-        let records = node.store().open_bucket(&name)?;
+        let records = Records::open(Arc::clone(&node))?;
         let (live, turn, deployments) = (ArcSwap::default(), Arc::default(), TaskTracker::new());
         let requests = Family::<Outcome, Counter>::default();
         let help = "Requests of handlers, by how they ended";
@@ -212,36 +219,123 @@ impl Handlers {
 
     /// Checks, compiles, tries, stores and swaps, in this order.
     async fn deploy_now(&self, wanted: Deployment) -> Result<Arc<Deployed>, DeployError> {
-        let before = self.live.load_full();
-        let version = before.by_name.get(&wanted.name).map_or(0, |old| old.record.version) + 1;
         let mut record = HandlerRecord {
-            version,
-            world: String::new(),
-            config: wanted.config,
+            version: self.next_version(&wanted.name),
             digest: hex(&Sha256::digest(&wanted.component)),
             component_bytes: wanted.component.len() as u64,
             deployed_ms: self.node.now().millis(),
             name: wanted.name,
             routes: wanted.routes,
             grants: wanted.grants,
+            config: wanted.config,
+            world: String::new(),
             limits: wanted.limits,
+            restores: None,
         };
         let (patterns, grants) = record.check()?;
-        before.check_room(&record.name, &patterns)?;
-        let component = self.compile(wanted.component.clone()).await?;
+        self.live.load().check_room(&record.name, &patterns)?;
+        let component = self.compiled(&record.digest, wanted.component.clone()).await?;
         record.world = component.world().name().to_owned();
+        let deployed = self.prepare(record, (patterns, grants), component).await?;
+        self.records.keep(&deployed.record, Some(wanted.component))?;
+        self.swap(&deployed);
+        Ok(deployed)
+    }
+
+    /// Brings back the version before, or the one that is named, as a new one.
+    pub(crate) async fn roll_back(
+        &self,
+        name: &str,
+        to: Option<u64>,
+    ) -> Result<Arc<Deployed>, DeployError> {
+        let _turn = self.turn.lock().await;
+        let unknown = || DeployError::Unknown(name.to_owned());
+        let current = self.records.get(name).ok_or_else(unknown)?;
+        let mut versions = self.records.versions(name).into_iter().rev();
+        let wanted = versions.find(|version| match to {
+            Some(to) => version.version == to,
+            None => version.content_version() < current.content_version(),
+        });
+        let missing = || DeployError::NoVersion {
+            name: name.to_owned(),
+            version: to.map_or_else(|| "before".to_owned(), |to| to.to_string()),
+        };
+        let wanted = wanted.ok_or_else(missing)?;
+        let record = HandlerRecord {
+            version: self.next_version(name),
+            restores: Some(wanted.content_version()),
+            deployed_ms: self.node.now().millis(),
+            ..wanted
+        };
+        let parsed = record.check()?;
+        self.live.load().check_room(&record.name, &parsed.0)?;
+        let bytes = self.records.component(&record.digest).ok_or_else(missing)?;
+        let component = self.compiled(&record.digest, bytes).await?;
+        let deployed = self.prepare(record, parsed, component).await?;
+        self.records.keep(&deployed.record, None)?;
+        self.swap(&deployed);
+        Ok(deployed)
+    }
+
+    /// Takes a handler away, from every node. Returns whether there was one.
+    pub(crate) async fn remove(&self, name: &str) -> Result<bool, WriteError> {
+        let _turn = self.turn.lock().await;
+        let was_kept = self.records.forget(name)?;
+        Ok(self.drop_live(name) || was_kept)
+    }
+
+    /// What each node says of a handler.
+    pub(crate) fn states(&self, name: &str) -> Vec<(String, HandlerState)> {
+        self.records.states(name)
+    }
+
+    fn next_version(&self, name: &str) -> u64 {
+        let kept = self.records.get(name).map_or(0, |record| record.version);
+        let live = self.live.load().by_name.get(name).map_or(0, |live| live.record.version);
+        kept.max(live) + 1
+    }
+
+    /// The component of this digest: one that is live, or compiled anew.
+    async fn compiled(
+        &self,
+        digest: &str,
+        bytes: Bytes,
+    ) -> Result<Arc<Component<GuestHost>>, DeployError> {
+        if let Some(component) = self.live.load().component(digest) {
+            return Ok(component);
+        }
+        let engine = self.engine.clone();
+        let compiled = tokio::task::spawn_blocking(move || engine.compile(&bytes)).await;
+        Ok(Arc::new(compiled.map_err(|_| DeployError::GivenUp)??))
+    }
+
+    /// Checks what needs the compiled component, and makes a first instance.
+    async fn prepare(
+        &self,
+        record: HandlerRecord,
+        (patterns, grants): (Vec<Pattern>, Vec<Grant>),
+        component: Arc<Component<GuestHost>>,
+    ) -> Result<Arc<Deployed>, DeployError> {
         let identity = Identity::new(record.name.clone(), grants, record.config.clone());
         if let (false, Some(import)) = (identity.reaches_store(), component.store_import()) {
             return Err(DeployError::NotGranted(import.to_owned()));
         }
-        let identity = Arc::new(identity);
+        let before = self.live.load().by_name.get(&record.name).and_then(|old| {
+            let other = old.record.digest != record.digest;
+            if other {
+                Some((old.record.digest.clone(), old.component.clone()))
+            } else {
+                old.before.clone()
+            }
+        });
         let deployed = Arc::new(Deployed {
             limits: limits_of(&record.limits),
             places: Arc::new(Semaphore::new(record.limits.concurrency as usize)),
             counts: Counts::default(),
             record,
             component,
-            identity,
+            before,
+            identity: Arc::new(identity),
             patterns,
         });
         let host = self.host(&deployed);
@@ -250,68 +344,32 @@ impl Handlers {
             .try_instance(host, &deployed.limits)
             .await
             .map_err(DeployError::Start)?;
-        self.keep(&deployed.record, wanted.component)?;
-        self.live.store(Arc::new(before.with(Arc::clone(&deployed))));
-        info!(handler = deployed.record.name, version, "handler deployed");
         Ok(deployed)
     }
 
-    /// Takes a handler away. Returns whether there was one.
-    pub(crate) async fn remove(&self, name: &str) -> Result<bool, WriteError> {
-        let _turn = self.turn.lock().await;
+    /// Sends requests to this version from now on, and says so.
+    fn swap(&self, deployed: &Arc<Deployed>) {
+        let HandlerRecord { name, version, .. } = &deployed.record;
+        self.live.store(Arc::new(self.live.load().with(Arc::clone(deployed))));
+        info!(handler = name, version, "handler deployed");
+        self.say(name, HandlerState { version: *version, error: None });
+    }
+
+    fn say(&self, name: &str, state: HandlerState) {
+        if let Err(error) = self.records.tell(name, &state) {
+            debug!(handler = name, %error, "what became of a handler could not be told");
+        }
+    }
+
+    /// Returns whether it was live.
+    fn drop_live(&self, name: &str) -> bool {
         let before = self.live.load_full();
-        let Some(old) = before.by_name.get(name) else { return Ok(false) };
-        let after = before.without(name);
-        let digest = &old.record.digest;
-        self.delete(&HandlerRecord::key(name))?;
-        if !after.uses(digest, None) {
-            self.delete(&HandlerRecord::blob_key(digest))?;
+        let is_live = before.by_name.contains_key(name);
+        if is_live {
+            self.live.store(Arc::new(before.without(name)));
+            info!(handler = name, "handler removed");
         }
-        self.live.store(Arc::new(after));
-        info!(handler = name, "handler removed");
-        Ok(true)
-    }
-
-    async fn compile(&self, component: Bytes) -> Result<Component<GuestHost>, DeployError> {
-        let engine = self.engine.clone();
-        let compiled = tokio::task::spawn_blocking(move || engine.compile(&component)).await;
-        Ok(compiled.map_err(|_| DeployError::GivenUp)??)
-    }
-
-    /// Writes the component, then the record that names it, and forgets the component before.
-    fn keep(&self, record: &HandlerRecord, component: Bytes) -> Result<(), DeployError> {
-        let live = self.live.load();
-        let blob = HandlerRecord::blob_key(&record.digest);
-        // It is kept once, whoever uses it.
-        let is_kept = live.uses(&record.digest, None);
-        if !is_kept {
-            self.put(&blob, NewValue::Shared(component))?;
-        }
-        let written = self.put(&HandlerRecord::key(&record.name), NewValue::Owned(record.encode()));
-        if let Err(error) = written {
-            if !is_kept {
-                self.delete(&blob)?;
-            }
-            return Err(error.into());
-        }
-        let Some(old) = live.by_name.get(&record.name) else { return Ok(()) };
-        let digest = &old.record.digest;
-        if *digest != record.digest && !live.uses(digest, Some(&record.name)) {
-            self.delete(&HandlerRecord::blob_key(digest))?;
-        }
-        Ok(())
-    }
-
-    fn put(&self, key: &str, value: NewValue<'_>) -> Result<(), WriteError> {
-        let edit = Edit::set(value, Deadline::NEVER);
-        self.node.store().write(&self.records, key.as_bytes(), self.node.now(), |_| (edit, ()))?;
-        Ok(())
-    }
-
-    fn delete(&self, key: &str) -> Result<(), WriteError> {
-        let now = self.node.now();
-        self.node.store().write(&self.records, key.as_bytes(), now, |_| (Edit::Delete, ()))?;
-        Ok(())
+        is_live
     }
 }
 
@@ -333,10 +391,13 @@ impl Live {
         Ok(())
     }
 
-    /// Whether a handler runs the component of this digest, other than the one of this name.
-    fn uses(&self, digest: &str, but: Option<&str>) -> bool {
-        let mut records = self.by_name.values().map(|deployed| &deployed.record);
-        records.any(|record| record.digest == digest && Some(&*record.name) != but)
+    /// The component of this digest, if a handler runs it or did before.
+    fn component(&self, digest: &str) -> Option<Arc<Component<GuestHost>>> {
+        self.by_name.values().find_map(|deployed| {
+            let before = deployed.before.as_ref().filter(|(before, _)| before == digest);
+            let now = (deployed.record.digest == digest).then_some(&deployed.component);
+            now.or(before.map(|(_, component)| component)).cloned()
+        })
     }
 
     fn with(&self, deployed: Arc<Deployed>) -> Live {

@@ -5,10 +5,10 @@ use super::query::Query;
 use crate::handlers::{DeployError, Deployed, Deployment};
 use crate::problem::Problem;
 use atoll_core::limits::COMPONENT_BYTES_MAX;
-use atoll_core::manifest::{HandlerLimits, HandlerRecord};
+use atoll_core::manifest::{HandlerLimits, HandlerRecord, HandlerState};
 use atoll_core::store::edit::WriteError;
 use axum::extract::{Path, Request, State};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use http::StatusCode;
 use serde::Serialize;
@@ -24,6 +24,8 @@ pub(super) fn router() -> Router<Arc<Api>> {
     Router::new()
         .route("/v1/handlers", get(list))
         .route("/v1/handlers/{name}", get(show).put(deploy).delete(remove))
+        .route("/v1/handlers/{name}/nodes", get(nodes))
+        .route("/v1/handlers/{name}/rollback", post(roll_back))
 }
 
 /// One handler as the API shows it.
@@ -102,6 +104,42 @@ async fn remove(
     }
 }
 
+/// What one node says of a handler.
+#[derive(Debug, Serialize)]
+struct NodeState {
+    node: String,
+    #[serde(flatten)]
+    state: HandlerState,
+}
+
+#[derive(Debug, Serialize)]
+struct NodeList {
+    nodes: Vec<NodeState>,
+}
+
+/// `GET /v1/handlers/NAME/nodes`: which version each node has looked at last, and what came of it.
+async fn nodes(State(api): State<Arc<Api>>, Path(name): Path<String>) -> Json<NodeList> {
+    let states = api.handlers.states(&name).into_iter();
+    Json(NodeList { nodes: states.map(|(node, state)| NodeState { node, state }).collect() })
+}
+
+/// `POST /v1/handlers/NAME/rollback[?to=VERSION]`.
+async fn roll_back(
+    State(api): State<Arc<Api>>,
+    Path(name): Path<String>,
+    request: Request,
+) -> Result<Json<HandlerStatus>, Problem> {
+    let query = Query::parse(request.uri().query(), &["to"])?;
+    let number = |to: &[u8]| {
+        let to = std::str::from_utf8(to).ok().and_then(|to| to.parse().ok());
+        to.ok_or_else(|| Problem::bad_request("bad-parameter", "to is the number of a version"))
+    };
+    let to = query.get("to").map(number).transpose()?;
+    api.node.permission().write()?;
+    let deployed = api.handlers.roll_back(&name, to).await.map_err(refusal)?;
+    Ok(Json(HandlerStatus::of(&deployed)))
+}
+
 /// The values of a repeated parameter, as text.
 fn texts(query: &Query, name: &'static str) -> Result<Vec<String>, Problem> {
     let text = |value: &[u8]| {
@@ -153,6 +191,9 @@ fn refusal(error: DeployError) -> Problem {
         DeployError::Compile(_) => (StatusCode::UNPROCESSABLE_ENTITY, "bad-component"),
         DeployError::NotGranted(_) => (StatusCode::UNPROCESSABLE_ENTITY, "not-granted"),
         DeployError::Start(_) => (StatusCode::UNPROCESSABLE_ENTITY, "cannot-start"),
+        DeployError::Unknown(name) => return unknown(name),
+        DeployError::NoVersion { .. } => (StatusCode::CONFLICT, "no-such-version"),
+        DeployError::Damaged => (StatusCode::UNPROCESSABLE_ENTITY, "bad-component"),
         DeployError::Store(WriteError::Obstacle(obstacle)) => return (*obstacle).into(),
         DeployError::Store(WriteError::TooLarge { .. }) => {
             (StatusCode::PAYLOAD_TOO_LARGE, "too-large")

@@ -1,4 +1,6 @@
-//! `atoll deploy`, `atoll handlers`, `atoll remove`: the handlers of a node.
+//! `atoll deploy`, `atoll handlers`, `atoll rollback`, `atoll remove`: the handlers of a cluster.
+
+mod everywhere;
 
 use super::client::{Ask, COMPILE_WAIT, Client, ClientArgs, accepted, escape, text};
 use super::output::{print, table, visible};
@@ -24,7 +26,8 @@ Grants: kv:BUCKET=rw, kv:BUCKET=r, kv:BUCKET/PREFIX=w for keys; http:HOST[:PORT]
 requests to others. What is not granted is denied. Without --grant a handler may read and write the
 bucket default; --grant none gives it nothing.
 
-Deploying a name again replaces it; requests in flight finish on the version they began with.")]
+Deploying a name again replaces it; requests in flight finish on the version they began with. Every
+node takes a deployment over by itself: --wait all returns when the last one serves it.")]
 pub(super) struct DeployArgs {
     #[command(flatten)]
     client: ClientArgs,
@@ -55,6 +58,37 @@ pub(super) struct DeployArgs {
     /// Requests that it answers at once [default: 256]
     #[arg(long, value_name = "COUNT")]
     concurrency: Option<u32>,
+    /// Wait until every node serves it, with a line for each
+    #[arg(long, value_name = "WHO")]
+    wait: Option<Wait>,
+}
+
+/// Whom to wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Wait {
+    /// Every master that was heard in the last ten seconds.
+    All,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  atoll rollback counter                   to the version before the live one
+  atoll rollback counter --to 3 --wait all
+
+The last five versions of a handler are kept. What is brought back is a version of its own, with a
+higher number; another rollback goes further back. Keys in the store stay as they are.")]
+pub(super) struct RollbackArgs {
+    #[command(flatten)]
+    client: ClientArgs,
+    /// Name of the handler
+    name: String,
+    /// Number of the version to bring back
+    #[arg(long, value_name = "VERSION")]
+    to: Option<u64>,
+    /// Wait until every node serves it, with a line for each
+    #[arg(long, value_name = "WHO")]
+    wait: Option<Wait>,
 }
 
 #[derive(Args, Debug)]
@@ -86,6 +120,8 @@ struct Handler {
     name: String,
     version: u64,
     world: String,
+    #[serde(default)]
+    restores: Option<u64>,
     component_bytes: u64,
     routes: Vec<String>,
     grants: Vec<String>,
@@ -107,7 +143,26 @@ pub(super) fn deploy(args: &DeployArgs) -> anyhow::Result<()> {
     let ask = Ask { wait: COMPILE_WAIT, ..Ask::new(Method::PUT, args.path()?) };
     let answer = text(accepted(client.send(ask, SendBody::from_reader(&mut &component[..]))?)?)?;
     let handler: Handler = serde_json::from_str(&answer).context(OTHER_VERSION)?;
+    if args.wait.is_some() {
+        everywhere::wait(&client, &handler.name, handler.version)?;
+    }
     print(render_deployed(&handler, gateway(&client).as_deref()))
+}
+
+/// Brings an earlier version back.
+pub(super) fn roll_back(args: &RollbackArgs) -> anyhow::Result<()> {
+    let client = args.client.client()?;
+    let to = args.to.map_or_else(String::new, |to| format!("?to={to}"));
+    let path = format!("/v1/handlers/{}/rollback{to}", escape(args.name.as_bytes()));
+    let ask = Ask { wait: COMPILE_WAIT, ..Ask::new(Method::POST, path) };
+    let handler: Handler =
+        serde_json::from_str(&text(client.fetch(ask)?)?).context(OTHER_VERSION)?;
+    if args.wait.is_some() {
+        everywhere::wait(&client, &handler.name, handler.version)?;
+    }
+    let (name, version) = (visible(&handler.name), handler.version);
+    let restores = handler.restores.unwrap_or(version);
+    print(format!("{name} is back at version {restores}, as version {version}\n"))
 }
 
 const OTHER_VERSION: &str = "what answers there is no node of this version";
@@ -219,6 +274,7 @@ mod tests {
             name: "counter".into(),
             version: 2,
             world: "atoll:edge/handler".into(),
+            restores: None,
             component_bytes: 30_000,
             routes: texts(routes),
             grants: texts(grants),

@@ -23,13 +23,7 @@ fn record(digest: &str) -> HandlerRecord {
         config: BTreeMap::new(),
         world: String::new(),
         limits: HandlerLimits::default(),
-    }
-}
-
-impl Handlers {
-    fn holds(&self, key: &str) -> bool {
-        let store = self.node.store();
-        store.read(&self.records, key.as_bytes(), self.node.now(), |view| view.is_some())
+        restores: None,
     }
 }
 
@@ -39,11 +33,13 @@ fn a_component_without_its_record_is_not_kept() {
     let (used, max) = (handlers.node.store().used_bytes(), 4 << 20);
     // The component just fits, and the record of 60,000 bytes does not.
     let component = Bytes::from(vec![1; max - used - 30_000]);
-    let failed = handlers.keep(&record("d"), component);
-    assert!(matches!(failed, Err(DeployError::Store(WriteError::Full { .. }))), "{failed:?}");
-    assert!(!handlers.holds("blob/d"));
-    handlers.keep(&record("d"), Bytes::from(vec![1; 1_000])).expect("there is room now");
-    assert!(handlers.holds("blob/d") && handlers.holds("handler/a"));
+    let failed = handlers.records.keep(&record("d"), Some(component));
+    assert!(matches!(failed, Err(WriteError::Full { .. })), "{failed:?}");
+    assert!(handlers.records.component("d").is_none() && handlers.records.stamps().is_empty());
+    let component = Bytes::from(vec![1; 1_000]);
+    handlers.records.keep(&record("d"), Some(component)).expect("there is room now");
+    assert!(handlers.records.component("d").is_some());
+    assert_eq!(handlers.records.stamps().len(), 1);
 }
 
 #[tokio::test]
@@ -65,4 +61,26 @@ async fn a_deployment_that_nobody_waits_for_ends_before_the_next_begins() {
     }
     assert_eq!(handlers.remove("hello").await, Ok(true), "it was live when its turn was over");
     handlers.settled().await;
+}
+
+#[test]
+fn old_versions_go_with_their_components_and_shared_ones_stay() {
+    let handlers = handlers("");
+    let version = |version: u64, digest: &str| HandlerRecord {
+        version,
+        routes: vec!["/a".to_owned()],
+        ..record(digest)
+    };
+    let digests = ["first", "shared", "third", "fourth", "fifth", "shared", "seventh"];
+    for (number, digest) in (1..).zip(digests) {
+        let component = Bytes::from(digest.to_owned());
+        handlers.records.keep(&version(number, digest), Some(component)).expect("room");
+    }
+    let kept = handlers.records.versions("a");
+    assert_eq!(kept.iter().map(|kept| kept.version).collect::<Vec<_>>(), [3, 4, 5, 6, 7]);
+    assert!(handlers.records.component("first").is_none());
+    assert!(handlers.records.component("shared").is_some(), "version 6 has it");
+    assert_eq!(handlers.records.forget("a"), Ok(true));
+    assert!(digests.iter().all(|digest| handlers.records.component(digest).is_none()));
+    assert_eq!(handlers.records.forget("a"), Ok(false));
 }
