@@ -129,7 +129,10 @@ async fn roll_back(
     Path(name): Path<String>,
     request: Request,
 ) -> Result<Json<HandlerStatus>, Problem> {
-    let query = Query::parse(request.uri().query(), &["to"])?;
+    let (parts, body) = request.into_parts();
+    // There is none, but a chunked one says so late: unread, it would end the connection.
+    api.uploads.gather(&parts.headers, body, 0).await?;
+    let query = Query::parse(parts.uri.query(), &["to"])?;
     let number = |to: &[u8]| {
         let to = std::str::from_utf8(to).ok().and_then(|to| to.parse().ok());
         to.ok_or_else(|| Problem::bad_request("bad-parameter", "to is the number of a version"))
