@@ -50,7 +50,7 @@ impl Handlers {
 
     /// Makes what the record says live, unless it is. Returns whether that is settled, one way or
     /// the other: a component may come later than its record.
-    async fn take_over(&self, name: &str) -> bool {
+    pub(super) async fn take_over(&self, name: &str) -> bool {
         let _turn = self.turn.lock().await;
         let Some(record) = self.records.get(name) else {
             warn!(handler = name, "the record of a handler cannot be read");

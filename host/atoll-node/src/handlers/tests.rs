@@ -84,3 +84,53 @@ fn old_versions_go_with_their_components_and_shared_ones_stay() {
     assert!(digests.iter().all(|digest| handlers.records.component(digest).is_none()));
     assert_eq!(handlers.records.forget("a"), Ok(false));
 }
+
+fn hello() -> Bytes {
+    let path = atoll_guests::build().expect("the guests").path("hello");
+    Bytes::from(std::fs::read(path).expect("a built component"))
+}
+
+/// A record as another node would have written it.
+fn foreign(version: u64, digest: &str) -> HandlerRecord {
+    HandlerRecord { version, routes: vec!["/a".to_owned()], ..record(digest) }
+}
+
+#[tokio::test]
+async fn a_component_may_come_after_its_record() {
+    let (handlers, hello) = (handlers(""), hello());
+    let late = foreign(1, &hex(&Sha256::digest(&hello)));
+    handlers.records.keep(&late, None).expect("room");
+    assert!(!handlers.take_over("a").await, "it is looked at again");
+    assert!(handlers.get("a").is_none() && handlers.states("a").is_empty());
+    handlers.records.keep(&late, Some(hello)).expect("room");
+    assert!(handlers.take_over("a").await);
+    assert_eq!(handlers.get("a").expect("it is live").record, late);
+    let state = HandlerState { version: 1, error: None };
+    assert_eq!(handlers.states("a"), [(handlers.node.name().to_owned(), state)]);
+}
+
+#[tokio::test]
+async fn what_cannot_run_leaves_the_version_before_live_and_says_why() {
+    #[track_caller]
+    fn check(handlers: &Handlers, version: u64, want: &str) {
+        assert_eq!(handlers.get("a").expect("it is live").record.version, 1);
+        let (_, state) = handlers.states("a").pop().expect("it has said something");
+        let error = state.error.expect("it has failed");
+        assert!(state.version == version && error.contains(want), "{error}");
+    }
+    let (handlers, hello) = (handlers(""), hello());
+    let first = foreign(1, &hex(&Sha256::digest(&hello)));
+    handlers.records.keep(&first, Some(hello.clone())).expect("room");
+    assert!(handlers.take_over("a").await);
+
+    let tampered = foreign(2, &hex(&Sha256::digest("what was deployed")));
+    handlers.records.keep(&tampered, Some(hello)).expect("room");
+    assert!(handlers.take_over("a").await, "to look again would find the same");
+    check(&handlers, 2, "did not arrive whole");
+
+    let text = Bytes::from_static(b"no component");
+    let broken = foreign(3, &hex(&Sha256::digest(&text)));
+    handlers.records.keep(&broken, Some(text)).expect("room");
+    assert!(handlers.take_over("a").await);
+    check(&handlers, 3, "not a WebAssembly file");
+}
