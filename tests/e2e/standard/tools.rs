@@ -104,7 +104,7 @@ fn wit(folder: &Path) -> String {
 /// Where cargo keeps the source of `wasmtime-wasi-http`.
 fn engine_crate() -> PathBuf {
     let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
-    let metadata = ["metadata", "--format-version", "1", "--manifest-path", manifest];
+    let metadata = ["metadata", "--locked", "--format-version", "1", "--manifest-path", manifest];
     let metadata: serde_json::Value =
         serde_json::from_str(&run(env!("CARGO"), &metadata)).expect("cargo writes JSON");
     let packages = metadata["packages"].as_array().expect("a list of packages");
