@@ -5,6 +5,7 @@
 
 pub mod clock;
 pub mod entry;
+pub mod grant;
 pub mod http;
 pub mod key;
 pub mod limits;

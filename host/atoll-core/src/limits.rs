@@ -130,8 +130,16 @@ pub const HANDLER_NAME_BYTES_MAX: usize = 64;
 pub const COMPONENT_BYTES_MAX: usize = 48 * 1024 * 1024;
 /// Most handlers on a node.
 pub const HANDLER_COUNT_MAX: usize = 1_024;
+/// Versions of a handler that can be rolled back to, the live one included.
+pub const VERSION_COUNT_MAX: usize = 5;
 /// Most routes and most grants of one handler.
 pub const ROUTE_COUNT_MAX: usize = 32;
+/// Most settings of a handler.
+pub const CONFIG_COUNT_MAX: usize = 64;
+/// Longest name of a setting, in bytes.
+pub const CONFIG_KEY_BYTES_MAX: usize = 128;
+/// Longest value of a setting, in bytes. What is longer belongs into a bucket.
+pub const CONFIG_VALUE_BYTES_MAX: usize = 4_096;
 /// Longest route pattern or grant as text, in bytes.
 pub const PATTERN_BYTES_MAX: usize = 1_024;
 

@@ -1,14 +1,17 @@
 //! What is known of a deployed handler: its record, its grants, its limits.
 //!
-//! Records live in the bucket `_sys` under `handler/NAME`, components under `blob/SHA256`, so that
-//! a deployment is an ordinary write.
+//! Records live in the bucket `_sys`, so that a deployment is a few ordinary writes, which reach every
+//! node: `handler/NAME` is what is live, `version/NAME/N` what was, `blob/SHA256` a component, and
+//! `state/NAME/NODE` what a node says of it.
 
-use crate::key::BucketName;
-use crate::limits::{HANDLER_NAME_BYTES_MAX, PATTERN_BYTES_MAX, ROUTE_COUNT_MAX};
+use crate::grant::{Grant, GrantError};
+use crate::limits::{
+    CONFIG_COUNT_MAX, CONFIG_KEY_BYTES_MAX, CONFIG_VALUE_BYTES_MAX, HANDLER_NAME_BYTES_MAX,
+    ROUTE_COUNT_MAX,
+};
 use crate::route::{Pattern, PatternError};
 use serde::{Deserialize, Serialize};
-use std::fmt;
-use std::str::FromStr;
+use std::collections::BTreeMap;
 
 /// A handler as it was deployed. Encoded as a MessagePack map, so that fields can be added.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,10 +28,28 @@ pub struct HandlerRecord {
     pub routes: Vec<String>,
     /// Grants, as text. What is not granted is denied.
     pub grants: Vec<String>,
+    /// Settings that its guests can read.
+    #[serde(default)]
+    pub config: BTreeMap<String, String>,
+    /// The world that the component was made for, as WIT names it. Found out when it is deployed.
+    #[serde(default)]
+    pub world: String,
     /// What one request may use.
     pub limits: HandlerLimits,
     /// When it was deployed, ms since the epoch.
     pub deployed_ms: u64,
+    /// The version that this one brings back, if it is a rollback.
+    #[serde(default)]
+    pub restores: Option<u64>,
+}
+
+/// What a node says of a handler.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandlerState {
+    /// The version that it looked at last.
+    pub version: u64,
+    /// Why that version is not live there; the one before still is.
+    pub error: Option<String>,
 }
 
 /// What one request of a handler may use.
@@ -74,6 +95,12 @@ pub enum ManifestError {
     /// Too many routes or grants, or none.
     #[error("a handler has 1 to {ROUTE_COUNT_MAX} routes and at most as many grants")]
     Count,
+    /// A setting has no name, or the settings are too many or too long.
+    #[error(
+        "the setting {0:?} is refused: a handler has at most {CONFIG_COUNT_MAX}, each with a name \
+         of 1 to {CONFIG_KEY_BYTES_MAX} bytes and a value of at most {CONFIG_VALUE_BYTES_MAX}"
+    )]
+    Config(String),
     /// A limit is outside its range.
     #[error("{field} is {value}; it is at least {min} and at most {max}")]
     Limit {
@@ -101,12 +128,23 @@ impl HandlerRecord {
             return Err(ManifestError::Count);
         }
         self.limits.check()?;
+        self.check_config()?;
         let routes = self.routes.iter().map(|text| text.parse());
         let grants = self.grants.iter().map(|text| text.parse());
         Ok((
             routes.collect::<Result<_, PatternError>>()?,
             grants.collect::<Result<_, GrantError>>()?,
         ))
+    }
+
+    fn check_config(&self) -> Result<(), ManifestError> {
+        let fits = |(key, value): &(&String, &String)| {
+            (1..=CONFIG_KEY_BYTES_MAX).contains(&key.len()) && value.len() <= CONFIG_VALUE_BYTES_MAX
+        };
+        let mut settings = self.config.iter();
+        let refused =
+            settings.clone().nth(CONFIG_COUNT_MAX).or_else(|| settings.find(|s| !fits(s)));
+        refused.map_or(Ok(()), |(key, _)| Err(ManifestError::Config(key.clone())))
     }
 
     /// The record as it is stored.
@@ -127,9 +165,46 @@ impl HandlerRecord {
         format!("handler/{name}")
     }
 
+    /// The start of the keys of all records.
+    pub const PREFIX: &str = "handler/";
+    /// The start of the keys of all kept versions.
+    pub const VERSION_PREFIX: &str = "version/";
+
+    /// The key of this version in `_sys`. Versions sort as numbers.
+    pub fn version_key(&self) -> String {
+        format!("{}{:020}", HandlerRecord::versions_of(&self.name), self.version)
+    }
+
+    /// The start of the keys of a handler's versions.
+    pub fn versions_of(name: &str) -> String {
+        format!("{}{name}/", HandlerRecord::VERSION_PREFIX)
+    }
+
+    /// The start of the keys of what nodes say of a handler; the node's name follows.
+    pub fn states_of(name: &str) -> String {
+        format!("state/{name}/")
+    }
+
+    /// The version whose content this one has.
+    pub fn content_version(&self) -> u64 {
+        self.restores.unwrap_or(self.version)
+    }
+
     /// The key of the component in `_sys`.
     pub fn blob_key(digest: &str) -> String {
         format!("blob/{digest}")
+    }
+}
+
+impl HandlerState {
+    /// The state as it is stored.
+    pub fn encode(&self) -> Vec<u8> {
+        rmp_serde::to_vec_named(self).expect("a state of text and numbers always encodes")
+    }
+
+    /// A state from its stored bytes.
+    pub fn decode(bytes: &[u8]) -> Result<HandlerState, ManifestError> {
+        rmp_serde::from_slice(bytes).map_err(|_| ManifestError::Decode)
     }
 }
 
@@ -162,78 +237,6 @@ impl HandlerLimits {
     }
 }
 
-/// Something that a handler may do: `kv:BUCKET[/PREFIX]=r|w|rw`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Grant {
-    /// The bucket.
-    pub bucket: BucketName,
-    /// Keys start with it; empty for all.
-    pub prefix: String,
-    /// What may be done there.
-    pub access: Access,
-}
-
-/// Reading, writing, or both.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
-    /// Get, list, watch.
-    Read,
-    /// Set and delete.
-    Write,
-    /// All of it.
-    ReadWrite,
-}
-
-/// Why text is no grant.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no grant: write kv:BUCKET=rw or kv:BUCKET/PREFIX=r (r, w or rw)")]
-pub struct GrantError(pub String);
-
-impl Access {
-    /// Whether reading is part of it.
-    pub fn reads(self) -> bool {
-        self != Access::Write
-    }
-
-    /// Whether writing is part of it.
-    pub fn writes(self) -> bool {
-        self != Access::Read
-    }
-}
-
-impl FromStr for Grant {
-    type Err = GrantError;
-
-    fn from_str(text: &str) -> Result<Grant, GrantError> {
-        let parse = || {
-            let rest = text.strip_prefix("kv:").filter(|rest| rest.len() <= PATTERN_BYTES_MAX)?;
-            let (scope, access) = rest.rsplit_once('=')?;
-            let (bucket, prefix) = scope.split_once('/').unwrap_or((scope, ""));
-            let bucket = BucketName::new(bucket).ok().filter(|bucket| !bucket.is_internal())?;
-            let access = match access {
-                "r" => Access::Read,
-                "w" => Access::Write,
-                "rw" => Access::ReadWrite,
-                _ => return None,
-            };
-            Some(Grant { bucket, prefix: prefix.to_owned(), access })
-        };
-        parse().ok_or_else(|| GrantError(text.to_owned()))
-    }
-}
-
-impl fmt::Display for Grant {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let access = match self.access {
-            Access::Read => "r",
-            Access::Write => "w",
-            Access::ReadWrite => "rw",
-        };
-        let slash = if self.prefix.is_empty() { "" } else { "/" };
-        write!(f, "kv:{}{slash}{}={access}", self.bucket, self.prefix)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -246,15 +249,21 @@ mod tests {
             digest: "00".repeat(32),
             component_bytes: 21_000,
             routes: vec!["/counter/*".into()],
-            grants: vec!["kv:default=rw".into(), "kv:default/cfg/=r".into()],
+            grants: vec!["kv:default=rw".into(), "http:api.example.com".into()],
+            config: BTreeMap::from([("greeting".into(), "hello".into())]),
+            world: "atoll:edge/handler".into(),
             limits: HandlerLimits::default(),
             deployed_ms: 1,
+            restores: None,
         }
     }
 
     #[test]
     fn a_record_reads_back() {
         assert_eq!(HandlerRecord::decode(&record().encode()), Ok(record()));
+        let state = HandlerState { version: 3, error: Some("why".into()) };
+        assert_eq!(HandlerState::decode(&state.encode()), Ok(state));
+        assert!(record().version_key() < HandlerRecord { version: 10, ..record() }.version_key());
     }
 
     #[track_caller]
@@ -274,19 +283,14 @@ mod tests {
         check_refused(|r| r.routes = vec!["x".into()], "write e.g. /counter/*");
         check_refused(|r| r.grants = vec!["kv:_sys=rw".into()], "write kv:BUCKET=rw");
         check_refused(|r| r.grants = vec!["fs:/=rw".into()], "write kv:BUCKET=rw");
+        check_refused(|r| drop(r.config.insert(String::new(), "x".into())), "1 to 128 bytes");
+        check_refused(|r| drop(r.config.insert("x".into(), "x".repeat(5_000))), "at most 4096");
+        check_refused(
+            |r| r.config.extend((0..64).map(|n| (n.to_string(), String::new()))),
+            "at most 64",
+        );
         check_refused(|r| r.limits.memory_bytes = 1 << 40, "memory_bytes is");
         check_refused(|r| r.limits.cpu_ms = 0, "at least 1");
-    }
-
-    #[test]
-    fn a_grant_reads_back() {
-        for text in ["kv:default=rw", "kv:a/b/=r", "kv:1=w", "kv:a/x=y=r"] {
-            let grant: Grant = text.parse().unwrap_or_else(|error| panic!("{error}"));
-            assert_eq!(grant.to_string(), text);
-        }
-        let grant: Grant = "kv:a/b/=r".parse().expect("a grant");
-        assert!(grant.access.reads() && !grant.access.writes());
-        assert_eq!(grant.prefix, "b/");
     }
 
     proptest! {

@@ -34,6 +34,8 @@ enum Command {
     Deploy(handlers::DeployArgs),
     /// List the handlers of a node
     Handlers(handlers::HandlersArgs),
+    /// Bring an earlier version of a handler back
+    Rollback(handlers::RollbackArgs),
     /// Take a handler away
     Remove(handlers::RemoveArgs),
     /// Write all keys of a running node to a file
@@ -61,6 +63,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Kv(args) => kv::kv(&args),
         Command::Deploy(args) => handlers::deploy(&args),
         Command::Handlers(args) => handlers::list(&args),
+        Command::Rollback(args) => handlers::roll_back(&args),
         Command::Remove(args) => handlers::remove(&args),
         Command::Backup(args) => backup::backup(&args),
         Command::Restore(args) => backup::restore(&args),

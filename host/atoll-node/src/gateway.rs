@@ -1,22 +1,26 @@
 //! The gateway door: public HTTP, routed to handlers. All paths are the user's.
 
 mod exchange;
+mod streaming;
 
+use crate::handlers::guest::GuestHost;
 use crate::handlers::{Deployed, Handlers};
 use crate::listen::{host, linger};
 use crate::node::Node;
 use crate::problem::Problem;
 use crate::upload::Uploads;
 use atoll_core::route::Target;
+use atoll_wasm::component::{Component, Handler, Proxy};
 use atoll_wasm::error::CallError;
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::middleware::from_fn;
 use axum::response::Response;
+use exchange::Exchange;
 use http::StatusCode;
 use http::uri::Authority;
 use std::sync::Arc;
-use tracing::{debug, warn};
 
 /// What requests share.
 #[derive(Debug)]
@@ -52,34 +56,68 @@ async fn dispatch(
 /// Lets a guest answer. Whatever it does ends this request and nothing else.
 async fn handle(
     gateway: &Gateway,
-    deployed: &Deployed,
+    deployed: &Arc<Deployed>,
     (request, authority): (Request, Option<Authority>),
 ) -> Result<Response, Problem> {
+    match &*deployed.component {
+        Component::Edge(handler) => {
+            // The body first: a client that is slow to send it keeps no other from the handler.
+            let exchange = exchange::read(request, authority, &gateway.uploads).await?;
+            whole(gateway, (deployed, handler), &exchange).await
+        }
+        Component::Proxy(proxy) => {
+            let request = streaming::request(request, authority)?;
+            stream(gateway, (deployed, proxy), request).await
+        }
+    }
+}
+
+/// Of a handler that takes and gives whole messages.
+async fn whole(
+    gateway: &Gateway,
+    (deployed, handler): (&Deployed, &Handler<GuestHost>),
+    exchange: &Exchange,
+) -> Result<Response, Problem> {
     let (name, handlers) = (&deployed.record.name, &gateway.handlers);
-    // The body first: a client that is slow to send it keeps no other from the handler.
-    let exchange = exchange::read(request, authority, &gateway.uploads).await?;
-    let Ok(_place) = deployed.places.try_acquire() else {
-        let detail = format!("handler {name} already answers as many requests at once as it may");
-        return Err(Problem::busy("handler-busy", detail, 1));
-    };
+    let Ok(_place) = deployed.places.try_acquire() else { return Err(busy(name)) };
     let headers = exchange.headers();
     let host = handlers.host(deployed);
     let traces = host.traces();
-    let answer = deployed.handler.call(host, exchange.lend(&headers), &deployed.limits).await;
-    handlers.ended(deployed, &answer);
-    match answer {
-        Ok(answer) => {
-            handlers.settle(&traces).await?;
-            exchange::respond(answer)
-        }
-        Err(error) => {
-            match error {
-                CallError::Busy(_) => debug!(handler = name, %error, "handler turned away"),
-                _ => warn!(handler = name, kind = error.kind(), %error, "handler failed"),
-            }
-            Err(failure(name, &error))
-        }
-    }
+    let answer = handler.call(host, exchange.lend(&headers), &deployed.limits).await;
+    handlers.ended(deployed, answer.as_ref().map(|_| ()));
+    let answer = answer.map_err(|error| failure(name, &error))?;
+    handlers.settle(&traces).await?;
+    exchange::respond(answer)
+}
+
+/// Of a handler whose messages are streams. Its place is taken until it has ended, which may be
+/// after its answer.
+async fn stream(
+    gateway: &Gateway,
+    (deployed, proxy): (&Arc<Deployed>, &Proxy<GuestHost>),
+    request: Request,
+) -> Result<Response, Problem> {
+    let (name, handlers) = (&deployed.record.name, &gateway.handlers);
+    let Ok(place) = Arc::clone(&deployed.places).try_acquire_owned() else {
+        return Err(busy(name));
+    };
+    let host = handlers.host(deployed);
+    let traces = host.traces();
+    let told = (Arc::clone(handlers), Arc::clone(deployed));
+    let ended = move |end: Result<(), &CallError>| {
+        told.0.ended(&told.1, end);
+        drop(place);
+    };
+    let answer = proxy.serve(host, request, &deployed.limits, ended).await;
+    let answer = answer.map_err(|error| failure(name, &error))?;
+    // What it writes from here on is not waited for: the answer is on its way.
+    handlers.settle(&traces).await?;
+    Ok(answer.map(Body::new))
+}
+
+fn busy(name: &str) -> Problem {
+    let detail = format!("handler {name} already answers as many requests at once as it may");
+    Problem::busy("handler-busy", detail, 1)
 }
 
 fn no_route(request: &Request) -> Problem {
@@ -99,6 +137,8 @@ fn failure(name: &str, error: &CallError) -> Problem {
         CallError::MemoryLimit { .. } => (StatusCode::BAD_GATEWAY, "handler-memory-limit"),
         CallError::ResponseLimit { .. } => (StatusCode::BAD_GATEWAY, "handler-response-limit"),
         CallError::BadResponse(_) => (StatusCode::BAD_GATEWAY, "handler-bad-response"),
+        CallError::Answered(_) => (StatusCode::BAD_GATEWAY, "handler-error"),
+        CallError::NoAnswer => (StatusCode::INTERNAL_SERVER_ERROR, "handler-no-answer"),
         CallError::Busy(_) => {
             return Problem::busy("handler-busy", format!("handler {name}: {error}"), 1);
         }

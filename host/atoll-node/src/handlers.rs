@@ -3,43 +3,46 @@
 //! Requests read one pointer; deployments take turns, compile off the request path and swap that
 //! pointer. A request in flight finishes on the version that it began with.
 
+mod fetch;
+mod follow;
 pub(crate) mod guest;
+mod records;
 
 use crate::journal::Unsettled;
 use crate::node::Node;
-use anyhow::Context;
 use arc_swap::ArcSwap;
-use atoll_core::entry::Deadline;
-use atoll_core::key::BucketName;
+use atoll_core::grant::Grant;
 use atoll_core::limits::HANDLER_COUNT_MAX;
-use atoll_core::manifest::{HandlerLimits, HandlerRecord, ManifestError};
+use atoll_core::manifest::{HandlerLimits, HandlerRecord, HandlerState, ManifestError};
 use atoll_core::route::{Pattern, RouteTable, Target};
-use atoll_core::store::Bucket;
-use atoll_core::store::edit::{Edit, NewValue, WriteError};
-use atoll_wasm::component::{Handler, Interface};
+use atoll_core::store::edit::WriteError;
+use atoll_wasm::component::Component;
 use atoll_wasm::engine::{Engine, EngineConfig};
 use atoll_wasm::error::{CallError, CompileError};
-use atoll_wasm::host::Response;
 use atoll_wasm::limits::Limits;
 use bytes::Bytes;
+use fetch::Client;
 use guest::{GuestHost, Identity, Traces};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use records::Records;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
-use tracing::info;
+use tracing::{debug, info, warn};
 
 /// All handlers of a node, and the engine that runs them.
 #[derive(Debug)]
 pub(crate) struct Handlers {
     node: Arc<Node>,
     engine: Engine<GuestHost>,
-    records: Arc<Bucket>,
+    /// Sends what guests ask of others.
+    client: Arc<Client>,
+    records: Records,
     live: ArcSwap<Live>,
     /// Deployments and removals take turns.
     turn: Arc<tokio::sync::Mutex<()>>,
@@ -69,13 +72,15 @@ pub(crate) struct Deployed {
     /// As it was deployed.
     pub(crate) record: HandlerRecord,
     /// The compiled component.
-    pub(crate) handler: Handler<GuestHost>,
+    pub(crate) component: Arc<Component<GuestHost>>,
+    /// That of the version before, by its digest: it may be wanted back at once.
+    before: Option<(String, Arc<Component<GuestHost>>)>,
     /// What its guests may do, and who they are.
     pub(crate) identity: Arc<Identity>,
     /// What one request may use.
     pub(crate) limits: Limits,
     /// Places for requests at once.
-    pub(crate) places: Semaphore,
+    pub(crate) places: Arc<Semaphore>,
     /// What has become of its requests.
     pub(crate) counts: Counts,
     patterns: Vec<Pattern>,
@@ -96,6 +101,7 @@ pub(crate) struct Deployment {
     pub(crate) name: String,
     pub(crate) routes: Vec<String>,
     pub(crate) grants: Vec<String>,
+    pub(crate) config: BTreeMap<String, String>,
     pub(crate) limits: HandlerLimits,
     pub(crate) component: Bytes,
 }
@@ -110,10 +116,9 @@ pub(crate) enum DeployError {
     #[error(transparent)]
     Compile(#[from] CompileError),
     #[error(
-        "the component imports {} and no bucket is granted; deploy it with --grant kv:BUCKET=rw",
-        .0.name()
+        "the component imports {0} and no bucket is granted; deploy it with --grant kv:BUCKET=rw"
     )]
-    NotGranted(Interface),
+    NotGranted(String),
     #[error("the component cannot be started: {0}")]
     Start(CallError),
     #[error(transparent)]
@@ -122,19 +127,25 @@ pub(crate) enum DeployError {
     TooMany,
     #[error("the compilation was given up")]
     GivenUp,
+    #[error("no handler is called {0}")]
+    Unknown(String),
+    #[error("handler {name} has no version {version} that could be brought back")]
+    NoVersion { name: String, version: String },
+    #[error("the component did not arrive whole: its SHA-256 is another")]
+    Damaged,
 }
 
 impl Handlers {
     /// Starts the engine. No handler is deployed yet.
     pub(crate) fn new(node: Arc<Node>) -> anyhow::Result<Arc<Handlers>> {
         let engine = Engine::new(EngineConfig::default())?;
-        let name = BucketName::new("_sys").context("the name of the node's own bucket")?;
-        let records = node.store().open_bucket(&name)?;
+        let records = Records::open(Arc::clone(&node))?;
         let (live, turn, deployments) = (ArcSwap::default(), Arc::default(), TaskTracker::new());
         let requests = Family::<Outcome, Counter>::default();
         let help = "Requests of handlers, by how they ended";
         node.metrics().register("handler_requests", help, requests.clone());
-        Ok(Arc::new(Handlers { node, engine, records, live, turn, deployments, requests }))
+        let client = Arc::new(Client::new());
+        Ok(Arc::new(Handlers { node, engine, client, records, live, turn, deployments, requests }))
     }
 
     /// The handler that answers a request for `target`.
@@ -154,7 +165,8 @@ impl Handlers {
 
     /// What a request of a guest of `deployed` may reach.
     pub(crate) fn host(&self, deployed: &Deployed) -> GuestHost {
-        GuestHost::new(Arc::clone(&self.node), Arc::clone(&deployed.identity))
+        let client = Arc::clone(&self.client);
+        GuestHost::new(Arc::clone(&self.node), Arc::clone(&deployed.identity), client)
     }
 
     /// Waits until what a guest has written is safe, if that was promised.
@@ -163,16 +175,21 @@ impl Handlers {
     }
 
     /// Counts a request of `deployed` that has ended.
-    pub(crate) fn ended(&self, deployed: &Deployed, answer: &Result<Response, CallError>) {
+    pub(crate) fn ended(&self, deployed: &Deployed, end: Result<(), &CallError>) {
         deployed.counts.requests.fetch_add(1, Ordering::Relaxed);
-        let outcome = match answer {
-            Ok(_) => "answered",
+        let name = &deployed.record.name;
+        let outcome = match end {
+            Ok(()) => "answered",
             Err(error) => {
                 deployed.counts.failures.fetch_add(1, Ordering::Relaxed);
+                match error {
+                    CallError::Busy(_) => debug!(handler = name, %error, "handler turned away"),
+                    _ => warn!(handler = name, kind = error.kind(), %error, "handler failed"),
+                }
                 error.kind()
             }
         };
-        let handler = deployed.record.name.clone();
+        let handler = name.clone();
         self.requests.get_or_create(&Outcome { handler, outcome }).inc();
     }
 
@@ -192,106 +209,167 @@ impl Handlers {
         deployment.await.map_err(|_| DeployError::GivenUp)?
     }
 
-    /// Waits for the deployments that still run. None may begin any more.
+    /// Waits for the deployments that still run, and for guests that have answered and still run.
+    /// None may begin any more.
     pub(crate) async fn settled(&self) {
         self.deployments.close();
         self.deployments.wait().await;
+        self.engine.settled().await;
     }
 
     /// Checks, compiles, tries, stores and swaps, in this order.
     async fn deploy_now(&self, wanted: Deployment) -> Result<Arc<Deployed>, DeployError> {
-        let before = self.live.load_full();
-        let version = before.by_name.get(&wanted.name).map_or(0, |old| old.record.version) + 1;
-        let record = HandlerRecord {
-            version,
+        let mut record = HandlerRecord {
+            version: self.next_version(&wanted.name),
             digest: hex(&Sha256::digest(&wanted.component)),
             component_bytes: wanted.component.len() as u64,
             deployed_ms: self.node.now().millis(),
             name: wanted.name,
             routes: wanted.routes,
             grants: wanted.grants,
+            config: wanted.config,
+            world: String::new(),
             limits: wanted.limits,
+            restores: None,
         };
         let (patterns, grants) = record.check()?;
-        before.check_room(&record.name, &patterns)?;
-        let handler = self.compile(wanted.component.clone()).await?;
-        if grants.is_empty() && handler.imports().contains(&Interface::Kv) {
-            return Err(DeployError::NotGranted(Interface::Kv));
-        }
-        let identity = Arc::new(Identity { name: record.name.clone(), grants });
-        let deployed = Arc::new(Deployed {
-            limits: limits_of(&record.limits),
-            places: Semaphore::new(record.limits.concurrency as usize),
-            counts: Counts::default(),
-            record,
-            handler,
-            identity,
-            patterns,
-        });
-        let host = self.host(&deployed);
-        deployed.handler.try_instance(host, &deployed.limits).await.map_err(DeployError::Start)?;
-        self.keep(&deployed.record, wanted.component)?;
-        self.live.store(Arc::new(before.with(Arc::clone(&deployed))));
-        info!(handler = deployed.record.name, version, "handler deployed");
+        self.live.load().check_room(&record.name, &patterns)?;
+        let component = self.compiled(&record.digest, wanted.component.clone()).await?;
+        record.world = component.world().name().to_owned();
+        let deployed = self.prepare(record, (patterns, grants), component).await?;
+        self.records.keep(&deployed.record, Some(wanted.component))?;
+        self.swap(&deployed);
         Ok(deployed)
     }
 
-    /// Takes a handler away. Returns whether there was one.
+    /// Brings back the version before, or the one that is named, as a new one.
+    pub(crate) async fn roll_back(
+        &self,
+        name: &str,
+        to: Option<u64>,
+    ) -> Result<Arc<Deployed>, DeployError> {
+        let _turn = self.turn.lock().await;
+        let unknown = || DeployError::Unknown(name.to_owned());
+        let current = self.records.get(name).ok_or_else(unknown)?;
+        let mut versions = self.records.versions(name).into_iter().rev();
+        let wanted = versions.find(|version| match to {
+            Some(to) => version.version == to,
+            None => version.content_version() < current.content_version(),
+        });
+        let missing = || DeployError::NoVersion {
+            name: name.to_owned(),
+            version: to.map_or_else(|| "before".to_owned(), |to| to.to_string()),
+        };
+        let wanted = wanted.ok_or_else(missing)?;
+        let record = HandlerRecord {
+            version: self.next_version(name),
+            restores: Some(wanted.content_version()),
+            deployed_ms: self.node.now().millis(),
+            ..wanted
+        };
+        let parsed = record.check()?;
+        self.live.load().check_room(&record.name, &parsed.0)?;
+        let bytes = self.records.component(&record.digest).ok_or_else(missing)?;
+        let component = self.compiled(&record.digest, bytes).await?;
+        let deployed = self.prepare(record, parsed, component).await?;
+        self.records.keep(&deployed.record, None)?;
+        self.swap(&deployed);
+        Ok(deployed)
+    }
+
+    /// Takes a handler away, from every node. Returns whether there was one.
     pub(crate) async fn remove(&self, name: &str) -> Result<bool, WriteError> {
         let _turn = self.turn.lock().await;
-        let before = self.live.load_full();
-        let Some(old) = before.by_name.get(name) else { return Ok(false) };
-        let after = before.without(name);
-        let digest = &old.record.digest;
-        self.delete(&HandlerRecord::key(name))?;
-        if !after.uses(digest, None) {
-            self.delete(&HandlerRecord::blob_key(digest))?;
-        }
-        self.live.store(Arc::new(after));
-        info!(handler = name, "handler removed");
-        Ok(true)
+        let was_kept = self.records.forget(name)?;
+        Ok(self.drop_live(name) || was_kept)
     }
 
-    async fn compile(&self, component: Bytes) -> Result<Handler<GuestHost>, DeployError> {
+    /// What each node says of a handler.
+    pub(crate) fn states(&self, name: &str) -> Vec<(String, HandlerState)> {
+        self.records.states(name)
+    }
+
+    fn next_version(&self, name: &str) -> u64 {
+        let kept = self.records.get(name).map_or(0, |record| record.version);
+        let live = self.live.load().by_name.get(name).map_or(0, |live| live.record.version);
+        kept.max(live) + 1
+    }
+
+    /// The component of this digest: one that is live, or compiled anew.
+    async fn compiled(
+        &self,
+        digest: &str,
+        bytes: Bytes,
+    ) -> Result<Arc<Component<GuestHost>>, DeployError> {
+        if let Some(component) = self.live.load().component(digest) {
+            return Ok(component);
+        }
         let engine = self.engine.clone();
-        let compiled = tokio::task::spawn_blocking(move || engine.compile(&component)).await;
-        Ok(compiled.map_err(|_| DeployError::GivenUp)??)
+        let compiled = tokio::task::spawn_blocking(move || engine.compile(&bytes)).await;
+        Ok(Arc::new(compiled.map_err(|_| DeployError::GivenUp)??))
     }
 
-    /// Writes the component, then the record that names it, and forgets the component before.
-    fn keep(&self, record: &HandlerRecord, component: Bytes) -> Result<(), DeployError> {
-        let live = self.live.load();
-        let blob = HandlerRecord::blob_key(&record.digest);
-        // It is kept once, whoever uses it.
-        let is_kept = live.uses(&record.digest, None);
-        if !is_kept {
-            self.put(&blob, NewValue::Shared(component))?;
+    /// Checks what needs the compiled component, and makes a first instance.
+    async fn prepare(
+        &self,
+        record: HandlerRecord,
+        (patterns, grants): (Vec<Pattern>, Vec<Grant>),
+        component: Arc<Component<GuestHost>>,
+    ) -> Result<Arc<Deployed>, DeployError> {
+        let identity = Identity::new(record.name.clone(), grants, record.config.clone());
+        if let (false, Some(import)) = (identity.reaches_store(), component.store_import()) {
+            return Err(DeployError::NotGranted(import.to_owned()));
         }
-        let written = self.put(&HandlerRecord::key(&record.name), NewValue::Owned(record.encode()));
-        if let Err(error) = written {
-            if !is_kept {
-                self.delete(&blob)?;
+        let before = self.live.load().by_name.get(&record.name).and_then(|old| {
+            let other = old.record.digest != record.digest;
+            if other {
+                Some((old.record.digest.clone(), old.component.clone()))
+            } else {
+                old.before.clone()
             }
-            return Err(error.into());
-        }
-        let Some(old) = live.by_name.get(&record.name) else { return Ok(()) };
-        let digest = &old.record.digest;
-        if *digest != record.digest && !live.uses(digest, Some(&record.name)) {
-            self.delete(&HandlerRecord::blob_key(digest))?;
-        }
-        Ok(())
+        });
+        let deployed = Arc::new(Deployed {
+            limits: limits_of(&record.limits),
+            places: Arc::new(Semaphore::new(record.limits.concurrency as usize)),
+            counts: Counts::default(),
+            record,
+            component,
+            before,
+            identity: Arc::new(identity),
+            patterns,
+        });
+        let host = self.host(&deployed);
+        deployed
+            .component
+            .try_instance(host, &deployed.limits)
+            .await
+            .map_err(DeployError::Start)?;
+        Ok(deployed)
     }
 
-    fn put(&self, key: &str, value: NewValue<'_>) -> Result<(), WriteError> {
-        let edit = Edit::set(value, Deadline::NEVER);
-        self.node.store().write(&self.records, key.as_bytes(), self.node.now(), |_| (edit, ()))?;
-        Ok(())
+    /// Sends requests to this version from now on, and says so.
+    fn swap(&self, deployed: &Arc<Deployed>) {
+        let HandlerRecord { name, version, .. } = &deployed.record;
+        self.live.store(Arc::new(self.live.load().with(Arc::clone(deployed))));
+        info!(handler = name, version, "handler deployed");
+        self.say(name, HandlerState { version: *version, error: None });
     }
 
-    fn delete(&self, key: &str) -> Result<(), WriteError> {
-        let now = self.node.now();
-        self.node.store().write(&self.records, key.as_bytes(), now, |_| (Edit::Delete, ()))?;
-        Ok(())
+    fn say(&self, name: &str, state: HandlerState) {
+        if let Err(error) = self.records.tell(name, &state) {
+            debug!(handler = name, %error, "what became of a handler could not be told");
+        }
+    }
+
+    /// Returns whether it was live.
+    fn drop_live(&self, name: &str) -> bool {
+        let before = self.live.load_full();
+        let is_live = before.by_name.contains_key(name);
+        if is_live {
+            self.live.store(Arc::new(before.without(name)));
+            info!(handler = name, "handler removed");
+        }
+        is_live
     }
 }
 
@@ -313,10 +391,13 @@ impl Live {
         Ok(())
     }
 
-    /// Whether a handler runs the component of this digest, other than the one of this name.
-    fn uses(&self, digest: &str, but: Option<&str>) -> bool {
-        let mut records = self.by_name.values().map(|deployed| &deployed.record);
-        records.any(|record| record.digest == digest && Some(&*record.name) != but)
+    /// The component of this digest, if a handler runs it or did before.
+    fn component(&self, digest: &str) -> Option<Arc<Component<GuestHost>>> {
+        self.by_name.values().find_map(|deployed| {
+            let before = deployed.before.as_ref().filter(|(before, _)| before == digest);
+            let now = (deployed.record.digest == digest).then_some(&deployed.component);
+            now.or(before.map(|(_, component)| component)).cloned()
+        })
     }
 
     fn with(&self, deployed: Arc<Deployed>) -> Live {

@@ -101,6 +101,7 @@ async fn serve(
         }
     };
     tasks.spawn(sweep::sweep(Arc::clone(&node), shutdown.clone()));
+    tasks.spawn(Arc::clone(&handlers).follow(shutdown.clone()));
     tasks.close();
 
     addresses.announce(&config, announce);

@@ -18,6 +18,7 @@ use limits::{
     UPLOAD_BUDGET_WAIT, UPLOAD_GRACE, UPLOAD_LARGE_BUDGET_BYTES_MAX, UPLOAD_LARGE_BUDGET_BYTES_MIN,
     UPLOAD_RATE_MIN, UPLOAD_READ_WAIT, UPLOAD_SMALL_BUDGET_BYTES, UPLOAD_SMALL_BYTES_MAX,
 };
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -105,6 +106,30 @@ impl Uploads {
             }
         }
     }
+}
+
+/// The body as it comes, for whoever reads it piece by piece. One that comes too slowly ends with an
+/// error.
+pub(crate) fn paced(headers: &HeaderMap, body: Body) -> Result<Body, Problem> {
+    if body.is_end_stream() {
+        return Ok(body);
+    }
+    check_coding(headers)?;
+    let begun = Some((body, Pace::new(), Instant::now(), 0));
+    let pieces = futures_util::stream::unfold(begun, async |state| {
+        let (mut body, mut pace, handed_over, received) = state?;
+        // The time that the reader took is not the client's.
+        pace.started += handed_over.elapsed();
+        match pace.next_data(&mut body, received).await {
+            Ok(None) => None,
+            Ok(Some(data)) => {
+                let received = received + data.len();
+                Some((Ok(data), Some((body, pace, Instant::now(), received))))
+            }
+            Err(problem) => Some((Err(io::Error::other(problem.detail().to_owned())), None)),
+        }
+    });
+    Ok(Body::from_stream(pieces))
 }
 
 /// Refuses a body in a transfer coding that nobody here undoes (RFC 9112 section 6.1): it would be

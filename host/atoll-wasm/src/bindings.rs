@@ -15,6 +15,8 @@
     reason = "generated code"
 )]
 
+pub(crate) mod standard;
+
 wasmtime::component::bindgen!({
     path: "../../wit",
     world: "handler",

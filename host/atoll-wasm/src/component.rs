@@ -1,88 +1,135 @@
 //! A component that was taken in: checked, compiled, ready to be called.
 
-use std::collections::BTreeSet;
+mod shape;
+
 use std::fmt;
 use std::sync::Arc;
 
-use wasmtime::component::Component;
-use wasmtime::component::types::ComponentItem;
+use bytes::Bytes;
+use wasmtime::component::Component as Compiled;
+use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
 use crate::bindings::HandlerPre;
-use crate::bindings::atoll::edge::types as raw;
 use crate::engine::Shared;
 use crate::error::{CallError, CompileError, PLACES_TAKEN, quote};
 use crate::host::{Host, Request, Response};
 use crate::instance::{self, Guest};
 use crate::limits::Limits;
+use crate::standard;
 use crate::ticker::CallGuard;
 
-/// The interface that a handler exports.
-pub const HANDLER_EXPORT: &str = "atoll:edge/incoming-handler@0.1.0";
+pub use crate::standard::{AnswerBody, BrokenOff};
+pub use shape::World;
 
-/// An interface that the node offers to guests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Interface {
-    /// `atoll:edge/clock`.
-    Clock,
-    /// `atoll:edge/config`.
-    Config,
-    /// `atoll:edge/kv`: needs a grant.
-    Kv,
-    /// `atoll:edge/log`.
-    Log,
-    /// `atoll:edge/random`.
-    Random,
+/// A compiled component, by the world that it was made for. Cheap to call, shared by reference
+/// between requests.
+pub enum Component<H: Host> {
+    /// Of our own world.
+    Edge(Handler<H>),
+    /// Of the standard world `wasi:http/proxy`.
+    Proxy(Proxy<H>),
 }
 
-impl Interface {
-    /// Every interface.
-    pub const ALL: [Interface; 5] =
-        [Interface::Clock, Interface::Config, Interface::Kv, Interface::Log, Interface::Random];
-
-    /// Returns its name in WIT, without the version.
-    pub fn name(self) -> &'static str {
-        match self {
-            Interface::Clock => "atoll:edge/clock",
-            Interface::Config => "atoll:edge/config",
-            Interface::Kv => "atoll:edge/kv",
-            Interface::Log => "atoll:edge/log",
-            Interface::Random => "atoll:edge/random",
-        }
-    }
-}
-
-/// A compiled handler. Cheap to call, shared by reference between requests.
+/// A handler of the world `atoll:edge/handler`: it takes and gives whole messages.
 pub struct Handler<H: Host> {
-    shared: Arc<Shared<H>>,
+    base: Base<H>,
     pre: HandlerPre<Guest<H>>,
-    imports: BTreeSet<Interface>,
 }
 
-impl<H: Host> Handler<H> {
-    pub(crate) fn compile(shared: Arc<Shared<H>>, wasm: &[u8]) -> Result<Handler<H>, CompileError> {
+/// A handler of the world `wasi:http/proxy`: its messages are streams.
+pub struct Proxy<H: Host> {
+    base: Base<H>,
+    pre: ProxyPre<Guest<H>>,
+}
+
+/// What both have.
+struct Base<H: Host> {
+    shared: Arc<Shared<H>>,
+    imports: Vec<String>,
+}
+
+impl<H: Host> Component<H> {
+    pub(crate) fn compile(
+        shared: Arc<Shared<H>>,
+        wasm: &[u8],
+    ) -> Result<Component<H>, CompileError> {
         let bytes_max = shared.config.component_bytes_max;
         if wasm.len() > bytes_max {
             return Err(CompileError::TooLarge { len: wasm.len(), bytes_max });
         }
-        check_preamble(wasm)?;
-        let component = Component::from_binary(&shared.engine, wasm)
+        shape::check_preamble(wasm)?;
+        let component = Compiled::from_binary(&shared.engine, wasm)
             .map_err(|error| CompileError::Invalid(quote(&format!("{error:#}"))))?;
-        check_export(&component)?;
-        let imports = check_imports(&component)?;
+        let world = shape::world(&component)?;
+        let imports = shape::imports(&component)?;
         // Names fit; what is left to go wrong are the types behind them.
         let mismatch =
             |error: wasmtime::Error| CompileError::Mismatch(quote(&format!("{error:#}")));
         let pre = shared.linker.instantiate_pre(&component).map_err(mismatch)?;
-        let pre = HandlerPre::new(pre).map_err(mismatch)?;
-        Ok(Handler { shared, pre, imports })
+        let base = Base { shared, imports };
+        Ok(match world {
+            World::Edge => {
+                Component::Edge(Handler { base, pre: HandlerPre::new(pre).map_err(mismatch)? })
+            }
+            World::Proxy => {
+                Component::Proxy(Proxy { base, pre: ProxyPre::new(pre).map_err(mismatch)? })
+            }
+        })
     }
 
-    /// Returns which of the node's interfaces the component imports, so that a deploy without the
-    /// grant for one can be refused.
-    pub fn imports(&self) -> &BTreeSet<Interface> {
-        &self.imports
+    /// Returns the world that it was made for.
+    pub fn world(&self) -> World {
+        match self {
+            Component::Edge(_) => World::Edge,
+            Component::Proxy(_) => World::Proxy,
+        }
     }
 
+    /// Returns the full names of the interfaces that it imports.
+    pub fn imports(&self) -> &[String] {
+        &self.base().imports
+    }
+
+    /// Returns the import, if there is one, that is of no use without a grant for a bucket, so that
+    /// a deploy without one can be refused.
+    pub fn store_import(&self) -> Option<&str> {
+        let imports = self.imports().iter().map(String::as_str);
+        imports.into_iter().find(|import| shape::reaches_store(import))
+    }
+
+    /// Makes an instance and drops it: what a deploy does before it sends requests.
+    ///
+    /// Fails as a call would, for a component that needs more memory than `limits` at its start, or
+    /// whose start code traps.
+    pub async fn try_instance(&self, host: H, limits: &Limits) -> Result<(), CallError> {
+        let base = self.base();
+        let (limits, _running) = base.enter(limits)?;
+        let mut store = instance::store(&base.shared.engine, host, &base.shared.budget, &limits);
+        match self {
+            Component::Edge(handler) => {
+                instance::start(&mut store, &limits, async |store| {
+                    handler.pre.instantiate_async(store).await.map(drop)
+                })
+                .await
+            }
+            Component::Proxy(proxy) => {
+                instance::start(&mut store, &limits, async |store| {
+                    proxy.pre.instantiate_async(store).await.map(drop)
+                })
+                .await
+            }
+        }
+    }
+
+    fn base(&self) -> &Base<H> {
+        match self {
+            Component::Edge(handler) => &handler.base,
+            Component::Proxy(proxy) => &proxy.base,
+        }
+    }
+}
+
+impl<H: Host> Handler<H> {
     /// Answers one request in an instance of its own, which is gone afterwards with all that it
     /// held.
     ///
@@ -94,101 +141,75 @@ impl<H: Host> Handler<H> {
         request: Request<'_>,
         limits: &Limits,
     ) -> Result<Response, CallError> {
-        let limits = limits.bounded(self.shared.config.memory_bytes_max);
-        let _running = self.enter()?;
-        let mut store = instance::store(&self.shared.engine, host, &self.shared.budget, &limits);
+        let (limits, _running) = self.base.enter(limits)?;
+        let shared = &self.base.shared;
+        let mut store = instance::store(&shared.engine, host, &shared.budget, &limits);
         instance::run(&self.pre, &mut store, request, &limits).await
     }
+}
 
-    /// Makes an instance and drops it: what a deploy does before it sends requests.
+impl<H: Host> Proxy<H> {
+    /// Answers one request in an instance of its own. Returns when the guest has said how it
+    /// answers; it then goes on, in a task of the engine's, until it has written the body and
+    /// returned. `ended` is told once how that went, unless the caller gave up before the answer.
     ///
-    /// Fails as a call would, for a component that needs more memory than `limits` at its start, or
-    /// whose start code traps.
-    pub async fn try_instance(&self, host: H, limits: &Limits) -> Result<(), CallError> {
-        let limits = limits.bounded(self.shared.config.memory_bytes_max);
-        let _running = self.enter()?;
-        let mut store = instance::store(&self.shared.engine, host, &self.shared.budget, &limits);
-        instance::start(&self.pre, &mut store, &limits).await
+    /// The wall limit is for the time in which nothing moves: neither body, nor the answer comes.
+    /// The whole takes at most `WALL_MS_MAX`. Dropping the future ends the guest; dropping the
+    /// answer's body does not, but its writes fail from then on.
+    ///
+    /// The request names an authority, in its target or its `host` field. Needs a tokio runtime with
+    /// time.
+    pub async fn serve<B>(
+        &self,
+        host: H,
+        request: http::Request<B>,
+        limits: &Limits,
+        ended: impl FnOnce(Result<(), &CallError>) + Send + 'static,
+    ) -> Result<http::Response<AnswerBody>, CallError>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: fmt::Display,
+    {
+        let (limits, running) = match self.base.enter(limits) {
+            Ok(entered) => entered,
+            Err(error) => {
+                ended(Err(&error));
+                return Err(error);
+            }
+        };
+        let shared = Arc::clone(&self.base.shared);
+        let call = standard::Call { shared, pre: self.pre.clone(), host, limits, ended, running };
+        standard::serve(call, request).await
     }
+}
 
-    fn enter(&self) -> Result<CallGuard, CallError> {
-        self.shared.ticker.enter().ok_or(CallError::Busy(PLACES_TAKEN))
+impl<H: Host> Base<H> {
+    /// Takes a place for a call with these limits.
+    fn enter(&self, limits: &Limits) -> Result<(Limits, CallGuard), CallError> {
+        let running = self.shared.ticker.enter().ok_or(CallError::Busy(PLACES_TAKEN))?;
+        Ok((limits.bounded(self.shared.config.memory_bytes_max), running))
+    }
+}
+
+impl<H: Host> fmt::Debug for Component<H> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Component::Edge(handler) => handler.fmt(formatter),
+            Component::Proxy(proxy) => proxy.fmt(formatter),
+        }
     }
 }
 
 impl<H: Host> fmt::Debug for Handler<H> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Handler").field("imports", &self.imports).finish_non_exhaustive()
+        let mut handler = formatter.debug_struct("Handler");
+        handler.field("imports", &self.base.imports).finish_non_exhaustive()
     }
 }
 
-/// `\0asm`, then version and layer: 1 and 0 of a core module, 13 and 1 of a component.
-fn check_preamble(wasm: &[u8]) -> Result<(), CompileError> {
-    if !wasm.starts_with(b"\0asm") {
-        return Err(CompileError::NotWasm);
+impl<H: Host> fmt::Debug for Proxy<H> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut proxy = formatter.debug_struct("Proxy");
+        proxy.field("imports", &self.base.imports).finish_non_exhaustive()
     }
-    if wasm[4..].starts_with(&[1, 0, 0, 0]) {
-        return Err(CompileError::CoreModule);
-    }
-    Ok(())
-}
-
-fn check_export(component: &Component) -> Result<(), CompileError> {
-    let engine = component.engine();
-    let component = component.component_type();
-    let Some(export) = component.get_export(engine, HANDLER_EXPORT) else {
-        let found = component.exports(engine).map(|(name, _)| name.to_owned()).collect();
-        return Err(CompileError::MissingExport { wanted: HANDLER_EXPORT, found });
-    };
-    let handle = match &export.ty {
-        ComponentItem::ComponentInstance(instance) => instance.get_export(engine, "handle"),
-        _ => None,
-    };
-    let Some(ComponentItem::ComponentFunc(handle)) = handle.map(|handle| handle.ty) else {
-        return Err(CompileError::Mismatch(format!("{HANDLER_EXPORT} has no function `handle`")));
-    };
-    // wasmtime would compare these types at the first instance; who deploys is told now.
-    handle
-        .typecheck::<(raw::Request<'_>,), (raw::Response,)>(&component.instance_type())
-        .map_err(|error| CompileError::Mismatch(quote(&format!("`handle`: {error:#}"))))
-}
-
-/// Returns the interfaces that are imported, if all of them are offered.
-fn check_imports(component: &Component) -> Result<BTreeSet<Interface>, CompileError> {
-    let mut known = BTreeSet::new();
-    let mut unknown = Vec::new();
-    for (name, import) in component.component_type().imports(component.engine()) {
-        match offered(name) {
-            Some(Offered::Interface(interface)) => {
-                known.insert(interface);
-            }
-            // Only the shapes of records: nothing to call.
-            Some(Offered::Types) => {}
-            None if matches!(import.ty, ComponentItem::Type(_)) => {}
-            None => unknown.push(name.to_owned()),
-        }
-    }
-    if unknown.is_empty() {
-        Ok(known)
-    } else {
-        Err(CompileError::UnknownImports { names: unknown })
-    }
-}
-
-enum Offered {
-    Interface(Interface),
-    Types,
-}
-
-/// Looks an import up by its full name. Any 0.1.x will do: they differ in what was added, and a
-/// function that this node lacks is found when the types are compared.
-fn offered(import: &str) -> Option<Offered> {
-    let (name, version) = import.split_once('@')?;
-    if !version.starts_with("0.1.") {
-        return None;
-    }
-    if name == "atoll:edge/types" {
-        return Some(Offered::Types);
-    }
-    Interface::ALL.into_iter().find(|interface| interface.name() == name).map(Offered::Interface)
 }

@@ -3,16 +3,18 @@
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
+use tokio_util::task::TaskTracker;
 use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use crate::bindings;
-use crate::component::Handler;
+use crate::component::Component;
 use crate::error::{CompileError, EngineError};
 use crate::host::Host;
 use crate::instance::Guest;
 use crate::limits::{CORE_INSTANCES_MAX, MEMORIES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX};
 use crate::memory::Budget;
+use crate::standard;
 use crate::ticker::Ticker;
 
 /// How large an engine is.
@@ -47,7 +49,7 @@ impl Default for EngineConfig {
 /// same.
 ///
 /// Owns a thread, the epoch clock, which sleeps while nothing runs. It ends when the last handle
-/// and the last [`Handler`] are gone.
+/// and the last [`Component`] are gone.
 pub struct Engine<H: Host> {
     shared: Arc<Shared<H>>,
 }
@@ -60,6 +62,8 @@ pub(crate) struct Shared<H: Host> {
     pub(crate) linker: Linker<Guest<H>>,
     pub(crate) config: EngineConfig,
     pub(crate) engine: wasmtime::Engine,
+    /// Calls that go on after they were answered.
+    pub(crate) calls: TaskTracker,
     /// Held while compiling: one compilation uses every processor already.
     compiling: Mutex<()>,
 }
@@ -77,11 +81,12 @@ impl<H: Host> Engine<H> {
         let mut linker = Linker::new(&engine);
         bindings::Handler::add_to_linker::<_, HasSelf<Guest<H>>>(&mut linker, |guest| guest)
             .map_err(refused)?;
+        standard::link(&mut linker).map_err(refused)?;
         let ticker = Ticker::start(engine.weak(), config.instances_max)?;
         let budget = Arc::new(Budget::new(config.memory_bytes_total));
-        let compiling = Mutex::new(());
+        let (compiling, calls) = (Mutex::new(()), TaskTracker::new());
         Ok(Engine {
-            shared: Arc::new(Shared { ticker, budget, linker, config, engine, compiling }),
+            shared: Arc::new(Shared { ticker, budget, linker, config, engine, calls, compiling }),
         })
     }
 
@@ -91,10 +96,16 @@ impl<H: Host> Engine<H> {
     /// handler, tens of seconds for an interpreter. Call it from `spawn_blocking`, never on a
     /// request's way. Calls take turns. Nothing is kept on disk: the same bytes are compiled again
     /// by the next process.
-    pub fn compile(&self, wasm: &[u8]) -> Result<Handler<H>, CompileError> {
+    pub fn compile(&self, wasm: &[u8]) -> Result<Component<H>, CompileError> {
         // A compilation that panicked has left nothing behind that the next could trip over.
         let _turn = self.shared.compiling.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        Handler::compile(Arc::clone(&self.shared), wasm)
+        Component::compile(Arc::clone(&self.shared), wasm)
+    }
+
+    /// Waits for the calls that still run. None may begin any more.
+    pub async fn settled(&self) {
+        self.shared.calls.close();
+        self.shared.calls.wait().await;
     }
 
     /// Returns the linear memory that running instances hold together, in bytes.

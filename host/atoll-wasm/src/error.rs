@@ -45,12 +45,11 @@ pub enum CompileError {
     Invalid(String),
     /// Does not export what the gateway calls.
     #[error(
-        "the component does not export {wanted}, so it is no handler; it exports {}",
+        "the component exports neither atoll:edge/incoming-handler@0.1.0 nor \
+         wasi:http/incoming-handler@0.2, so it is no handler; it exports {}",
         listed(found)
     )]
     MissingExport {
-        /// The interface that was looked for.
-        wanted: &'static str,
         /// What it exports instead.
         found: Vec<String>,
     },
@@ -61,7 +60,7 @@ pub enum CompileError {
         names: Vec<String>,
     },
     /// Its imports and exports have the right names and other types.
-    #[error("the component was made for another text of atoll:edge: {0}")]
+    #[error("the component was made for another text of the interfaces that it names: {0}")]
     Mismatch(String),
 }
 
@@ -106,6 +105,12 @@ pub enum CallError {
     /// It answered with something that is no HTTP.
     #[error("the handler's answer is not valid: {0}")]
     BadResponse(String),
+    /// It answered with an error of `wasi:http` in the place of a response.
+    #[error("the handler answered with an error: {0}")]
+    Answered(String),
+    /// It returned and had not answered.
+    #[error("the handler returned without an answer")]
+    NoAnswer,
     /// The guest was not started, or was refused memory, because others use what there is. Later it
     /// may work.
     #[error("{0}")]
@@ -122,6 +127,8 @@ impl CallError {
             CallError::MemoryLimit { .. } => "memory-limit",
             CallError::ResponseLimit { .. } => "response-limit",
             CallError::BadResponse(_) => "bad-response",
+            CallError::Answered(_) => "error",
+            CallError::NoAnswer => "no-answer",
             CallError::Busy(_) => "busy",
         }
     }

@@ -1,6 +1,10 @@
 //! What the node gives a guest: [`Host`], and the values that pass between them.
 
+use std::pin::Pin;
+use std::sync::Arc;
+
 use bytes::Bytes;
+use http_body_util::combinators::UnsyncBoxBody;
 
 /// What one call may reach, as the node grants it. One value for each call, dropped with it.
 ///
@@ -9,8 +13,9 @@ use bytes::Bytes;
 /// are the guest's and not checked, except for the number of keys, bytes and log lines (see
 /// [`limits`](crate::limits)).
 pub trait Host: Send + 'static {
-    /// An opened bucket, with whatever the implementation needs to know of the grant.
-    type Bucket: Send + 'static;
+    /// An opened bucket, with whatever the implementation needs to know of the grant. A clone is
+    /// another handle on the same.
+    type Bucket: Clone + Send + 'static;
 
     /// Opens a bucket by name.
     fn open(&mut self, name: &str) -> Result<Self::Bucket, KvError>;
@@ -42,12 +47,17 @@ pub trait Host: Send + 'static {
     /// Returns a page of keys.
     fn list(&mut self, bucket: &Self::Bucket, list: List) -> Result<KeyPage, KvError>;
 
-    /// Keeps a line of the handler's log. At most `LOG_LINES_MAX` a call, of at most
-    /// `LOG_LINE_BYTES_MAX` bytes each.
-    fn log(&mut self, level: Level, message: &str);
+    /// Returns what sends the guest's own requests. Asked once in a call, when it is first needed.
+    fn fetcher(&self) -> Arc<dyn Fetcher>;
+
+    /// Returns where the handler's log goes. Asked once in a call, when its first line is written.
+    fn logger(&self) -> Arc<dyn Logger>;
 
     /// Returns a setting that the handler was deployed with.
     fn config(&mut self, key: &str) -> Option<String>;
+
+    /// Returns all of them, by key.
+    fn settings(&mut self) -> Vec<(String, String)>;
 
     /// Returns the time in milliseconds since 1970.
     fn now_ms(&mut self) -> u64;
@@ -55,6 +65,53 @@ pub trait Host: Send + 'static {
     /// Fills `bytes` with randomness fit for secrets. Where there is none the guest ends: it could
     /// not tell zeros from a secret.
     fn random(&mut self, bytes: &mut [u8]) -> Result<(), NoRandomness>;
+}
+
+/// The log of a handler. Apart from [`Host`], because a guest's output streams outlive the host call
+/// that made them.
+pub trait Logger: Send + Sync {
+    /// Keeps a line. At most `LOG_LINES_MAX` a call, of at most `LOG_LINE_BYTES_MAX` bytes each.
+    fn log(&self, level: Level, message: &str);
+}
+
+/// Sends requests for a guest. Apart from [`Host`], because an exchange goes on while the guest runs.
+pub trait Fetcher: Send + Sync {
+    /// Sends a request of absolute form; the body of the answer arrives as it is read.
+    ///
+    /// Grants are the implementation's business: what was not granted is [`FetchError::Denied`].
+    fn fetch(&self, request: http::Request<FetchBody>) -> Fetching;
+}
+
+/// A body on its way, either way.
+pub type FetchBody = UnsyncBoxBody<Bytes, FetchError>;
+/// The future of an exchange.
+pub type Fetching =
+    Pin<Box<dyn Future<Output = Result<http::Response<FetchBody>, FetchError>> + Send>>;
+
+/// Why a guest's request has no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FetchError {
+    /// The handler was not granted this; names the missing grant.
+    #[error("{0}")]
+    Denied(String),
+    /// The name of the host leads nowhere.
+    #[error("the host was not found: {0}")]
+    NotFound(String),
+    /// Nobody took the connection.
+    #[error("no connection: {0}")]
+    Refused(String),
+    /// The connection is not safe.
+    #[error("no TLS: {0}")]
+    Tls(String),
+    /// It took too long.
+    #[error("it took too long")]
+    TimedOut,
+    /// What came is no HTTP, or it ended early.
+    #[error("the exchange broke off: {0}")]
+    Broken(String),
+    /// As many requests are under way as may be.
+    #[error("too many requests are under way")]
+    TooMany,
 }
 
 /// What a key holds.
@@ -142,6 +199,22 @@ pub enum KvError {
     Unavailable(String),
     /// Anything else.
     Other(String),
+}
+
+impl std::fmt::Display for KvError {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            KvError::NoSuchBucket => formatter.write_str("there is no such bucket"),
+            KvError::WrongType => formatter.write_str("the key holds a value of another kind"),
+            KvError::Full => formatter.write_str("the memory budget is spent"),
+            KvError::ConditionFailed => formatter.write_str("the condition does not hold"),
+            KvError::Denied(detail)
+            | KvError::TooLarge(detail)
+            | KvError::Invalid(detail)
+            | KvError::Unavailable(detail)
+            | KvError::Other(detail) => formatter.write_str(detail),
+        }
+    }
 }
 
 /// The system gave no randomness.

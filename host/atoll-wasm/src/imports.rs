@@ -7,33 +7,12 @@ pub(crate) mod kv;
 use crate::bindings::atoll::edge::{clock, config, log, random, types};
 use crate::host::{Host, Level};
 use crate::instance::Guest;
-use crate::limits::{LOG_LINE_BYTES_MAX, LOG_LINES_MAX, RANDOM_BYTES_MAX};
-
-/// How many lines of log a guest has left.
-#[derive(Debug)]
-pub(crate) struct LogBudget {
-    lines_left: u32,
-}
-
-impl LogBudget {
-    pub(crate) fn new() -> LogBudget {
-        LogBudget { lines_left: LOG_LINES_MAX }
-    }
-}
+use crate::limits::RANDOM_BYTES_MAX;
 
 impl<H: Host> types::Host for Guest<H> {}
 
 impl<H: Host> log::Host for Guest<H> {
     fn log(&mut self, level: log::Level, message: String) -> wasmtime::Result<()> {
-        let Some(lines_left) = self.log.lines_left.checked_sub(1) else { return Ok(()) };
-        self.log.lines_left = lines_left;
-        if lines_left == 0 {
-            self.host.log(
-                Level::Warn,
-                "this call has written as many lines of log as it may: the rest is dropped",
-            );
-            return Ok(());
-        }
         let level = match level {
             log::Level::Trace => Level::Trace,
             log::Level::Debug => Level::Debug,
@@ -41,7 +20,7 @@ impl<H: Host> log::Host for Guest<H> {
             log::Level::Warn => Level::Warn,
             log::Level::Error => Level::Error,
         };
-        self.host.log(level, cut(&message));
+        self.log().write(level, &message);
         Ok(())
     }
 }
@@ -74,24 +53,5 @@ impl<H: Host> random::Host for Guest<H> {
 impl<H: Host> config::Host for Guest<H> {
     fn get(&mut self, key: String) -> wasmtime::Result<Option<String>> {
         Ok(self.host.config(&key))
-    }
-}
-
-/// Returns the message up to the bound, cut between characters.
-fn cut(message: &str) -> &str {
-    &message[..message.floor_char_boundary(LOG_LINE_BYTES_MAX)]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_long_line_is_cut_between_characters() {
-        assert_eq!(cut("short"), "short");
-        let long = "é".repeat(LOG_LINE_BYTES_MAX);
-        assert_eq!(cut(&long).len(), LOG_LINE_BYTES_MAX);
-        let shifted = format!("x{long}");
-        assert_eq!(cut(&shifted).len(), LOG_LINE_BYTES_MAX - 1);
     }
 }

@@ -9,21 +9,31 @@ use crate::bindings::HandlerPre;
 use crate::bindings::atoll::edge::types as raw;
 use crate::error::{CallError, MEMORY_TAKEN, PLACES_TAKEN, quote};
 use crate::host::{Host, Request, Response};
-use crate::imports::LogBudget;
-use crate::imports::kv::Buckets;
-use crate::limits::{HANDLES_MAX, HOSTCALL_BYTES_MAX, Limits};
+use crate::limits::{COMPONENT_HANDLES_MAX, HOSTCALL_BYTES_MAX, Limits};
+use crate::log::Log;
 use crate::memory::{Budget, Limiter, Refusal};
+use crate::places::Places;
 use crate::processor::Meter;
 use crate::response;
+use crate::standard::{KeyValue, Standard};
 
 /// What the host keeps for one instance: the data of its `Store`.
 #[derive(Debug)]
 pub(crate) struct Guest<H: Host> {
     pub(crate) host: H,
-    pub(crate) buckets: Buckets<H::Bucket>,
-    pub(crate) log: LogBudget,
+    pub(crate) buckets: Places<H::Bucket>,
+    pub(crate) keyvalue: KeyValue<H::Bucket>,
+    pub(crate) standard: Option<Box<Standard>>,
+    log: Option<Arc<Log>>,
     memory: Limiter,
-    meter: Meter,
+    pub(crate) meter: Meter,
+}
+
+impl<H: Host> Guest<H> {
+    /// The log of this call, made when it is first needed.
+    pub(crate) fn log(&mut self) -> &Arc<Log> {
+        self.log.get_or_insert_with(|| Arc::new(Log::new(self.host.logger())))
+    }
 }
 
 /// A store that is ready for one instance, which is to run at once: its time has begun.
@@ -35,15 +45,17 @@ pub(crate) fn store<H: Host>(
 ) -> Store<Guest<H>> {
     let guest = Guest {
         host,
-        buckets: Buckets::new(),
-        log: LogBudget::new(),
+        buckets: Places::new(),
+        keyvalue: KeyValue::new(),
+        standard: None,
+        log: None,
         memory: Limiter::new(Arc::clone(budget), limits.memory_bytes),
         meter: Meter::start(limits.cpu_ms),
     };
     let mut store = Store::new(engine, guest);
     store.limiter(|guest| &mut guest.memory);
     store.set_hostcall_fuel(HOSTCALL_BYTES_MAX);
-    store.set_max_component_handles(HANDLES_MAX);
+    store.set_max_component_handles(COMPONENT_HANDLES_MAX);
     store.set_epoch_deadline(1);
     store.epoch_deadline_callback(|mut context| Ok(context.data_mut().meter.tick()));
     store
@@ -72,12 +84,11 @@ pub(crate) async fn run<H: Host>(
 
 /// Makes the instance and calls nothing, which runs its start code.
 pub(crate) async fn start<H: Host>(
-    pre: &HandlerPre<Guest<H>>,
     store: &mut Store<Guest<H>>,
     limits: &Limits,
+    instantiate: impl AsyncFnOnce(&mut Store<Guest<H>>) -> wasmtime::Result<()>,
 ) -> Result<(), CallError> {
-    let start = async { pre.instantiate_async(&mut *store).await.map(drop) };
-    let started = within(limits, start).await?;
+    let started = within(limits, instantiate(store)).await?;
     started.map_err(|error| explain(&error, store.data(), limits))
 }
 
@@ -103,7 +114,11 @@ fn lend<'a>(request: &'a Request<'a>) -> raw::Request<'a> {
 }
 
 /// Says why the guest ended: the limit that it met rather than the trap that this became.
-fn explain<H: Host>(error: &wasmtime::Error, guest: &Guest<H>, limits: &Limits) -> CallError {
+pub(crate) fn explain<H: Host>(
+    error: &wasmtime::Error,
+    guest: &Guest<H>,
+    limits: &Limits,
+) -> CallError {
     if error.is::<PoolConcurrencyLimitError>() {
         return CallError::Busy(PLACES_TAKEN);
     }
@@ -114,8 +129,15 @@ fn explain<H: Host>(error: &wasmtime::Error, guest: &Guest<H>, limits: &Limits) 
     match guest.memory.refusal() {
         Some(Refusal::Limit) => CallError::MemoryLimit { memory_bytes: limits.memory_bytes },
         Some(Refusal::Budget) => CallError::Busy(MEMORY_TAKEN),
-        None => CallError::Trap { reason: trap.map_or_else(|| host_refusal(error), trap_reason) },
+        None => CallError::Trap { reason: reason(error) },
     }
+}
+
+fn reason(error: &wasmtime::Error) -> String {
+    if let Some(wasmtime_wasi::I32Exit(status)) = error.downcast_ref() {
+        return format!("it left its program with status {status} in place of answering");
+    }
+    error.downcast_ref::<Trap>().map_or_else(|| host_refusal(error), trap_reason)
 }
 
 /// The reasons that a developer meets, in words; the rest as wasmtime says it.

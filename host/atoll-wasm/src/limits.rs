@@ -52,8 +52,16 @@ pub(crate) const IDLE_TICKS_MAX: u32 = 250;
 /// Bytes that one host call, or the answer, may bring from the guest: a value of the largest size
 /// with its key.
 pub const HOSTCALL_BYTES_MAX: usize = (64 << 20) + (64 << 10);
-/// Handles of resources (opened buckets) that an instance may hold at once.
+/// Buckets that an instance may hold open at once; swaps that it may prepare.
 pub const HANDLES_MAX: usize = 256;
+/// Handles of resources of every kind that an instance may hold at once: streams, fields, timers.
+pub const COMPONENT_HANDLES_MAX: usize = 4_096;
+/// Resources of WASI that the host holds for an instance at once.
+pub(crate) const RESOURCES_MAX: usize = 4_096;
+/// Pages of keys that one call may list by `wasi:keyvalue@0.2.0-draft`, whose cursors are kept.
+pub(crate) const CURSORS_MAX: usize = 1_024;
+/// Requests that one call may send.
+pub const FETCHES_MAX: u32 = 64;
 
 /// Core instances, tables and memories of one component. `wit-component` makes three or four
 /// instances and two tables of a Rust crate; interpreters and composed components need more.

@@ -9,7 +9,7 @@ use crate::limits::{HEADER_BYTES_MAX, HEADERS_MAX, Limits};
 /// Fields that frame a message or concern one connection only. The node sets them; a handler that
 /// copies the fields of another response has them without meaning to, so they are dropped rather
 /// than refused.
-const DROPPED: [&str; 8] = [
+pub(crate) const DROPPED: [&str; 8] = [
     "connection",
     "content-length",
     "keep-alive",

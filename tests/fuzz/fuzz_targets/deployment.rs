@@ -2,7 +2,8 @@
 
 #![no_main]
 
-use atoll_core::manifest::{Grant, HandlerRecord};
+use atoll_core::grant::Grant;
+use atoll_core::manifest::HandlerRecord;
 use atoll_core::route::{Pattern, RouteTable, Target};
 use libfuzzer_sys::fuzz_target;
 

@@ -1,4 +1,4 @@
-//! Builds the example handlers, and the hostile one of the tests, from source.
+//! Builds the example handlers, and those of the tests, from source.
 //!
 //! A step of its own rather than a build script of the node, so that who only builds the node needs
 //! no Wasm target.
@@ -32,7 +32,7 @@ pub struct Guests {
 
 impl Guests {
     /// Returns the path of a component by the name of its crate. Panics if there is no such crate:
-    /// the names are those of the folders in `examples/`, and `hostile`.
+    /// the names are those of the folders in `examples/`, `hostile` and `standard`.
     #[track_caller]
     pub fn path(&self, name: &str) -> PathBuf {
         assert!(
@@ -102,7 +102,7 @@ fn workspace_root() -> anyhow::Result<PathBuf> {
 
 fn names(root: &Path) -> anyhow::Result<Vec<String>> {
     let examples = root.join("examples");
-    let mut names = vec!["hostile".to_owned()];
+    let mut names = vec!["hostile".to_owned(), "standard".to_owned()];
     for entry in
         fs::read_dir(&examples).with_context(|| format!("cannot read {}", examples.display()))?
     {

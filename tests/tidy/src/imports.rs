@@ -87,7 +87,7 @@ fn named_door(mention: &Mention) -> Option<&'static str> {
     DOORS.into_iter().find(|door| *door == next)
 }
 
-/// `atoll-wasm` runs guests and knows neither the store nor a web framework.
+/// `atoll-wasm` runs guests and knows neither the store nor a socket: of HTTP it has the types alone.
 pub fn wasm_knows_no_store(file: &SourceFile) -> Vec<Complaint> {
     if !file.path.starts_with("host/atoll-wasm/") {
         return Vec::new();
@@ -98,13 +98,16 @@ pub fn wasm_knows_no_store(file: &SourceFile) -> Vec<Complaint> {
     };
     if file.name() == "Cargo.toml" {
         for (index, line) in file.text.lines().enumerate() {
-            for name in ["atoll-core", "axum"].iter().filter(|name| line.starts_with(**name)) {
+            for name in
+                ["atoll-core", "axum", "hyper"].iter().filter(|name| line.starts_with(**name))
+            {
                 complaints.push(complain(index + 1, name));
             }
         }
     } else if file.is_rust() {
         for mention in rust_source::mentions(&rust_source::code(&file.text)) {
-            for name in ["atoll_core", "axum"].iter().filter(|name| mention.is_under(name)) {
+            for name in ["atoll_core", "axum", "hyper"].iter().filter(|name| mention.is_under(name))
+            {
                 complaints.push(complain(mention.line, name));
             }
         }
@@ -170,6 +173,7 @@ mod tests {
         let manifest = "host/atoll-wasm/Cargo.toml";
         check(wasm_knows_no_store, source, "//! Not atoll_core.\nuse wasmtime::Engine;\n", &[]);
         check(wasm_knows_no_store, source, "use atoll_core::store;\nuse axum::Router;\n", &[1, 2]);
+        check(wasm_knows_no_store, source, "use hyper::client::conn;\nuse http::Request;\n", &[1]);
         check(wasm_knows_no_store, manifest, "[dependencies]\natoll-core.workspace = true\n", &[2]);
     }
 }

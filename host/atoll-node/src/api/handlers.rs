@@ -5,23 +5,27 @@ use super::query::Query;
 use crate::handlers::{DeployError, Deployed, Deployment};
 use crate::problem::Problem;
 use atoll_core::limits::COMPONENT_BYTES_MAX;
-use atoll_core::manifest::{HandlerLimits, HandlerRecord};
+use atoll_core::manifest::{HandlerLimits, HandlerRecord, HandlerState};
 use atoll_core::store::edit::WriteError;
 use axum::extract::{Path, Request, State};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use http::StatusCode;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// Parameters of a deployment that are given once; `route` and `grant` may be repeated.
+/// Parameters of a deployment that are given once; `route`, `grant` and `config` may
+/// be repeated.
 const LIMITS: [&str; 5] = ["cpu_ms", "wall_ms", "memory_bytes", "response_bytes", "concurrency"];
 
 pub(super) fn router() -> Router<Arc<Api>> {
     Router::new()
         .route("/v1/handlers", get(list))
         .route("/v1/handlers/{name}", get(show).put(deploy).delete(remove))
+        .route("/v1/handlers/{name}/nodes", get(nodes))
+        .route("/v1/handlers/{name}/rollback", post(roll_back))
 }
 
 /// One handler as the API shows it.
@@ -64,21 +68,22 @@ async fn show(
     Ok(Json(HandlerStatus::of(&deployed)))
 }
 
-/// `PUT /v1/handlers/NAME?route=PATTERN[&grant=GRANT][&LIMIT=N]` with the component as the body.
+/// `PUT /v1/handlers/NAME?route=PATTERN[&grant=GRANT][&config=KEY=VALUE][&LIMIT=N]` with the component as the body.
 async fn deploy(
     State(api): State<Arc<Api>>,
     Path(name): Path<String>,
     request: Request,
 ) -> Result<(StatusCode, Json<HandlerStatus>), Problem> {
     let (parts, body) = request.into_parts();
-    let query = Query::parse_repeatable(parts.uri.query(), &LIMITS, &["route", "grant"])?;
+    let query = Query::parse_repeatable(parts.uri.query(), &LIMITS, &["route", "grant", "config"])?;
     let routes = texts(&query, "route")?;
     let grants = texts(&query, "grant")?;
+    let config = config(&query)?;
     let limits = limits(&query)?;
     api.node.permission().write()?;
     let gathered = api.uploads.gather(&parts.headers, body, COMPONENT_BYTES_MAX).await?;
     let component = gathered.bytes.clone();
-    let wanted = Deployment { name, routes, grants, limits, component };
+    let wanted = Deployment { name, routes, grants, config, limits, component };
     let deployed = api.handlers.deploy(wanted).await.map_err(refusal)?;
     let status = match deployed.record.version {
         1 => StatusCode::CREATED,
@@ -99,6 +104,45 @@ async fn remove(
     }
 }
 
+/// What one node says of a handler.
+#[derive(Debug, Serialize)]
+struct NodeState {
+    node: String,
+    #[serde(flatten)]
+    state: HandlerState,
+}
+
+#[derive(Debug, Serialize)]
+struct NodeList {
+    nodes: Vec<NodeState>,
+}
+
+/// `GET /v1/handlers/NAME/nodes`: which version each node has looked at last, and what came of it.
+async fn nodes(State(api): State<Arc<Api>>, Path(name): Path<String>) -> Json<NodeList> {
+    let states = api.handlers.states(&name).into_iter();
+    Json(NodeList { nodes: states.map(|(node, state)| NodeState { node, state }).collect() })
+}
+
+/// `POST /v1/handlers/NAME/rollback[?to=VERSION]`.
+async fn roll_back(
+    State(api): State<Arc<Api>>,
+    Path(name): Path<String>,
+    request: Request,
+) -> Result<Json<HandlerStatus>, Problem> {
+    let (parts, body) = request.into_parts();
+    // There is none, but a chunked one says so late: unread, it would end the connection.
+    api.uploads.gather(&parts.headers, body, 0).await?;
+    let query = Query::parse(parts.uri.query(), &["to"])?;
+    let number = |to: &[u8]| {
+        let to = std::str::from_utf8(to).ok().and_then(|to| to.parse().ok());
+        to.ok_or_else(|| Problem::bad_request("bad-parameter", "to is the number of a version"))
+    };
+    let to = query.get("to").map(number).transpose()?;
+    api.node.permission().write()?;
+    let deployed = api.handlers.roll_back(&name, to).await.map_err(refusal)?;
+    Ok(Json(HandlerStatus::of(&deployed)))
+}
+
 /// The values of a repeated parameter, as text.
 fn texts(query: &Query, name: &'static str) -> Result<Vec<String>, Problem> {
     let text = |value: &[u8]| {
@@ -107,6 +151,16 @@ fn texts(query: &Query, name: &'static str) -> Result<Vec<String>, Problem> {
         })
     };
     query.get_all(name).map(text).collect()
+}
+
+/// The settings, each `KEY=VALUE`.
+fn config(query: &Query) -> Result<BTreeMap<String, String>, Problem> {
+    let settings = texts(query, "config")?;
+    let pair = |setting: String| match setting.split_once('=') {
+        Some((key, value)) => Ok((key.to_owned(), value.to_owned())),
+        None => Err(Problem::bad_request("bad-parameter", "a setting is config=KEY=VALUE")),
+    };
+    settings.into_iter().map(pair).collect()
 }
 
 /// The limits that were given, and the defaults of the others.
@@ -140,6 +194,9 @@ fn refusal(error: DeployError) -> Problem {
         DeployError::Compile(_) => (StatusCode::UNPROCESSABLE_ENTITY, "bad-component"),
         DeployError::NotGranted(_) => (StatusCode::UNPROCESSABLE_ENTITY, "not-granted"),
         DeployError::Start(_) => (StatusCode::UNPROCESSABLE_ENTITY, "cannot-start"),
+        DeployError::Unknown(name) => return unknown(name),
+        DeployError::NoVersion { .. } => (StatusCode::CONFLICT, "no-such-version"),
+        DeployError::Damaged => (StatusCode::UNPROCESSABLE_ENTITY, "bad-component"),
         DeployError::Store(WriteError::Obstacle(obstacle)) => return (*obstacle).into(),
         DeployError::Store(WriteError::TooLarge { .. }) => {
             (StatusCode::PAYLOAD_TOO_LARGE, "too-large")

@@ -12,6 +12,9 @@ use ureq::{Agent, Body, SendBody, http};
 const CONNECT_WAIT: Duration = Duration::from_secs(5);
 /// Longest wait for the head of an answer.
 const ANSWER_WAIT: Duration = Duration::from_secs(60);
+/// The same where the node has to compile first: an interpreter takes half a minute of every
+/// processor, and deployments take turns.
+pub(super) const COMPILE_WAIT: Duration = Duration::from_secs(600);
 /// Longest answer other than a value that is read into memory, in bytes.
 const ANSWER_BYTES_MAX: u64 = 64 << 20;
 
@@ -54,11 +57,13 @@ pub(super) struct Ask<'a> {
     /// From the first `/` on, escaped.
     pub(super) path: String,
     pub(super) headers: &'a [(&'static str, &'a str)],
+    /// Longest wait for the head of the answer.
+    pub(super) wait: Duration,
 }
 
 impl<'a> Ask<'a> {
     pub(super) fn new(method: http::Method, path: impl Into<String>) -> Ask<'a> {
-        Ask { method, path: path.into(), headers: &[] }
+        Ask { method, path: path.into(), headers: &[], wait: ANSWER_WAIT }
     }
 }
 
@@ -96,7 +101,6 @@ impl ClientArgs {
             .max_redirects(0)
             .proxy(None)
             .timeout_connect(Some(CONNECT_WAIT))
-            .timeout_recv_response(Some(ANSWER_WAIT))
             .user_agent(concat!("atoll/", env!("CARGO_PKG_VERSION")))
             .build();
         Ok(Client { agent: config.into(), base, token: self.token.clone() })
@@ -119,6 +123,8 @@ impl Client {
             request = request.header("authorization", format!("Bearer {}", token.reveal()));
         }
         let request = request.body(body).context("the request cannot be written down")?;
+        let request = self.agent.configure_request(request);
+        let request = request.timeout_recv_response(Some(ask.wait)).build();
         self.agent.run(request).map_err(|error| self.explain(error))
     }
 

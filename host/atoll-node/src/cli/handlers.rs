@@ -1,6 +1,8 @@
-//! `atoll deploy`, `atoll handlers`, `atoll remove`: the handlers of a node.
+//! `atoll deploy`, `atoll handlers`, `atoll rollback`, `atoll remove`: the handlers of a cluster.
 
-use super::client::{Ask, Client, ClientArgs, accepted, escape, text};
+mod everywhere;
+
+use super::client::{Ask, COMPILE_WAIT, Client, ClientArgs, accepted, escape, text};
 use super::output::{print, table, visible};
 use anyhow::Context;
 use clap::Args;
@@ -14,19 +16,22 @@ use ureq::http::Method;
 Examples:
   cargo guests                             build the examples of this repository
   atoll deploy target/wasm32-unknown-unknown/guest/counter.wasm --route '/counter/*'
+  atoll deploy page.wasm --route '/page/*' --config theme=dark --grant http:api.example.com
   atoll deploy api.wasm --name api --route 'GET example.com/api/*' --grant kv:default/api:=r
 
 Routes: [METHOD[,METHOD...] ][HOST]/PATH. A last segment * takes everything below, * elsewhere
 takes one segment. Where several routes match, the more specific one wins.
 
-Grants: kv:BUCKET=rw, kv:BUCKET=r, kv:BUCKET/PREFIX=w. What is not granted is denied. Without
---grant a handler may read and write the bucket default; --grant none gives it nothing.
+Grants: kv:BUCKET=rw, kv:BUCKET=r, kv:BUCKET/PREFIX=w for keys; http:HOST[:PORT], http:*.HOST for
+requests to others. What is not granted is denied. Without --grant a handler may read and write the
+bucket default; --grant none gives it nothing.
 
-Deploying a name again replaces it; requests in flight finish on the version they began with.")]
+Deploying a name again replaces it; requests in flight finish on the version they began with. Every
+node takes a deployment over by itself: --wait all returns when the last one serves it.")]
 pub(super) struct DeployArgs {
     #[command(flatten)]
     client: ClientArgs,
-    /// The handler: a WebAssembly component of the world atoll:edge/handler
+    /// The handler: a WebAssembly component of the world atoll:edge/handler or wasi:http/proxy
     #[arg(value_name = "COMPONENT.wasm")]
     component: PathBuf,
     /// Name of the handler, of a-z, 0-9 and - [default: the file's name]
@@ -38,6 +43,9 @@ pub(super) struct DeployArgs {
     /// What it may reach; may be repeated
     #[arg(long, value_name = "GRANT", default_value = "kv:default=rw")]
     grant: Vec<String>,
+    /// A setting that it can read; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    config: Vec<String>,
     /// Processor time that one request may use, in ms [default: 100]
     #[arg(long, value_name = "MS")]
     cpu_ms: Option<u32>,
@@ -50,6 +58,37 @@ pub(super) struct DeployArgs {
     /// Requests that it answers at once [default: 256]
     #[arg(long, value_name = "COUNT")]
     concurrency: Option<u32>,
+    /// Wait until every node serves it, with a line for each
+    #[arg(long, value_name = "WHO")]
+    wait: Option<Wait>,
+}
+
+/// Whom to wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Wait {
+    /// Every master that was heard in the last ten seconds.
+    All,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  atoll rollback counter                   to the version before the live one
+  atoll rollback counter --to 3 --wait all
+
+The last five versions of a handler are kept. What is brought back is a version of its own, with a
+higher number; another rollback goes further back. Keys in the store stay as they are.")]
+pub(super) struct RollbackArgs {
+    #[command(flatten)]
+    client: ClientArgs,
+    /// Name of the handler
+    name: String,
+    /// Number of the version to bring back
+    #[arg(long, value_name = "VERSION")]
+    to: Option<u64>,
+    /// Wait until every node serves it, with a line for each
+    #[arg(long, value_name = "WHO")]
+    wait: Option<Wait>,
 }
 
 #[derive(Args, Debug)]
@@ -80,6 +119,9 @@ pub(super) struct RemoveArgs {
 struct Handler {
     name: String,
     version: u64,
+    world: String,
+    #[serde(default)]
+    restores: Option<u64>,
     component_bytes: u64,
     routes: Vec<String>,
     grants: Vec<String>,
@@ -98,10 +140,29 @@ pub(super) fn deploy(args: &DeployArgs) -> anyhow::Result<()> {
     let path = args.component.display();
     let component =
         std::fs::read(&args.component).with_context(|| format!("cannot read {path}"))?;
-    let ask = Ask::new(Method::PUT, args.path()?);
+    let ask = Ask { wait: COMPILE_WAIT, ..Ask::new(Method::PUT, args.path()?) };
     let answer = text(accepted(client.send(ask, SendBody::from_reader(&mut &component[..]))?)?)?;
     let handler: Handler = serde_json::from_str(&answer).context(OTHER_VERSION)?;
+    if args.wait.is_some() {
+        everywhere::wait(&client, &handler.name, handler.version)?;
+    }
     print(render_deployed(&handler, gateway(&client).as_deref()))
+}
+
+/// Brings an earlier version back.
+pub(super) fn roll_back(args: &RollbackArgs) -> anyhow::Result<()> {
+    let client = args.client.client()?;
+    let to = args.to.map_or_else(String::new, |to| format!("?to={to}"));
+    let path = format!("/v1/handlers/{}/rollback{to}", escape(args.name.as_bytes()));
+    let ask = Ask { wait: COMPILE_WAIT, ..Ask::new(Method::POST, path) };
+    let handler: Handler =
+        serde_json::from_str(&text(client.fetch(ask)?)?).context(OTHER_VERSION)?;
+    if args.wait.is_some() {
+        everywhere::wait(&client, &handler.name, handler.version)?;
+    }
+    let (name, version) = (visible(&handler.name), handler.version);
+    let restores = handler.restores.unwrap_or(version);
+    print(format!("{name} is back at version {restores}, as version {version}\n"))
 }
 
 const OTHER_VERSION: &str = "what answers there is no node of this version";
@@ -121,6 +182,9 @@ impl DeployArgs {
         }
         for grant in self.grant.iter().filter(|grant| *grant != "none") {
             push("grant", grant);
+        }
+        for setting in &self.config {
+            push("config", setting);
         }
         let memory_bytes = self.memory_mib.map(|mib| u64::from(mib) << 20);
         let limits = [
@@ -148,9 +212,10 @@ fn gateway(client: &Client) -> Option<String> {
 fn render_deployed(handler: &Handler, gateway: Option<&str>) -> String {
     let grants = if handler.grants.is_empty() { "nothing" } else { &handler.grants.join(", ") };
     let mut text = format!(
-        "{name} is live, version {version} ({kib} KiB)\n  routes  {routes}\n  granted {grants}\n",
+        "{name} is live, version {version} ({kib} KiB, {world})\n  routes  {routes}\n  granted {grants}\n",
         name = visible(&handler.name),
         version = handler.version,
+        world = visible(&handler.world),
         kib = handler.component_bytes.div_ceil(1_024),
         routes = visible(&handler.routes.join(", ")),
         grants = visible(grants),
@@ -208,6 +273,8 @@ mod tests {
         Handler {
             name: "counter".into(),
             version: 2,
+            world: "atoll:edge/handler".into(),
+            restores: None,
             component_bytes: 30_000,
             routes: texts(routes),
             grants: texts(grants),
@@ -220,7 +287,10 @@ mod tests {
     fn a_deployment_says_what_to_try_next() {
         let plain = handler(&["GET /x", "/counter/*"], &["kv:default=rw"]);
         let text = render_deployed(&plain, Some("127.0.0.1:8080"));
-        assert!(text.contains("version 2 (30 KiB)") && text.contains("granted kv:default=rw"));
+        assert!(
+            text.contains("version 2 (30 KiB, atoll:edge/handler)")
+                && text.contains("granted kv:default=rw")
+        );
         assert!(text.ends_with("Try: curl http://127.0.0.1:8080/counter/x\n"), "{text}");
         let narrow = render_deployed(&handler(&["GET /x"], &[]), Some("127.0.0.1:8080"));
         assert!(narrow.contains("granted nothing") && !narrow.contains("Try"), "{narrow}");

@@ -6,10 +6,10 @@ use crate::upload::{Gathered, Uploads};
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
-use http::StatusCode;
 use http::header::{self, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::uri::Authority;
+use http::{HeaderMap, StatusCode};
 use std::collections::HashSet;
 
 /// Largest request body that a handler is given, in bytes.
@@ -52,17 +52,8 @@ impl Exchange {
     /// The request's fields, without those of the connection.
     pub(super) fn headers(&self) -> Vec<(&str, &[u8])> {
         let headers = &self.parts.headers;
-        // Only those that are there, which are few: the list may be as long as a head may be.
-        let named: HashSet<HeaderName> = headers
-            .get_all(header::CONNECTION)
-            .iter()
-            .flat_map(|value| value.as_bytes().split(|&byte| byte == b','))
-            .filter_map(|token| HeaderName::from_bytes(token.trim_ascii()).ok())
-            .filter(|name| headers.contains_key(name))
-            .collect();
-        let of_the_connection =
-            |name: &HeaderName| HOP_BY_HOP.contains(name) || named.contains(name);
-        let fields = headers.iter().filter(|(name, _)| !of_the_connection(name));
+        let of_the_connection = of_the_connection(headers);
+        let fields = headers.iter().filter(|(name, _)| !of_the_connection.contains(*name));
         fields.map(|(name, value)| (name.as_str(), value.as_bytes())).collect()
     }
 
@@ -82,6 +73,17 @@ impl Exchange {
             client_address: self.client.as_deref(),
         }
     }
+}
+
+/// The fields that concern the connection alone, of those that are there.
+pub(super) fn of_the_connection(headers: &HeaderMap) -> HashSet<HeaderName> {
+    // Only those that are there, which are few: the list may be as long as a head may be.
+    let named = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|&byte| byte == b','))
+        .filter_map(|token| HeaderName::from_bytes(token.trim_ascii()).ok());
+    named.chain(HOP_BY_HOP).filter(|name| headers.contains_key(name)).collect()
 }
 
 /// A guest's answer as it goes out.

@@ -7,6 +7,7 @@ use atoll_core::manifest::HandlerLimits;
 use axum::body::Body;
 use bytes::Bytes;
 use futures_util::stream;
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::pin::pin;
 use std::task::Poll;
@@ -22,6 +23,7 @@ async fn gateway() -> Router {
         name: "hello".to_owned(),
         routes: vec!["/*".to_owned()],
         grants: Vec::new(),
+        config: BTreeMap::new(),
         limits: HandlerLimits { concurrency: 1, ..HandlerLimits::default() },
         component: Bytes::from(std::fs::read(path).expect("a built component")),
     };

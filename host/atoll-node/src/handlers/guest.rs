@@ -1,20 +1,23 @@
 //! What a guest reaches: the store as far as it was granted, the clock, its log.
 
+use super::fetch::{Client, GuestFetcher};
 use crate::node::Node;
 use atoll_core::clock::Now;
 use atoll_core::entry::Deadline;
+use atoll_core::grant::{Grant, HttpGrant, KvGrant};
 use atoll_core::key::{BucketName, KeyError, check_key};
-use atoll_core::manifest::{Access, Grant};
 use atoll_core::store::Bucket;
 use atoll_core::store::edit::{Edit, NewValue, WriteError};
 use atoll_core::store::list::ListQuery;
 use atoll_core::store::view::View;
 use atoll_wasm::host::{
-    Condition, Entry, Host, Increment, KeyPage, KvError, Level, List, NoRandomness, Set,
+    Condition, Entry, Fetcher, Host, Increment, KeyPage, KvError, Level, List, Logger,
+    NoRandomness, Set,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tracing::{debug, error, info, trace, warn};
@@ -24,8 +27,52 @@ use tracing::{debug, error, info, trace, warn};
 pub(crate) struct Identity {
     /// The handler's name.
     pub(crate) name: String,
-    /// What is not among them is denied.
-    pub(crate) grants: Vec<Grant>,
+    /// The keys that it may use. What is not among them is denied.
+    kv: Vec<KvGrant>,
+    /// The hosts that it may send requests to.
+    http: Vec<HttpGrant>,
+    config: BTreeMap<String, String>,
+}
+
+impl Identity {
+    pub(super) fn new(
+        name: String,
+        grants: Vec<Grant>,
+        config: BTreeMap<String, String>,
+    ) -> Identity {
+        let (mut kv, mut http) = (Vec::new(), Vec::new());
+        for grant in grants {
+            match grant {
+                Grant::Kv(grant) => kv.push(grant),
+                Grant::Http(grant) => http.push(grant),
+            }
+        }
+        Identity { name, kv, http, config }
+    }
+
+    /// Whether it may use any key at all.
+    pub(super) fn reaches_store(&self) -> bool {
+        !self.kv.is_empty()
+    }
+
+    /// The hosts that it may send requests to.
+    pub(super) fn hosts(&self) -> &[HttpGrant] {
+        &self.http
+    }
+}
+
+impl Logger for Identity {
+    fn log(&self, level: Level, text: &str) {
+        // Not as `message`, which is printed as it is: with its line breaks it could forge lines.
+        let handler = self.name.as_str();
+        match level {
+            Level::Trace => trace!(handler, text, "handler says"),
+            Level::Debug => debug!(handler, text, "handler says"),
+            Level::Info => info!(handler, text, "handler says"),
+            Level::Warn => warn!(handler, text, "handler says"),
+            Level::Error => error!(handler, text, "handler says"),
+        }
+    }
 }
 
 /// One request's view of the node.
@@ -33,6 +80,7 @@ pub(crate) struct Identity {
 pub(crate) struct GuestHost {
     node: Arc<Node>,
     identity: Arc<Identity>,
+    client: Arc<Client>,
     traces: Arc<Traces>,
 }
 
@@ -50,7 +98,7 @@ impl Traces {
 }
 
 /// A bucket that a guest has opened.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct GuestBucket {
     bucket: Arc<Bucket>,
 }
@@ -63,8 +111,8 @@ enum Purpose {
 }
 
 impl GuestHost {
-    pub(super) fn new(node: Arc<Node>, identity: Arc<Identity>) -> GuestHost {
-        GuestHost { node, identity, traces: Arc::default() }
+    pub(super) fn new(node: Arc<Node>, identity: Arc<Identity>, client: Arc<Client>) -> GuestHost {
+        GuestHost { node, identity, client, traces: Arc::default() }
     }
 
     /// What the guest leaves behind, to be looked at after its end.
@@ -93,11 +141,10 @@ impl GuestHost {
     }
 
     fn is_granted(&self, bucket: &BucketName, key: &[u8], purpose: Purpose) -> bool {
-        self.identity.grants.iter().any(|grant| {
-            let access: Access = grant.access;
+        self.identity.kv.iter().any(|grant| {
             let allowed = match purpose {
-                Purpose::Read => access.reads(),
-                Purpose::Write => access.writes(),
+                Purpose::Read => grant.access.reads(),
+                Purpose::Write => grant.access.writes(),
             };
             allowed && grant.bucket == *bucket && key.starts_with(grant.prefix.as_bytes())
         })
@@ -109,7 +156,7 @@ impl GuestHost {
         bucket: &BucketName,
         wanted: &'p str,
     ) -> Result<Vec<&'p str>, KvError> {
-        let grants = self.identity.grants.iter();
+        let grants = self.identity.kv.iter();
         let readable = grants.filter(|grant| grant.access.reads() && grant.bucket == *bucket);
         let mut prefixes: Vec<&str> = readable.map(|grant| grant.prefix.as_str()).collect();
         if prefixes.iter().any(|granted| wanted.starts_with(granted)) {
@@ -141,7 +188,7 @@ impl Host for GuestHost {
 
     fn open(&mut self, name: &str) -> Result<GuestBucket, KvError> {
         let parsed = BucketName::new(name).map_err(|error| KvError::Invalid(error.to_string()))?;
-        if !self.identity.grants.iter().any(|grant| grant.bucket == parsed) {
+        if !self.identity.kv.iter().any(|grant| grant.bucket == parsed) {
             return Err(KvError::Denied(format!("kv:{parsed}=r is not granted")));
         }
         let bucket = self.node.store().open_bucket(&parsed);
@@ -260,21 +307,21 @@ impl Host for GuestHost {
         Ok(KeyPage { keys: keys.collect(), cursor: last })
     }
 
-    fn log(&mut self, level: Level, text: &str) {
-        // Not as `message`, which is printed as it is: with its line breaks it could forge lines.
-        let handler = self.identity.name.as_str();
-        match level {
-            Level::Trace => trace!(handler, text, "handler says"),
-            Level::Debug => debug!(handler, text, "handler says"),
-            Level::Info => info!(handler, text, "handler says"),
-            Level::Warn => warn!(handler, text, "handler says"),
-            Level::Error => error!(handler, text, "handler says"),
-        }
+    fn fetcher(&self) -> Arc<dyn Fetcher> {
+        Arc::new(GuestFetcher::new(Arc::clone(&self.client), Arc::clone(&self.identity)))
     }
 
-    fn config(&mut self, _key: &str) -> Option<String> {
-        // Nothing can be configured yet: a deployment has no settings.
-        None
+    fn logger(&self) -> Arc<dyn Logger> {
+        Arc::clone(&self.identity) as Arc<dyn Logger>
+    }
+
+    fn config(&mut self, key: &str) -> Option<String> {
+        self.identity.config.get(key).cloned()
+    }
+
+    fn settings(&mut self) -> Vec<(String, String)> {
+        let settings = self.identity.config.iter();
+        settings.map(|(key, value)| (key.clone(), value.clone())).collect()
     }
 
     fn now_ms(&mut self) -> u64 {

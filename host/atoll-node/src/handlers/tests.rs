@@ -20,14 +20,10 @@ fn record(digest: &str) -> HandlerRecord {
         deployed_ms: 1,
         routes: vec!["/".repeat(60_000)],
         grants: Vec::new(),
+        config: BTreeMap::new(),
+        world: String::new(),
         limits: HandlerLimits::default(),
-    }
-}
-
-impl Handlers {
-    fn holds(&self, key: &str) -> bool {
-        let store = self.node.store();
-        store.read(&self.records, key.as_bytes(), self.node.now(), |view| view.is_some())
+        restores: None,
     }
 }
 
@@ -37,11 +33,13 @@ fn a_component_without_its_record_is_not_kept() {
     let (used, max) = (handlers.node.store().used_bytes(), 4 << 20);
     // The component just fits, and the record of 60,000 bytes does not.
     let component = Bytes::from(vec![1; max - used - 30_000]);
-    let failed = handlers.keep(&record("d"), component);
-    assert!(matches!(failed, Err(DeployError::Store(WriteError::Full { .. }))), "{failed:?}");
-    assert!(!handlers.holds("blob/d"));
-    handlers.keep(&record("d"), Bytes::from(vec![1; 1_000])).expect("there is room now");
-    assert!(handlers.holds("blob/d") && handlers.holds("handler/a"));
+    let failed = handlers.records.keep(&record("d"), Some(component));
+    assert!(matches!(failed, Err(WriteError::Full { .. })), "{failed:?}");
+    assert!(handlers.records.component("d").is_none() && handlers.records.stamps().is_empty());
+    let component = Bytes::from(vec![1; 1_000]);
+    handlers.records.keep(&record("d"), Some(component)).expect("there is room now");
+    assert!(handlers.records.component("d").is_some());
+    assert_eq!(handlers.records.stamps().len(), 1);
 }
 
 #[tokio::test]
@@ -52,6 +50,7 @@ async fn a_deployment_that_nobody_waits_for_ends_before_the_next_begins() {
         name: "hello".to_owned(),
         routes: vec!["/*".to_owned()],
         grants: Vec::new(),
+        config: BTreeMap::new(),
         limits: HandlerLimits::default(),
         component: Bytes::from(std::fs::read(path).expect("a built component")),
     };
@@ -62,4 +61,76 @@ async fn a_deployment_that_nobody_waits_for_ends_before_the_next_begins() {
     }
     assert_eq!(handlers.remove("hello").await, Ok(true), "it was live when its turn was over");
     handlers.settled().await;
+}
+
+#[test]
+fn old_versions_go_with_their_components_and_shared_ones_stay() {
+    let handlers = handlers("");
+    let version = |version: u64, digest: &str| HandlerRecord {
+        version,
+        routes: vec!["/a".to_owned()],
+        ..record(digest)
+    };
+    let digests = ["first", "shared", "third", "fourth", "fifth", "shared", "seventh"];
+    for (number, digest) in (1..).zip(digests) {
+        let component = Bytes::from(digest.to_owned());
+        handlers.records.keep(&version(number, digest), Some(component)).expect("room");
+    }
+    let kept = handlers.records.versions("a");
+    assert_eq!(kept.iter().map(|kept| kept.version).collect::<Vec<_>>(), [3, 4, 5, 6, 7]);
+    assert!(handlers.records.component("first").is_none());
+    assert!(handlers.records.component("shared").is_some(), "version 6 has it");
+    assert_eq!(handlers.records.forget("a"), Ok(true));
+    assert!(digests.iter().all(|digest| handlers.records.component(digest).is_none()));
+    assert_eq!(handlers.records.forget("a"), Ok(false));
+}
+
+fn hello() -> Bytes {
+    let path = atoll_guests::build().expect("the guests").path("hello");
+    Bytes::from(std::fs::read(path).expect("a built component"))
+}
+
+/// A record as another node would have written it.
+fn foreign(version: u64, digest: &str) -> HandlerRecord {
+    HandlerRecord { version, routes: vec!["/a".to_owned()], ..record(digest) }
+}
+
+#[tokio::test]
+async fn a_component_may_come_after_its_record() {
+    let (handlers, hello) = (handlers(""), hello());
+    let late = foreign(1, &hex(&Sha256::digest(&hello)));
+    handlers.records.keep(&late, None).expect("room");
+    assert!(!handlers.take_over("a").await, "it is looked at again");
+    assert!(handlers.get("a").is_none() && handlers.states("a").is_empty());
+    handlers.records.keep(&late, Some(hello)).expect("room");
+    assert!(handlers.take_over("a").await);
+    assert_eq!(handlers.get("a").expect("it is live").record, late);
+    let state = HandlerState { version: 1, error: None };
+    assert_eq!(handlers.states("a"), [(handlers.node.name().to_owned(), state)]);
+}
+
+#[tokio::test]
+async fn what_cannot_run_leaves_the_version_before_live_and_says_why() {
+    #[track_caller]
+    fn check(handlers: &Handlers, version: u64, want: &str) {
+        assert_eq!(handlers.get("a").expect("it is live").record.version, 1);
+        let (_, state) = handlers.states("a").pop().expect("it has said something");
+        let error = state.error.expect("it has failed");
+        assert!(state.version == version && error.contains(want), "{error}");
+    }
+    let (handlers, hello) = (handlers(""), hello());
+    let first = foreign(1, &hex(&Sha256::digest(&hello)));
+    handlers.records.keep(&first, Some(hello.clone())).expect("room");
+    assert!(handlers.take_over("a").await);
+
+    let tampered = foreign(2, &hex(&Sha256::digest("what was deployed")));
+    handlers.records.keep(&tampered, Some(hello)).expect("room");
+    assert!(handlers.take_over("a").await, "to look again would find the same");
+    check(&handlers, 2, "did not arrive whole");
+
+    let text = Bytes::from_static(b"no component");
+    let broken = foreign(3, &hex(&Sha256::digest(&text)));
+    handlers.records.keep(&broken, Some(text)).expect("room");
+    assert!(handlers.take_over("a").await);
+    check(&handlers, 3, "not a WebAssembly file");
 }

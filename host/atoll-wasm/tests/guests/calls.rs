@@ -1,12 +1,11 @@
 //! Calls that go well, and answers that cannot go out.
 
-use atoll_wasm::component::Interface;
 use atoll_wasm::error::CallError;
 use atoll_wasm::host::Response;
 use atoll_wasm::limits::Limits;
 
 use crate::component::{Answer, Text, handler};
-use crate::host::{GET, Nothing, call, compile};
+use crate::host::{GET, Nothing, call, compile, shared};
 
 fn answered(text: &Text<'_>) -> Result<Response, CallError> {
     call(&compile(&text.wasm()), &Limits::default())
@@ -85,9 +84,11 @@ fn a_component_says_which_interfaces_it_imports() {
     let imports =
         r#"(import "atoll:edge/clock@0.1.0" (instance (export "now-ms" (func (result u64)))))"#;
     let code = Answer::OK.code();
-    let handler = compile(&Text { code: &code, imports, ..Text::default() }.wasm());
-    assert_eq!(handler.imports().iter().copied().collect::<Vec<_>>(), [Interface::Clock]);
-    assert_eq!(call(&handler, &Limits::default()).unwrap().status, 200);
+    let wasm = Text { code: &code, imports, ..Text::default() }.wasm();
+    let component = shared().compile(&wasm).unwrap();
+    assert_eq!(component.imports(), ["atoll:edge/types@0.1.0", "atoll:edge/clock@0.1.0"]);
+    assert_eq!(component.store_import(), None);
+    assert_eq!(call(&compile(&wasm), &Limits::default()).unwrap().status, 200);
 }
 
 #[test]

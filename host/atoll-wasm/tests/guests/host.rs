@@ -1,12 +1,13 @@
 //! A host for guests that need nothing of it, and what every test calls with.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
-use atoll_wasm::component::Handler;
+use atoll_wasm::component::{Component, Handler};
 use atoll_wasm::engine::{Engine, EngineConfig};
 use atoll_wasm::error::CallError;
 use atoll_wasm::host::{
-    Entry, Host, Increment, KeyPage, KvError, Level, List, NoRandomness, Request, Response, Set,
+    Entry, FetchBody, FetchError, Fetcher, Fetching, Host, Increment, KeyPage, KvError, Level,
+    List, Logger, NoRandomness, Request, Response, Set,
 };
 use atoll_wasm::limits::Limits;
 use bytes::Bytes;
@@ -53,10 +54,20 @@ impl Host for Nothing {
         denied()
     }
 
-    fn log(&mut self, _level: Level, _message: &str) {}
+    fn fetcher(&self) -> Arc<dyn Fetcher> {
+        Arc::new(Nothing)
+    }
+
+    fn logger(&self) -> Arc<dyn Logger> {
+        Arc::new(Nothing)
+    }
 
     fn config(&mut self, _key: &str) -> Option<String> {
         None
+    }
+
+    fn settings(&mut self) -> Vec<(String, String)> {
+        Vec::new()
     }
 
     fn now_ms(&mut self) -> u64 {
@@ -66,6 +77,17 @@ impl Host for Nothing {
     fn random(&mut self, bytes: &mut [u8]) -> Result<(), NoRandomness> {
         bytes.fill(7);
         Ok(())
+    }
+}
+
+impl Logger for Nothing {
+    fn log(&self, _level: Level, _message: &str) {}
+}
+
+impl Fetcher for Nothing {
+    fn fetch(&self, _request: http::Request<FetchBody>) -> Fetching {
+        let denied = FetchError::Denied("nothing is granted".to_owned());
+        Box::pin(std::future::ready(Err(denied)))
     }
 }
 
@@ -95,7 +117,16 @@ pub(crate) fn engine(config: EngineConfig) -> Engine<Nothing> {
 /// Compiles on the engine that the tests share.
 #[track_caller]
 pub(crate) fn compile(wasm: &[u8]) -> Handler<Nothing> {
-    shared().compile(wasm).unwrap()
+    compile_on(shared(), wasm)
+}
+
+/// Compiles a handler of our own world.
+#[track_caller]
+pub(crate) fn compile_on(engine: &Engine<Nothing>, wasm: &[u8]) -> Handler<Nothing> {
+    match engine.compile(wasm).unwrap() {
+        Component::Edge(handler) => handler,
+        other => panic!("a handler of {}", other.world().name()),
+    }
 }
 
 pub(crate) fn shared() -> &'static Engine<Nothing> {

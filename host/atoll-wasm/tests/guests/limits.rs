@@ -8,7 +8,7 @@ use atoll_wasm::limits::Limits;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::component::{Answer, Text, handler};
-use crate::host::{GET, Nothing, SMALL, call, compile, engine, runtime};
+use crate::host::{GET, Nothing, SMALL, call, compile, compile_on, engine, runtime, shared};
 
 pub(crate) const LOOP: &str = "(loop $again (br $again)) unreachable";
 const GROW_OR_TRAP: &str = "(loop $again
@@ -25,7 +25,7 @@ pub(crate) fn thread_time() -> Duration {
 #[test]
 fn an_engine_of_the_default_size_starts_and_answers() {
     let engine = engine(EngineConfig::default());
-    let handler = engine.compile(&handler(&Answer::OK.code())).unwrap();
+    let handler = compile_on(&engine, &handler(&Answer::OK.code()));
     assert_eq!(call(&handler, &Limits::default()).unwrap().status, 200);
 }
 
@@ -43,7 +43,7 @@ fn a_loop_is_stopped_at_its_processor_limit_and_not_before() {
 #[test]
 fn a_loop_in_start_code_is_stopped_too() {
     let module = "(func $spin (loop $again (br $again))) (start $spin)";
-    let handler = compile(&Text { module, ..Text::default() }.wasm());
+    let handler = shared().compile(&Text { module, ..Text::default() }.wasm()).unwrap();
     let limits = Limits { cpu_ms: 10, wall_ms: 60_000, ..Limits::default() };
     let tried = runtime().block_on(handler.try_instance(Nothing, &limits));
     assert_eq!(tried, Err(CallError::CpuLimit { cpu_ms: 10 }));
@@ -52,7 +52,7 @@ fn a_loop_in_start_code_is_stopped_too() {
 #[test]
 fn a_call_ends_at_its_wall_limit_whatever_it_may_compute() {
     let engine = engine(SMALL);
-    let handler = engine.compile(&handler(LOOP)).unwrap();
+    let handler = compile_on(&engine, &handler(LOOP));
     let limits = Limits { cpu_ms: 60_000, wall_ms: 30, ..Limits::default() };
     assert_eq!(call(&handler, &limits), Err(CallError::WallLimit { wall_ms: 30 }));
     assert_eq!(engine.memory_bytes(), 0);
@@ -77,7 +77,7 @@ fn a_guest_that_copes_with_a_refusal_answers() {
 
 #[test]
 fn a_component_that_starts_with_too_much_memory_is_found_out_before_its_first_request() {
-    let handler = compile(&Text { pages: 200, ..Text::default() }.wasm());
+    let handler = shared().compile(&Text { pages: 200, ..Text::default() }.wasm()).unwrap();
     let limits = Limits { memory_bytes: 8 << 20, ..Limits::default() };
     let tried = runtime().block_on(handler.try_instance(Nothing, &limits));
     assert_eq!(tried, Err(CallError::MemoryLimit { memory_bytes: 8 << 20 }));
@@ -87,7 +87,7 @@ fn a_component_that_starts_with_too_much_memory_is_found_out_before_its_first_re
 #[test]
 fn all_guests_together_stay_within_the_memory_of_the_engine() {
     let engine = engine(EngineConfig { memory_bytes_total: 1 << 20, ..SMALL });
-    let handler = engine.compile(&handler(GROW_OR_TRAP)).unwrap();
+    let handler = compile_on(&engine, &handler(GROW_OR_TRAP));
     assert_eq!(call(&handler, &Limits::default()).unwrap_err().kind(), "busy");
     assert_eq!(engine.memory_bytes(), 0);
 }
@@ -108,8 +108,8 @@ fn a_body_over_the_limit_is_not_sent() {
 #[test]
 fn one_call_more_than_there_are_places_is_told_to_come_later() {
     let engine = engine(EngineConfig { instances_max: 1, ..SMALL });
-    let looping = engine.compile(&handler(LOOP)).unwrap();
-    let quick = engine.compile(&handler(&Answer::OK.code())).unwrap();
+    let looping = compile_on(&engine, &handler(LOOP));
+    let quick = compile_on(&engine, &handler(&Answer::OK.code()));
     let limits = Limits { cpu_ms: 60_000, wall_ms: 60_000, ..Limits::default() };
     runtime().block_on(async {
         let mut first = Box::pin(looping.call(Nothing, GET, &limits));

@@ -5,7 +5,8 @@ use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use atoll_wasm::host::{
-    Condition, Entry, Host, Increment, KeyPage, KvError, Level, List, NoRandomness, Set,
+    Condition, Entry, FetchBody, FetchError, Fetcher, Fetching, Host, Increment, KeyPage, KvError,
+    Level, List, Logger, NoRandomness, Set,
 };
 use bytes::Bytes;
 
@@ -121,12 +122,20 @@ impl Host for Memory {
         Ok(KeyPage { cursor: keys.last().cloned(), keys })
     }
 
-    fn log(&mut self, level: Level, message: &str) {
-        self.state().lines.push((level, message.to_owned()));
+    fn fetcher(&self) -> Arc<dyn Fetcher> {
+        Arc::new(self.clone())
+    }
+
+    fn logger(&self) -> Arc<dyn Logger> {
+        Arc::new(self.clone())
     }
 
     fn config(&mut self, _key: &str) -> Option<String> {
         None
+    }
+
+    fn settings(&mut self) -> Vec<(String, String)> {
+        Vec::new()
     }
 
     fn now_ms(&mut self) -> u64 {
@@ -136,5 +145,17 @@ impl Host for Memory {
     fn random(&mut self, bytes: &mut [u8]) -> Result<(), NoRandomness> {
         bytes.fill(7);
         Ok(())
+    }
+}
+
+impl Logger for Memory {
+    fn log(&self, level: Level, message: &str) {
+        self.state().lines.push((level, message.to_owned()));
+    }
+}
+
+impl Fetcher for Memory {
+    fn fetch(&self, _request: http::Request<FetchBody>) -> Fetching {
+        Box::pin(std::future::ready(Err(FetchError::Denied("no host is granted".to_owned()))))
     }
 }

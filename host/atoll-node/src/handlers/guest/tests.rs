@@ -13,8 +13,8 @@ fn guest(grants: &[&str]) -> (GuestHost, GuestBucket) {
     let config = Config::resolve(FileConfig::default()).expect("the defaults");
     let node = Node::new(&config).expect("a node");
     let grants = grants.iter().map(|text| text.parse().expect("a grant")).collect();
-    let identity = Arc::new(Identity { name: "test".to_owned(), grants });
-    let mut guest = GuestHost::new(node, identity);
+    let identity = Arc::new(Identity::new("test".to_owned(), grants, BTreeMap::new()));
+    let mut guest = GuestHost::new(node, identity, Arc::new(Client::new()));
     let bucket = guest.open("default").expect("it is granted");
     for key in KEYS {
         let edit = Edit::set(NewValue::Shared(Bytes::from_static(b"1")), Deadline::NEVER);
@@ -117,13 +117,13 @@ impl Write for Lines {
 
 #[test]
 fn a_guest_cannot_forge_a_line_of_the_log() {
-    let (mut guest, _) = guest(&["kv:default=r"]);
+    let (guest, _) = guest(&["kv:default=r"]);
     let lines = Lines::default();
     let writer = lines.clone();
     let subscriber =
         tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
     tracing::subscriber::with_default(subscriber, || {
-        guest.log(Level::Warn, "harmless\n2026-01-01 ERROR node is on fire \u{1b}[2J");
+        guest.logger().log(Level::Warn, "harmless\n2026-01-01 ERROR node is on fire \u{1b}[2J");
     });
     let bytes = lines.0.lock().expect("no panic").clone();
     let text = String::from_utf8(bytes).expect("text");

@@ -1,0 +1,89 @@
+//! Follows the replicated records: what was deployed on any node, or was on the disk, goes live here.
+
+use super::{DeployError, Handlers, hex};
+use atoll_core::manifest::{HandlerRecord, HandlerState};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+/// Pause between two looks at the records: a page of a small bucket.
+const LOOK_PAUSE: Duration = Duration::from_millis(100);
+
+impl Handlers {
+    /// Follows until `shutdown`. Compiles off the request path, one handler after the other.
+    pub(crate) async fn follow(self: Arc<Self>, shutdown: CancellationToken) {
+        // By name: the stamp of the record that was looked at last.
+        let mut seen = BTreeMap::new();
+        loop {
+            tokio::select! {
+                () = self.catch_up(&mut seen) => {}
+                () = shutdown.cancelled() => return,
+            }
+            tokio::select! {
+                () = tokio::time::sleep(LOOK_PAUSE) => {}
+                () = shutdown.cancelled() => return,
+            }
+        }
+    }
+
+    async fn catch_up(&self, seen: &mut BTreeMap<String, String>) {
+        let there: BTreeMap<String, String> = self.records.stamps().into_iter().collect();
+        for (name, stamp) in &there {
+            if seen.get(name) != Some(stamp) && self.take_over(name).await {
+                seen.insert(name.clone(), stamp.clone());
+            }
+        }
+        seen.retain(|name, _| there.contains_key(name));
+        let live = self.list();
+        let gone = live.iter().map(|deployed| &deployed.record.name);
+        for name in gone.filter(|name| !there.contains_key(*name)) {
+            // In turn, because a deployment goes live right after its record was written.
+            let _turn = self.turn.lock().await;
+            if self.records.get(name).is_none() {
+                self.drop_live(name);
+            }
+        }
+    }
+
+    /// Makes what the record says live, unless it is. Returns whether that is settled, one way or
+    /// the other: a component may come later than its record.
+    pub(super) async fn take_over(&self, name: &str) -> bool {
+        let _turn = self.turn.lock().await;
+        let Some(record) = self.records.get(name) else {
+            warn!(handler = name, "the record of a handler cannot be read");
+            return true;
+        };
+        if self.get(name).is_some_and(|live| live.record == record) {
+            return true;
+        }
+        let version = record.version;
+        match self.follow_record(record).await {
+            Ok(true) => true,
+            Ok(false) => {
+                debug!(handler = name, version, "the component has not arrived yet");
+                false
+            }
+            Err(error) => {
+                warn!(handler = name, version, %error, "a deployed handler cannot run here");
+                self.say(name, HandlerState { version, error: Some(error.to_string()) });
+                true
+            }
+        }
+    }
+
+    /// Returns whether the component was there.
+    async fn follow_record(&self, record: HandlerRecord) -> Result<bool, DeployError> {
+        let parsed = record.check()?;
+        let Some(bytes) = self.records.component(&record.digest) else { return Ok(false) };
+        if hex(&Sha256::digest(&bytes)) != record.digest {
+            return Err(DeployError::Damaged);
+        }
+        let component = self.compiled(&record.digest, bytes).await?;
+        let deployed = self.prepare(record, parsed, component).await?;
+        self.swap(&deployed);
+        Ok(true)
+    }
+}

@@ -1,0 +1,122 @@
+//! What a component is and what it wants, by the names that it exports and imports.
+
+use wasmtime::component::Component;
+use wasmtime::component::types::ComponentItem;
+
+use crate::bindings::atoll::edge::types as raw;
+use crate::error::{CompileError, quote};
+use crate::standard;
+
+const EDGE_EXPORT: &str = "atoll:edge/incoming-handler@0.1.0";
+const PROXY_EXPORT: &str = "wasi:http/incoming-handler";
+
+/// The interfaces of our own world that have functions.
+const EDGE_IMPORTS: [&str; 5] =
+    ["atoll:edge/clock", "atoll:edge/config", STORE_IMPORT, "atoll:edge/log", "atoll:edge/random"];
+const STORE_IMPORT: &str = "atoll:edge/kv";
+/// Only the shapes of records: nothing to call.
+const TYPES_IMPORT: &str = "atoll:edge/types";
+
+/// What a component was made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum World {
+    /// Our own world `atoll:edge/handler`.
+    Edge,
+    /// The standard's `wasi:http/proxy`.
+    Proxy,
+}
+
+impl World {
+    /// Returns its name in WIT, without the version.
+    pub fn name(self) -> &'static str {
+        match self {
+            World::Edge => "atoll:edge/handler",
+            World::Proxy => "wasi:http/proxy",
+        }
+    }
+}
+
+/// `\0asm`, then version and layer: 1 and 0 of a core module, 13 and 1 of a component.
+pub(super) fn check_preamble(wasm: &[u8]) -> Result<(), CompileError> {
+    if !wasm.starts_with(b"\0asm") {
+        return Err(CompileError::NotWasm);
+    }
+    if wasm[4..].starts_with(&[1, 0, 0, 0]) {
+        return Err(CompileError::CoreModule);
+    }
+    Ok(())
+}
+
+/// Finds out which world the component was made for. One that satisfies both is taken as ours.
+pub(super) fn world(component: &Component) -> Result<World, CompileError> {
+    let ty = component.component_type();
+    if ty.get_export(component.engine(), EDGE_EXPORT).is_some() {
+        check_edge_export(component)?;
+        return Ok(World::Edge);
+    }
+    let names = || ty.exports(component.engine()).map(|(name, _)| name);
+    let is_proxy = |name: &str| {
+        let version = name.strip_prefix(PROXY_EXPORT).and_then(|rest| rest.strip_prefix('@'));
+        version.is_some_and(standard::is_wasi_0_2)
+    };
+    if names().any(is_proxy) {
+        return Ok(World::Proxy);
+    }
+    Err(CompileError::MissingExport { found: names().map(str::to_owned).collect() })
+}
+
+fn check_edge_export(component: &Component) -> Result<(), CompileError> {
+    let engine = component.engine();
+    let ty = component.component_type();
+    let export = ty.get_export(engine, EDGE_EXPORT);
+    let handle = match export.map(|export| export.ty) {
+        Some(ComponentItem::ComponentInstance(instance)) => {
+            instance.get_export(engine, "handle").map(|handle| handle.ty)
+        }
+        _ => None,
+    };
+    let Some(ComponentItem::ComponentFunc(handle)) = handle else {
+        return Err(CompileError::Mismatch(format!("{EDGE_EXPORT} has no function `handle`")));
+    };
+    // wasmtime would compare these types at the first instance; who deploys is told now.
+    handle
+        .typecheck::<(raw::Request<'_>,), (raw::Response,)>(&ty.instance_type())
+        .map_err(|error| CompileError::Mismatch(quote(&format!("`handle`: {error:#}"))))
+}
+
+/// Returns the interfaces that are imported, if all of them are offered.
+pub(super) fn imports(component: &Component) -> Result<Vec<String>, CompileError> {
+    let mut known = Vec::new();
+    let mut unknown = Vec::new();
+    for (name, import) in component.component_type().imports(component.engine()) {
+        if is_offered(name) {
+            known.push(name.to_owned());
+        } else if !matches!(import.ty, ComponentItem::Type(_)) {
+            unknown.push(name.to_owned());
+        }
+    }
+    if unknown.is_empty() {
+        Ok(known)
+    } else {
+        Err(CompileError::UnknownImports { names: unknown })
+    }
+}
+
+/// Tells whether the interface of this full name gives access to the store.
+pub(super) fn reaches_store(import: &str) -> bool {
+    edge(import) == Some(STORE_IMPORT) || standard::reaches_store(import)
+}
+
+fn is_offered(import: &str) -> bool {
+    edge(import).is_some() || standard::offers(import)
+}
+
+/// Looks up an interface of ours by its full name. Any 0.1.x will do: they differ in what was added,
+/// and a function that this node lacks is found when the types are compared.
+fn edge(import: &str) -> Option<&'static str> {
+    let (name, version) = import.split_once('@')?;
+    if !version.starts_with("0.1.") {
+        return None;
+    }
+    EDGE_IMPORTS.into_iter().chain([TYPES_IMPORT]).find(|known| *known == name)
+}

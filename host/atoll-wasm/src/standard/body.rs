@@ -1,0 +1,131 @@
+//! The two bodies of an exchange, piece by piece: nothing here holds a whole one.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use wasmtime_wasi_http::Error;
+use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
+
+use super::progress::Progress;
+use crate::error::CallError;
+
+/// The body of a standard handler's answer, as the guest writes it.
+///
+/// Ends with an error, which must not look like an end to the client, where the guest failed or
+/// wrote more than it may.
+pub struct AnswerBody {
+    inner: HyperOutgoingBody,
+    progress: Arc<Progress>,
+    bytes_left: usize,
+    bytes_max: usize,
+}
+
+/// Why a body broke off. The reason is with whoever was told of the call's end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the handler ended before its answer did")]
+pub struct BrokenOff;
+
+impl AnswerBody {
+    pub(super) fn new(
+        inner: HyperOutgoingBody,
+        progress: Arc<Progress>,
+        bytes_max: usize,
+    ) -> AnswerBody {
+        AnswerBody { inner, progress, bytes_left: bytes_max, bytes_max }
+    }
+
+    fn take(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, BrokenOff> {
+        self.progress.note();
+        let Some(data) = frame.data_ref() else { return Ok(frame) };
+        match self.bytes_left.checked_sub(data.len()) {
+            Some(left) => {
+                self.bytes_left = left;
+                Ok(frame)
+            }
+            None => {
+                let len = self.bytes_max - self.bytes_left + data.len();
+                let bytes_max = self.bytes_max;
+                self.progress.refuse(CallError::ResponseLimit { len, bytes_max });
+                self.progress.fail();
+                Err(BrokenOff)
+            }
+        }
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = BrokenOff;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        let frame = ready!(Pin::new(&mut self.inner).poll_frame(context));
+        Poll::Ready(match frame {
+            Some(Ok(frame)) => Some(self.take(frame)),
+            Some(Err(_)) => Some(Err(BrokenOff)),
+            None if self.progress.has_failed() => Some(Err(BrokenOff)),
+            None => None,
+        })
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream() && !self.progress.has_failed()
+    }
+}
+
+impl fmt::Debug for AnswerBody {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut body = formatter.debug_struct("AnswerBody");
+        body.field("bytes_left", &self.bytes_left).finish_non_exhaustive()
+    }
+}
+
+/// A request's body on its way to the guest.
+pub(super) struct RequestBody<B> {
+    inner: Pin<Box<B>>,
+    progress: Arc<Progress>,
+}
+
+impl<B> RequestBody<B> {
+    pub(super) fn new(inner: B, progress: Arc<Progress>) -> RequestBody<B> {
+        RequestBody { inner: Box::pin(inner), progress }
+    }
+}
+
+impl<B> Body for RequestBody<B>
+where
+    B: Body<Data = Bytes>,
+    B::Error: fmt::Display,
+{
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let frame = ready!(self.inner.as_mut().poll_frame(context));
+        self.progress.note();
+        Poll::Ready(
+            frame.map(|frame| frame.map_err(|error| Error::InternalError(Some(error.to_string())))),
+        )
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+}

@@ -1,0 +1,115 @@
+//! Whether a streaming exchange still moves: what its two bodies, its task and its caller share.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+use crate::error::CallError;
+use crate::limits::WALL_MS_MAX;
+
+/// One exchange.
+#[derive(Debug)]
+pub(super) struct Progress {
+    began: Instant,
+    last: Mutex<Instant>,
+    is_answered: AtomicBool,
+    has_failed: AtomicBool,
+    refusal: Mutex<Option<CallError>>,
+}
+
+impl Progress {
+    pub(super) fn new() -> Progress {
+        let began = Instant::now();
+        Progress {
+            began,
+            last: Mutex::new(began),
+            is_answered: AtomicBool::new(false),
+            has_failed: AtomicBool::new(false),
+            refusal: Mutex::default(),
+        }
+    }
+
+    /// A piece of a body has passed.
+    pub(super) fn note(&self) {
+        *lock(&self.last) = Instant::now();
+    }
+
+    /// The guest has said how it answers.
+    pub(super) fn note_answer(&self) {
+        self.is_answered.store(true, Ordering::Release);
+        self.note();
+    }
+
+    pub(super) fn is_answered(&self) -> bool {
+        self.is_answered.load(Ordering::Acquire)
+    }
+
+    /// From now on the end of the answer's body is not its true end. Must be called before the
+    /// guest is dropped.
+    pub(super) fn fail(&self) {
+        self.has_failed.store(true, Ordering::Release);
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        self.has_failed.load(Ordering::Acquire)
+    }
+
+    /// What the guest sent was refused; the first refusal is kept.
+    pub(super) fn refuse(&self, error: CallError) {
+        lock(&self.refusal).get_or_insert(error);
+    }
+
+    pub(super) fn refusal(&self) -> Option<CallError> {
+        lock(&self.refusal).clone()
+    }
+
+    /// Completes once nothing has moved for so long, or the whole takes longer than anything may.
+    pub(super) async fn stalled(&self, wall: Duration) {
+        let end = self.began + Duration::from_millis(WALL_MS_MAX.into());
+        loop {
+            let until = (*lock(&self.last) + wall).min(end);
+            if until <= Instant::now() {
+                return;
+            }
+            sleep_until(until).await;
+        }
+    }
+}
+
+/// Plain values are in there: whoever panicked has left nothing half done.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_moves_goes_on_and_what_stalls_or_takes_for_ever_ends() {
+        let (progress, wall) = (Progress::new(), Duration::from_secs(10));
+        for _ in 0..5 {
+            let early = tokio::time::timeout(Duration::from_secs(9), progress.stalled(wall)).await;
+            assert!(early.is_err(), "it has moved 9 s ago");
+            progress.note();
+        }
+        let before = Instant::now();
+        progress.stalled(wall).await;
+        assert_eq!(before.elapsed().as_secs(), 10);
+        let progress = Progress::new();
+        let moving = async {
+            loop {
+                tokio::time::sleep(Duration::from_secs(5)).await;
+                progress.note();
+            }
+        };
+        let before = Instant::now();
+        tokio::select! {
+            () = progress.stalled(wall) => {}
+            () = moving => {}
+        }
+        assert_eq!(before.elapsed().as_secs(), 600);
+    }
+}
