@@ -7,6 +7,7 @@ mod handlers;
 mod kv;
 mod output;
 mod paint;
+mod purge;
 mod serve;
 mod status;
 
@@ -36,6 +37,8 @@ enum Command {
     Handlers(handlers::HandlersArgs),
     /// Take a handler away
     Remove(handlers::RemoveArgs),
+    /// Take cached responses back, on every node
+    Purge(purge::PurgeArgs),
     /// Write all keys of a running node to a file
     Backup(backup::BackupArgs),
     /// Bring the keys of a backup back, into a running node or an empty data directory
@@ -62,6 +65,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Deploy(args) => handlers::deploy(&args),
         Command::Handlers(args) => handlers::list(&args),
         Command::Remove(args) => handlers::remove(&args),
+        Command::Purge(args) => purge::purge(&args),
         Command::Backup(args) => backup::backup(&args),
         Command::Restore(args) => backup::restore(&args),
         Command::Status(args) => status::status(&args),

@@ -1,5 +1,7 @@
 //! From a checked configuration to a running node and back: bind, wire, wait, drain.
 
+use crate::cache::Cache;
+use crate::cache::purges::Purges;
 use crate::config::Config;
 use crate::handlers::Handlers;
 use crate::journal::{Keeping, Opened, Read};
@@ -7,6 +9,7 @@ use crate::listen::Addresses;
 use crate::node::Node;
 use crate::peers::Links;
 use crate::peers::settings::Listen;
+use crate::proxy::Proxy;
 use crate::{api, gateway, journal, listen, peers, resp, sweep, telemetry};
 use anyhow::{Context, bail};
 use atoll_core::replica::saved::Saved;
@@ -66,6 +69,10 @@ async fn serve(
         node.attach(opened.journal());
     }
     let handlers = Handlers::new(Arc::clone(&node))?;
+    let cache = Arc::new(Cache::new(config.cache_bytes_max));
+    cache.register(&node);
+    let purges = Purges::new(&node, &cache)?;
+    let proxy = Proxy::new(&node, &cache, &config.routes)?;
     let shutdown = CancellationToken::new();
     let tasks = TaskTracker::new();
     let addresses = doors.addresses()?;
@@ -74,7 +81,13 @@ async fn serve(
 
     let peers_listener = doors.open(
         &config,
-        &Shared { node: &node, handlers: &handlers, shutdown: &shutdown },
+        &Shared {
+            node: &node,
+            handlers: &handlers,
+            proxy: &proxy,
+            purges: &purges,
+            shutdown: &shutdown,
+        },
         &tasks,
     )?;
     // From here on reads are served, while what was saved is still being read.
@@ -100,6 +113,10 @@ async fn serve(
             Some(keeping)
         }
     };
+    if !config.routes.is_empty() {
+        // Only then: while somebody reads the log, every write costs a little more.
+        tasks.spawn(Arc::clone(&purges).follow(shutdown.clone()));
+    }
     tasks.spawn(sweep::sweep(Arc::clone(&node), shutdown.clone()));
     tasks.close();
 
@@ -183,6 +200,8 @@ fn saved_state(read: &Read) -> Option<Saved> {
 struct Shared<'s> {
     node: &'s Arc<Node>,
     handlers: &'s Arc<Handlers>,
+    proxy: &'s Arc<Proxy>,
+    purges: &'s Arc<Purges>,
     shutdown: &'s CancellationToken,
 }
 
@@ -220,6 +239,7 @@ impl Doors {
         if let Some(listener) = self.api {
             let settings = api::ApiSettings {
                 handlers: Arc::clone(shared.handlers),
+                purges: Arc::clone(shared.purges),
                 token: config.api_token.clone(),
                 addresses,
                 shutdown: shared.shutdown.clone(),
@@ -229,7 +249,8 @@ impl Doors {
             tasks.spawn(listen::serve(listener, router, shared.shutdown.clone()));
         }
         if let Some(listener) = self.gateway {
-            let router = gateway::router(shared.node, Arc::clone(shared.handlers));
+            let router =
+                gateway::router(shared.node, Arc::clone(shared.handlers), Arc::clone(shared.proxy));
             let listener = tokio::net::TcpListener::from_std(listener)?;
             tasks.spawn(listen::serve(listener, router, shared.shutdown.clone()));
         }

@@ -1,0 +1,6 @@
+//! The HTTP cache in front of an upstream that does what the test says.
+
+mod exchanges;
+mod origin;
+mod purge;
+mod trouble;
