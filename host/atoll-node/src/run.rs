@@ -68,28 +68,15 @@ async fn serve(
     if let Some(opened) = &opened {
         node.attach(opened.journal());
     }
-    let handlers = Handlers::new(Arc::clone(&node))?;
-    let cache = Arc::new(Cache::new(config.cache_bytes_max));
-    cache.register(&node);
-    let purges = Purges::new(&node, &cache)?;
-    let proxy = Proxy::new(&node, &cache, &config.routes)?;
+    let kit = Kit::new(&config, &node)?;
     let shutdown = CancellationToken::new();
     let tasks = TaskTracker::new();
     let addresses = doors.addresses()?;
     // Before anybody is told that the node is ready: without it a signal ends the process at once.
     let mut signals = Signals::listen()?;
 
-    let peers_listener = doors.open(
-        &config,
-        &Shared {
-            node: &node,
-            handlers: &handlers,
-            proxy: &proxy,
-            purges: &purges,
-            shutdown: &shutdown,
-        },
-        &tasks,
-    )?;
+    let peers_listener =
+        doors.open(&config, &Shared { node: &node, kit: &kit, shutdown: &shutdown }, &tasks)?;
     // From here on reads are served, while what was saved is still being read.
     let read = match opened {
         None => None,
@@ -113,10 +100,7 @@ async fn serve(
             Some(keeping)
         }
     };
-    if !config.routes.is_empty() {
-        // Only then: while somebody reads the log, every write costs a little more.
-        tasks.spawn(Arc::clone(&purges).follow(shutdown.clone()));
-    }
+    kit.follow_purges(&config, &tasks, &shutdown);
     tasks.spawn(sweep::sweep(Arc::clone(&node), shutdown.clone()));
     tasks.close();
 
@@ -131,7 +115,7 @@ async fn serve(
     shutdown.cancel();
     let drain = Duration::from_millis(config.drain_ms);
     let drained = tokio::select! {
-        () = async { tasks.wait().await; handlers.settled().await } => true,
+        () = async { tasks.wait().await; kit.handlers.settled().await } => true,
         () = tokio::time::sleep(drain) => false,
         () = signals.received() => false,
     };
@@ -199,10 +183,34 @@ fn saved_state(read: &Read) -> Option<Saved> {
 /// What the doors share.
 struct Shared<'s> {
     node: &'s Arc<Node>,
-    handlers: &'s Arc<Handlers>,
-    proxy: &'s Arc<Proxy>,
-    purges: &'s Arc<Purges>,
+    kit: &'s Kit,
     shutdown: &'s CancellationToken,
+}
+
+/// What answers requests beside the store.
+struct Kit {
+    handlers: Arc<Handlers>,
+    proxy: Arc<Proxy>,
+    purges: Arc<Purges>,
+}
+
+impl Kit {
+    fn new(config: &Config, node: &Arc<Node>) -> anyhow::Result<Kit> {
+        let handlers = Handlers::new(Arc::clone(node))?;
+        let cache = Arc::new(Cache::new(config.cache_bytes_max));
+        cache.register(node);
+        let purges = Purges::new(node, &cache)?;
+        let proxy = Proxy::new(node, &cache, &config.routes)?;
+        Ok(Kit { handlers, proxy, purges })
+    }
+
+    /// Lets purges of other nodes take effect here, where there is a cache for them.
+    fn follow_purges(&self, config: &Config, tasks: &TaskTracker, shutdown: &CancellationToken) {
+        // Only then: while somebody reads the log, every write costs a little more.
+        if !config.routes.is_empty() {
+            tasks.spawn(Arc::clone(&self.purges).follow(shutdown.clone()));
+        }
+    }
 }
 
 /// Why the node ends.
@@ -238,8 +246,8 @@ impl Doors {
         let addresses = self.addresses()?;
         if let Some(listener) = self.api {
             let settings = api::ApiSettings {
-                handlers: Arc::clone(shared.handlers),
-                purges: Arc::clone(shared.purges),
+                handlers: Arc::clone(&shared.kit.handlers),
+                purges: Arc::clone(&shared.kit.purges),
                 token: config.api_token.clone(),
                 addresses,
                 shutdown: shared.shutdown.clone(),
@@ -249,8 +257,11 @@ impl Doors {
             tasks.spawn(listen::serve(listener, router, shared.shutdown.clone()));
         }
         if let Some(listener) = self.gateway {
-            let router =
-                gateway::router(shared.node, Arc::clone(shared.handlers), Arc::clone(shared.proxy));
+            let router = gateway::router(
+                shared.node,
+                Arc::clone(&shared.kit.handlers),
+                Arc::clone(&shared.kit.proxy),
+            );
             let listener = tokio::net::TcpListener::from_std(listener)?;
             tasks.spawn(listen::serve(listener, router, shared.shutdown.clone()));
         }

@@ -270,7 +270,7 @@ impl Upstream {
             return;
         };
         let failures = server.failures_in_a_row.fetch_add(1, Ordering::Relaxed) + 1;
-        if failures % FAILURES_IN_A_ROW_MAX == 0 && self.servers.len() > 1 {
+        if failures.is_multiple_of(FAILURES_IN_A_ROW_MAX) && self.servers.len() > 1 {
             let until_ms = self.now_ms() + EJECTED.as_millis() as u64;
             server.ejected_until_ms.store(until_ms, Ordering::Relaxed);
             warn!(upstream = %server.address.authority, failures, %error, "upstream left alone");

@@ -129,7 +129,8 @@ fn time_of_day(text: &[u8]) -> Option<u64> {
 impl Civil {
     /// Seconds since the epoch, or `None` for a day that the month does not have.
     fn seconds(&self) -> Option<u64> {
-        let is_leap = self.year % 4 == 0 && (self.year % 100 != 0 || self.year % 400 == 0);
+        let is_leap = self.year.is_multiple_of(4)
+            && (!self.year.is_multiple_of(100) || self.year.is_multiple_of(400));
         let lengths = [31, if is_leap { 29 } else { 28 }, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
         let length = *lengths.get(self.month as usize - 1)?;
         (1..=length).contains(&self.day).then_some(())?;
