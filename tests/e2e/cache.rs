@@ -2,5 +2,6 @@
 
 mod exchanges;
 mod origin;
+mod passing;
 mod purge;
 mod trouble;

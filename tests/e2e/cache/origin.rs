@@ -16,6 +16,8 @@ pub(crate) enum Act {
     SendAndClose(Vec<u8>),
     /// Sends pieces with a pause before each.
     Slowly(Vec<Vec<u8>>, Duration),
+    /// Sends bytes at once, and more after a pause.
+    SlowlyAfter(Vec<u8>, Vec<u8>, Duration),
 }
 
 /// A request or a response, as it came.
@@ -104,6 +106,12 @@ fn serve(
             Act::Send(bytes) => (vec![bytes], Duration::ZERO, false),
             Act::SendAndClose(bytes) => (vec![bytes], Duration::ZERO, true),
             Act::Slowly(pieces, pause) => (pieces, pause, false),
+            Act::SlowlyAfter(first, more, pause) => {
+                if out.write_all(&first).is_err() {
+                    return;
+                }
+                (vec![more], pause, false)
+            }
         };
         for piece in pieces {
             std::thread::sleep(pause);
