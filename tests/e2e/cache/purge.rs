@@ -95,53 +95,102 @@ fn what_cannot_be_meant_is_refused() {
     assert_eq!((status, done["missing"].as_array().map(Vec::len)), (200, Some(0)));
 }
 
-#[test]
-fn a_purge_that_all_nodes_have_confirmed_is_effective_on_each() {
-    let version = Arc::new(AtomicU64::new(0));
-    let current = Arc::clone(&version);
-    let origin = Origin::start(move |_, _| {
-        let version = current.load(Ordering::SeqCst).to_string();
-        Act::Send(response(200, &[FRESH, ("Cache-Tag", "page")], &version))
-    });
-    let file = tempfile::NamedTempFile::new().expect("a file");
-    let text = format!(
-        "[[route]]\npath = \"/*\"\nupstream = \"http://{}\"\ncache = true\n",
-        origin.address
-    );
-    std::fs::write(file.path(), text).expect("the file is written");
-    let config = file.path().to_str().expect("a path").to_owned();
-    let start = |name: &str, peers: &[String]| {
-        let mut flags = vec!["--config", &config, "--name", name];
-        flags.extend(peers.iter().flat_map(|peer| ["--peer", peer]));
-        TestNode::start_with(&flags)
-    };
-    let one = start("one", &[]);
-    let two = start("two", &[one.peers().to_string()]);
-    let three = start("three", &[one.peers().to_string(), two.peers().to_string()]);
-    let nodes = [&one, &two, &three];
-    for node in nodes {
-        wait_until("links to both others", || {
-            let (status, done) = order(node, "?wait=all&timeout=2000", r#"{"tags": ["none"]}"#);
-            let confirmed = done["confirmed"].as_array().map_or(0, Vec::len);
-            (status == 200 && confirmed == 2).then_some(())
+/// Three linked nodes with one cached route to an upstream that answers with its version, and that
+/// version.
+struct Trio {
+    nodes: [TestNode; 3],
+    version: Arc<AtomicU64>,
+}
+
+impl Trio {
+    fn start() -> Trio {
+        let version = Arc::new(AtomicU64::new(0));
+        let current = Arc::clone(&version);
+        let origin = Origin::start(move |_, _| {
+            let version = current.load(Ordering::SeqCst).to_string();
+            Act::Send(response(200, &[FRESH, ("Cache-Tag", "page")], &version))
         });
-    }
-    for round in 1..=30_u64 {
-        for node in nodes {
-            ask(node, "GET", "/page", &[]);
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let text = format!(
+            "[[route]]\npath = \"/*\"\nupstream = \"http://{}\"\ncache = true\n",
+            origin.address
+        );
+        std::fs::write(file.path(), text).expect("the file is written");
+        let config = file.path().to_str().expect("a path").to_owned();
+        let start = |name: &str, peers: &[String]| {
+            let mut flags = vec!["--config", &config, "--name", name];
+            flags.extend(peers.iter().flat_map(|peer| ["--peer", peer]));
+            TestNode::start_with(&flags)
+        };
+        let one = start("one", &[]);
+        let two = start("two", &[one.peers().to_string()]);
+        let three = start("three", &[one.peers().to_string(), two.peers().to_string()]);
+        let nodes = [one, two, three];
+        for node in &nodes {
+            wait_until("links to both others", || {
+                let (status, done) = order(node, "?wait=all&timeout=2000", r#"{"tags": ["none"]}"#);
+                let confirmed = done["confirmed"].as_array().map_or(0, Vec::len);
+                (status == 200 && confirmed == 2).then_some(())
+            });
         }
-        version.store(round, Ordering::SeqCst);
-        let from = nodes[round as usize % 3];
+        Trio { nodes, version }
+    }
+
+    /// A new version, and a purge of all older ones by a node. Returns once all have confirmed.
+    fn publish(&self, version: u64) {
+        self.version.store(version, Ordering::SeqCst);
+        let from = &self.nodes[version as usize % 3];
         let (status, done) = order(from, "?wait=all&timeout=10000", r#"{"tags": ["page"]}"#);
         assert_eq!(status, 200, "{done}");
-        for node in nodes {
+    }
+}
+
+fn version_at(node: &TestNode) -> u64 {
+    ask(node, "GET", "/page", &[]).text().parse().expect("a version")
+}
+
+#[test]
+fn a_purge_that_all_nodes_have_confirmed_is_effective_on_each() {
+    let trio = Trio::start();
+    for round in 1..=30_u64 {
+        for node in &trio.nodes {
+            version_at(node);
+        }
+        trio.publish(round);
+        for node in &trio.nodes {
             // A node confirms what its store holds; its cache follows a moment later.
             let confirmed = Instant::now();
-            wait_until("the purge", || {
-                (ask(node, "GET", "/page", &[]).text() == round.to_string()).then_some(())
-            });
+            wait_until("the purge", || (version_at(node) == round).then_some(()));
             let took = confirmed.elapsed();
             assert!(took < Duration::from_secs(1), "{took:?} in round {round}");
         }
     }
+}
+
+#[test]
+fn under_load_nothing_older_than_a_purge_is_served_after_it() {
+    let trio = Trio::start();
+    // No request that begins now may be answered with less.
+    let floor = AtomicU64::new(0);
+    let ends = Instant::now() + Duration::from_secs(4);
+    std::thread::scope(|scope| {
+        for reader in 0..6 {
+            let (trio, floor) = (&trio, &floor);
+            scope.spawn(move || {
+                while Instant::now() < ends {
+                    let wanted = floor.load(Ordering::SeqCst);
+                    let got = version_at(&trio.nodes[reader % 3]);
+                    assert!(got >= wanted, "{got} after a purge of what is older than {wanted}");
+                }
+            });
+        }
+        let mut version = 0;
+        while Instant::now() < ends {
+            version += 1;
+            trio.publish(version);
+            std::thread::sleep(Duration::from_millis(50));
+            floor.store(version, Ordering::SeqCst);
+        }
+        assert!(version >= 5, "{version} purges are too few to mean anything");
+    });
 }

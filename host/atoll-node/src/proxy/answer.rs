@@ -23,11 +23,14 @@ use std::task::{Context, Poll};
 /// Whether what is stored can answer the request at all: a part answers only what lies in it.
 pub(super) fn can_answer(stored: &Stored, asked: &Asked) -> bool {
     let Some(span) = stored.span else { return true };
-    match asked.headers.get(header::RANGE) {
+    match asked.parts.headers.get(header::RANGE) {
         None => span.is_whole(),
         Some(range) => {
-            let holds =
-                precondition::if_range_holds(&asked.headers, &stored.headers, stored.exchanged);
+            let holds = precondition::if_range_holds(
+                &asked.parts.headers,
+                &stored.headers,
+                stored.exchanged,
+            );
             holds && span.select(range.as_bytes()) != Wanted::NotHeld
         }
     }
@@ -60,7 +63,7 @@ pub(super) fn from_stored(stored: &Stored, asked: &Asked, now_ms: u64, report: R
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(span.length()));
     }
     *response.headers_mut() = headers;
-    if asked.method != Method::HEAD {
+    if asked.parts.method != Method::HEAD {
         *response.body_mut() = match span {
             None => pieces(stored.pieces.to_vec(), stored.body_bytes),
             Some(span) => {
@@ -126,12 +129,12 @@ fn choose(
     (exchanged, held): (Exchanged, Span),
 ) -> Chosen {
     // RFC 9110 section 14.2: ranges are for GET and a 200.
-    let is_for_ranges = asked.method == Method::GET
+    let is_for_ranges = asked.parts.method == Method::GET
         && [StatusCode::OK, StatusCode::PARTIAL_CONTENT].contains(&status);
-    let Some(field) = asked.headers.get(header::RANGE).filter(|_| is_for_ranges) else {
+    let Some(field) = asked.parts.headers.get(header::RANGE).filter(|_| is_for_ranges) else {
         return Chosen::All;
     };
-    if !precondition::if_range_holds(&asked.headers, headers, exchanged) {
+    if !precondition::if_range_holds(&asked.parts.headers, headers, exchanged) {
         return Chosen::All;
     }
     match range::select(field.as_bytes(), held.total) {
@@ -148,7 +151,7 @@ fn is_not_modified(
     exchanged: Exchanged,
 ) -> bool {
     asked.is_conditional
-        && precondition::is_not_modified(&asked.headers, status, headers, exchanged)
+        && precondition::is_not_modified(&asked.parts.headers, status, headers, exchanged)
 }
 
 /// 304, without the fields that are about a body (RFC 9110 section 15.4.5).

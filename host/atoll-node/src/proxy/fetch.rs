@@ -49,14 +49,12 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// A request of a route that is cached.
 #[derive(Debug)]
 pub(super) struct Asked {
-    pub(super) method: Method,
-    /// As the client sent them.
-    pub(super) headers: HeaderMap,
     pub(super) key: String,
     pub(super) host_bytes: usize,
     pub(super) control: RequestControl,
     pub(super) is_conditional: bool,
     pub(super) authority: Option<Authority>,
+    /// As the client sent it.
     pub(super) parts: Parts,
 }
 
@@ -64,8 +62,6 @@ impl Asked {
     /// A copy for a fetch.
     pub(super) fn for_fetch(&self) -> Asked {
         Asked {
-            method: self.method.clone(),
-            headers: self.headers.clone(),
             key: self.key.clone(),
             host_bytes: self.host_bytes,
             control: self.control,
@@ -157,7 +153,7 @@ impl Proxy {
         let mut parts = parts.map_err(|problem| (problem.status(), problem.code()))?;
         if job.keeps_conditions {
             for name in &validation::CONDITIONS {
-                if let Some(condition) = job.asked.headers.get(name) {
+                if let Some(condition) = job.asked.parts.headers.get(name) {
                     parts.headers.insert(name, condition.clone());
                 }
             }
@@ -192,8 +188,8 @@ impl Proxy {
                 validation::ask_about(&stored.headers, headers);
                 headers.remove(header::RANGE);
             }
-            None if is_single_range(&asked.headers) => {
-                if let Some(condition) = asked.headers.get(header::IF_RANGE) {
+            None if is_single_range(&asked.parts.headers) => {
+                if let Some(condition) = asked.parts.headers.get(header::IF_RANGE) {
                     headers.insert(header::IF_RANGE, condition.clone());
                 }
             }
@@ -223,7 +219,7 @@ impl Proxy {
         };
         let Some(settings) = settings else { return refuse(response, None) };
         let status = response.status();
-        let asking = storing::Asked { method: &Method::GET, headers: &asked.headers };
+        let asking = storing::Asked { method: &Method::GET, headers: &asked.parts.headers };
         let answered = Answered { status, headers: response.headers() };
         let storable = match storing::judge(asking, answered, exchanged, &settings.rules) {
             Ok(storable) => storable,
@@ -307,7 +303,7 @@ impl Proxy {
             span: fill.span,
             fetched_us,
         }));
-        if self.cache.store(&stored, &fill.vary, &asked.headers) {
+        if self.cache.store(&stored, &fill.vary, &asked.parts.headers) {
             route.records.stored_bytes.inc_by(body_bytes as u64);
         }
     }
@@ -330,7 +326,7 @@ impl Proxy {
             self.cache.invalidate(&job.asked.key);
         } else {
             let vary = Vary::of(&renewed.headers);
-            self.cache.store(&renewed, &vary, &job.asked.headers);
+            self.cache.store(&renewed, &vary, &job.asked.parts.headers);
         }
         Landing::Validated(renewed)
     }
@@ -390,7 +386,7 @@ impl Proxy {
         let exchanged = Exchanged { requested_ms: ms_of(began_us), responded_ms: now_ms };
         let renewed = self.renewed(route, stored, (&newer, exchanged), began_us);
         let vary = Vary::of(&renewed.headers);
-        self.cache.store(&renewed, &vary, &asked.headers);
+        self.cache.store(&renewed, &vary, &asked.parts.headers);
     }
 }
 
@@ -414,7 +410,7 @@ fn head(
         }
     }
     let selecting = match &storable.vary {
-        Vary::Fields(names) => selecting_key(names, &asked.headers),
+        Vary::Fields(names) => selecting_key(names, &asked.parts.headers),
         Vary::Star => Vec::new(),
     };
     Head {

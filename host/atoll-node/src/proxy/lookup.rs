@@ -79,8 +79,6 @@ impl Proxy {
         let is_conditional =
             validation::CONDITIONS.iter().any(|name| parts.headers.contains_key(name));
         Asked {
-            method: parts.method.clone(),
-            headers: parts.headers.clone(),
             host_bytes: key.find('/').unwrap_or(0),
             key,
             control,
@@ -106,10 +104,10 @@ impl Proxy {
             }
             let answer = match next {
                 Next::Answer(answer) => Some(Ok(answer)),
-                Next::Fetch(forward, stored) if asked.method == Method::HEAD => {
+                Next::Fetch(forward, stored) if asked.parts.method == Method::HEAD => {
                     return self.pass_head(route, asked, forward, stored).await;
                 }
-                Next::Alone(forward) if asked.method == Method::HEAD => {
+                Next::Alone(forward) if asked.parts.method == Method::HEAD => {
                     return self.pass_head(route, asked, forward, None).await;
                 }
                 Next::Fetch(forward, stored) => self.fetch(route, asked, forward, stored).await,
@@ -124,7 +122,7 @@ impl Proxy {
 
     fn look_once(self: &Arc<Self>, route: &Arc<Route>, asked: &Asked) -> Next {
         let now_ms = ms_of(self.cache.now_us());
-        let (stored, purged) = match self.cache.find(&asked.key, &asked.headers) {
+        let (stored, purged) = match self.cache.find(&asked.key, &asked.parts.headers) {
             Found::Stored(stored, purged) => (stored, purged),
             Found::VaryMiss => return Next::Fetch(Forward::VaryMiss, None),
             Found::Miss => return Next::Fetch(Forward::UriMiss, None),
@@ -173,11 +171,13 @@ impl Proxy {
     fn flight_of(&self, asked: &Asked) -> Vec<u8> {
         let mut flight = asked.key.as_bytes().to_vec();
         flight.push(0);
-        flight.extend_from_slice(&self.cache.variant_of(&asked.key, &asked.headers));
-        if super::fetch::is_single_range(&asked.headers) {
+        flight.extend_from_slice(&self.cache.variant_of(&asked.key, &asked.parts.headers));
+        if super::fetch::is_single_range(&asked.parts.headers) {
             for name in [header::RANGE, header::IF_RANGE] {
                 flight.push(2);
-                flight.extend(asked.headers.get(name).iter().flat_map(|value| value.as_bytes()));
+                flight.extend(
+                    asked.parts.headers.get(name).iter().flat_map(|value| value.as_bytes()),
+                );
             }
         }
         flight
@@ -192,7 +192,7 @@ impl Proxy {
         stored: Option<Arc<Stored>>,
     ) -> Option<Result<Response, Problem>> {
         // What is for one person's credentials is mostly for nobody else.
-        if asked.headers.contains_key(header::AUTHORIZATION) && stored.is_none() {
+        if asked.parts.headers.contains_key(header::AUTHORIZATION) && stored.is_none() {
             return Some(self.fetch_alone(route, asked, forward).await);
         }
         let (landing, own) = match self.cache.join(&asked.key, self.flight_of(asked)) {
@@ -263,7 +263,7 @@ impl Proxy {
             Landing::Filling(fill) => {
                 if let Vary::Fields(names) = &fill.vary
                     && !is_leader
-                    && selecting_key(names, &asked.headers) != fill.selecting
+                    && selecting_key(names, &asked.parts.headers) != fill.selecting
                 {
                     return None;
                 }
