@@ -20,6 +20,7 @@ pub mod tags;
 pub mod targeted;
 pub mod validation;
 pub mod vary;
+pub mod words;
 
 #[cfg(test)]
 mod requirements;

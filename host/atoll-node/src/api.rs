@@ -5,6 +5,7 @@
 
 mod attributes;
 mod backup;
+mod cache;
 mod cluster;
 mod count;
 mod guard;
@@ -87,6 +88,7 @@ pub(crate) fn router(node: Arc<Node>, settings: ApiSettings) -> Router {
     });
     let guarded = Router::new()
         .merge(backup::router())
+        .merge(cache::router())
         .merge(cluster::router())
         .merge(handlers::router())
         .merge(kv::router())

@@ -68,6 +68,13 @@ pub(crate) enum Found {
     Pass,
 }
 
+/// A response that is stored, and what a purge has made of it.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    pub(crate) stored: Arc<Stored>,
+    pub(crate) purged: Option<Strength>,
+}
+
 /// The cache of a node.
 pub(crate) struct Cache {
     slots: quick_cache::sync::Cache<Box<[u8]>, Slot, ByBytes>,
@@ -269,6 +276,32 @@ impl Cache {
         true
     }
 
+    /// All that is stored under `key`, with what a purge has made of it, and whether requests for
+    /// it pass. Looks at the whole cache: for people who ask, not for requests.
+    pub(crate) fn inspect(&self, key: &str) -> (Vec<Kept>, bool) {
+        let slot = self.slots.peek(key.as_bytes());
+        let now_us = self.now_us();
+        let passes = matches!(slot, Some(Slot::Pass { until_us }) if until_us > now_us);
+        let stored: Vec<Arc<Stored>> = match slot {
+            Some(Slot::Stored(stored)) => vec![stored],
+            Some(Slot::Varies(varies)) => {
+                let prefix = varies.prefix(key);
+                let slots = self.slots.iter().filter(|(key, _)| key.starts_with(&prefix));
+                let stored = slots.filter_map(|(_, slot)| match slot {
+                    Slot::Stored(stored) => Some(stored),
+                    Slot::Varies(_) | Slot::Pass { .. } => None,
+                });
+                stored.collect()
+            }
+            Some(Slot::Pass { .. }) | None => Vec::new(),
+        };
+        let with_purges = stored.into_iter().map(|stored| {
+            let purged = self.purged(&stored);
+            Kept { stored, purged }
+        });
+        (with_purges.collect(), passes)
+    }
+
     /// Marks that the response under `key` cannot be shared, unless one is stored.
     pub(crate) fn mark_pass(&self, key: &str) {
         if !matches!(self.slots.peek(key.as_bytes()), Some(Slot::Stored(_))) {
@@ -306,14 +339,19 @@ impl Cache {
 impl Varies {
     /// The key of the response to a request with these fields.
     fn key(&self, key: &str, request: &HeaderMap) -> Box<[u8]> {
-        let selecting = selecting_key(&self.names, request);
-        let mut variant = Vec::with_capacity(key.len() + 10 + selecting.len());
-        variant.extend_from_slice(key.as_bytes());
-        // No key of a URL has this byte.
-        variant.push(0);
-        variant.extend_from_slice(&self.number.to_le_bytes());
-        variant.extend_from_slice(&selecting);
+        let mut variant = self.prefix(key);
+        variant.extend_from_slice(&selecting_key(&self.names, request));
         variant.into()
+    }
+
+    /// What the keys of all variants begin with.
+    fn prefix(&self, key: &str) -> Vec<u8> {
+        let mut prefix = Vec::with_capacity(key.len() + 64);
+        prefix.extend_from_slice(key.as_bytes());
+        // No key of a URL has this byte.
+        prefix.push(0);
+        prefix.extend_from_slice(&self.number.to_le_bytes());
+        prefix
     }
 }
 

@@ -45,6 +45,11 @@ fn each_kind_of_purge_takes_what_it_names_and_nothing_else() {
         assert_eq!((counts(), counts()), (want, want), "{text}");
     }
     let api = node.api.to_string();
+    let inspect = |url: &str| run(ATOLL, &["cache", "--api", &api, "inspect", url]);
+    let told = inspect("http://example.com/a/2?q");
+    assert!(told.starts_with("example.com/a/2?q: 200, 1 bytes, fresh: it is "), "{told}");
+    assert!(told.ends_with("  differs by Foo\n  tags blue, red\n"), "{told}");
+    assert_eq!(inspect("http://example.com/c"), "example.com/c: nothing is stored\n");
     let told = run(ATOLL, &["purge", "--api", &api, "--tag", "green"]);
     assert_eq!(told, "purged 1\n");
     assert_eq!(counts(), [6, 6, 4]);

@@ -79,6 +79,11 @@ impl Purges {
         Ok(())
     }
 
+    /// The cache that they are about.
+    pub(crate) fn cache(&self) -> &Arc<Cache> {
+        &self.cache
+    }
+
     /// Takes note of a record. Returns whether it is new.
     fn note(&self, key: Vec<u8>, stamp: Stamp) -> bool {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
