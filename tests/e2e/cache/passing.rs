@@ -147,3 +147,44 @@ fn a_request_that_comes_back_to_its_node_is_refused() {
     let node = TestNode::start_with(&["--config", &config, "--gateway", &gateway.to_string()]);
     assert_eq!(ask(&node, "GET", "/", &[]).status(), 508);
 }
+
+#[test]
+fn a_request_whose_end_can_be_read_in_two_ways_is_never_two_requests_upstream() {
+    let origin = Origin::start(|_, _| Act::Send(response(200, &[], "x")));
+    let node = node_with(&format!(
+        "[[route]]\npath = \"/*\"\nupstream = \"http://{}\"\ncache = true\n",
+        origin.address
+    ));
+    let send = |head: &str, body: &str| {
+        let mut client = TcpStream::connect(node.gateway).expect("the gateway is open");
+        client.set_read_timeout(Some(Duration::from_secs(2))).expect("a time-out can be set");
+        let text = format!("POST /a HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{head}\r\n{body}");
+        client.write_all(text.as_bytes()).expect("the request is taken");
+        let mut answer = Vec::new();
+        // An end by time-out is one as well.
+        let _ = client.read_to_end(&mut answer);
+        String::from_utf8_lossy(&answer).into_owned()
+    };
+    let hidden = "GET /hidden HTTP/1.1\r\nHost: a\r\n\r\n";
+    let chunked = "Transfer-Encoding: chunked\r\n";
+    let cases = [
+        ("Content-Length: 5\r\nContent-Length: 6\r\n".to_owned(), format!("abcde{hidden}")),
+        ("Content-Length: +5\r\n".to_owned(), "abcde".to_owned()),
+        ("Transfer-Encoding: xchunked\r\n".to_owned(), format!("0\r\n\r\n{hidden}")),
+        ("Transfer-Encoding: chunked, identity\r\n".to_owned(), format!("0\r\n\r\n{hidden}")),
+        (chunked.to_owned(), format!("5x\r\nabcde\r\n0\r\n\r\n{hidden}")),
+        (chunked.to_owned(), format!("-1\r\n\r\n{hidden}")),
+        (format!("Content-Length: 5\r\n{chunked}"), format!("0\r\n\r\n{hidden}")),
+    ];
+    for (head, body) in &cases {
+        let answer = send(head, body);
+        assert!(answer.matches("HTTP/1.1 200").count() <= 1, "{head}: {answer}");
+    }
+    assert!(origin.seen("/hidden").is_empty(), "{:?}", origin.seen("/hidden"));
+    for seen in origin.seen("/a") {
+        let lengths = !seen.field("content-length").is_empty();
+        assert!(!(lengths && !seen.field("transfer-encoding").is_empty()), "{seen:?}");
+        assert!(!seen.field("content-length").contains(','), "{seen:?}");
+    }
+    assert!(send("Content-Length: 3\r\n", "abc").contains("200"), "the node goes on");
+}
