@@ -183,7 +183,7 @@ fn a_request_whose_end_can_be_read_in_two_ways_is_never_two_requests_upstream() 
     assert!(origin.seen("/hidden").is_empty(), "{:?}", origin.seen("/hidden"));
     for seen in origin.seen("/a") {
         let lengths = !seen.field("content-length").is_empty();
-        assert!(!(lengths && !seen.field("transfer-encoding").is_empty()), "{seen:?}");
+        assert!(!lengths || seen.field("transfer-encoding").is_empty(), "{seen:?}");
         assert!(!seen.field("content-length").contains(','), "{seen:?}");
     }
     assert!(send("Content-Length: 3\r\n", "abc").contains("200"), "the node goes on");
