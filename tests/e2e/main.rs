@@ -3,6 +3,7 @@
 //! One binary with a module for each subject, so that the node is linked once.
 
 mod api;
+mod cache;
 mod chaos;
 mod client_libraries;
 mod clients_at_their_worst;

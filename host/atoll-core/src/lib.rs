@@ -7,6 +7,7 @@ pub mod clock;
 pub mod entry;
 pub mod grant;
 pub mod http;
+pub mod http_cache;
 pub mod key;
 pub mod limits;
 pub mod manifest;

@@ -143,6 +143,15 @@ pub const CONFIG_VALUE_BYTES_MAX: usize = 4_096;
 /// Longest route pattern or grant as text, in bytes.
 pub const PATTERN_BYTES_MAX: usize = 1_024;
 
+/// Most tags and groups of one cached response.
+pub const CACHE_TAG_COUNT_MAX: usize = 128;
+/// Longest tag or group of a cached response, in bytes.
+pub const CACHE_TAG_BYTES_MAX: usize = 256;
+/// Longest name of what a purge is about, in bytes.
+pub const PURGE_SCOPE_BYTES_MAX: usize = 8 * 1024;
+/// Most purges that a node tells apart; with one more it purges everything.
+pub const PURGE_RECORD_COUNT_MAX: usize = 100_000;
+
 const _: () = assert!(REQUEST_BYTES_MAX < u32::MAX as usize, "offsets in a request have 32 bits");
 const _: () = assert!(
     VALUE_INLINE_BYTES_MAX < VALUE_APART_BYTES_MIN,

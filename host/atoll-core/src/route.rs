@@ -260,7 +260,18 @@ impl<T> RouteTable<T> {
 
     /// What the most specific matching route leads to.
     pub fn find(&self, target: Target<'_>) -> Option<&T> {
-        self.routes.iter().find(|(pattern, _)| pattern.matches(target)).map(|(_, to)| to)
+        self.find_route(target).map(|(_, to)| to)
+    }
+
+    /// The most specific matching route itself.
+    pub fn find_route(&self, target: Target<'_>) -> Option<(&Pattern, &T)> {
+        let route = self.routes.iter().find(|(pattern, _)| pattern.matches(target));
+        route.map(|(pattern, to)| (pattern, to))
+    }
+
+    /// Whether there are no routes.
+    pub fn is_empty(&self) -> bool {
+        self.routes.is_empty()
     }
 
     /// All routes, most specific first.

@@ -5,6 +5,7 @@
 
 mod attributes;
 mod backup;
+mod cache;
 mod cluster;
 mod count;
 mod guard;
@@ -14,12 +15,14 @@ mod limits;
 mod page;
 mod path;
 mod probes;
+mod purge;
 mod query;
 mod settle;
 
 #[cfg(test)]
 mod tests;
 
+use crate::cache::purges::Purges;
 use crate::config::Secret;
 use crate::handlers::Handlers;
 use crate::listen::{Addresses, linger};
@@ -40,6 +43,8 @@ use tokio_util::sync::CancellationToken;
 pub(crate) struct ApiSettings {
     /// Those that are deployed.
     pub(crate) handlers: Arc<Handlers>,
+    /// Those of the HTTP cache.
+    pub(crate) purges: Arc<Purges>,
     /// Asked for on all paths but the probes, where given.
     pub(crate) token: Option<Secret>,
     /// The doors of the node, for its status page.
@@ -53,6 +58,7 @@ pub(crate) struct ApiSettings {
 struct Api {
     node: Arc<Node>,
     handlers: Arc<Handlers>,
+    purges: Arc<Purges>,
     addresses: Addresses,
     shutdown: CancellationToken,
     uploads: Uploads,
@@ -73,6 +79,7 @@ pub(crate) fn router(node: Arc<Node>, settings: ApiSettings) -> Router {
         uploads: Uploads::new(node.store().memory_bytes_max()),
         node,
         handlers: settings.handlers,
+        purges: settings.purges,
         addresses: settings.addresses,
         shutdown: settings.shutdown,
         walks: Semaphore::new(WALK_COUNT_MAX),
@@ -81,10 +88,12 @@ pub(crate) fn router(node: Arc<Node>, settings: ApiSettings) -> Router {
     });
     let guarded = Router::new()
         .merge(backup::router())
+        .merge(cache::router())
         .merge(cluster::router())
         .merge(handlers::router())
         .merge(kv::router())
         .merge(page::router())
+        .merge(purge::router())
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(settling, settle::settle))

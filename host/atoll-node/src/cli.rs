@@ -1,12 +1,14 @@
 //! The command line: what a person types, and the one line that answers a mistake.
 
 mod backup;
+mod cache;
 mod client;
 mod cluster;
 mod handlers;
 mod kv;
 mod output;
 mod paint;
+mod purge;
 mod serve;
 mod status;
 
@@ -38,6 +40,10 @@ enum Command {
     Rollback(handlers::RollbackArgs),
     /// Take a handler away
     Remove(handlers::RemoveArgs),
+    /// Take cached responses back, on every node
+    Purge(purge::PurgeArgs),
+    /// Show what the HTTP cache holds
+    Cache(cache::CacheArgs),
     /// Write all keys of a running node to a file
     Backup(backup::BackupArgs),
     /// Bring the keys of a backup back, into a running node or an empty data directory
@@ -65,6 +71,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Handlers(args) => handlers::list(&args),
         Command::Rollback(args) => handlers::roll_back(&args),
         Command::Remove(args) => handlers::remove(&args),
+        Command::Purge(args) => purge::purge(&args),
+        Command::Cache(args) => cache::cache(&args),
         Command::Backup(args) => backup::backup(&args),
         Command::Restore(args) => backup::restore(&args),
         Command::Status(args) => status::status(&args),

@@ -1,9 +1,11 @@
 //! What a node is told at start: file, environment and flags, merged once and checked once.
 
 mod links;
+mod routes;
 
 use crate::journal::{self, Fsync, OnDiskError};
 use crate::peers;
+use crate::proxy::settings::RouteSettings;
 use crate::replication;
 use crate::replication::endpoint::Endpoint;
 use anyhow::{Context, bail, ensure};
@@ -127,6 +129,14 @@ pub(crate) struct FileConfig {
     /// reads and writes until this node is back with a majority [default: yes]
     #[arg(long, value_name = "YES|NO", env = "ATOLL_SERVE_STALE")]
     serve_stale: Option<String>,
+    /// Memory for cached HTTP responses, beside that for keys; 0 stores none
+    /// [default: an eighth of --memory-max]
+    #[arg(long, value_name = "SIZE", env = "ATOLL_CACHE_MEMORY")]
+    cache_memory: Option<String>,
+    /// Routes to upstreams; only in the file.
+    #[arg(skip)]
+    #[serde(default)]
+    route: Vec<routes::FileRoute>,
     /// Longest wait for requests in flight when the node is told to stop, in ms [default: 10000]
     #[arg(long, value_name = "MS", env = "ATOLL_DRAIN_MS")]
     drain_ms: Option<u64>,
@@ -167,6 +177,10 @@ pub(crate) struct Config {
     pub(crate) replication: replication::Settings,
     /// How.
     pub(crate) links: peers::settings::Settings,
+    /// Budget of the HTTP cache, in bytes.
+    pub(crate) cache_bytes_max: usize,
+    /// Routes to upstreams.
+    pub(crate) routes: Vec<RouteSettings>,
     /// Longest wait for requests in flight at the end, in ms.
     pub(crate) drain_ms: u64,
     /// What is logged, and how.
@@ -259,6 +273,8 @@ impl FileConfig {
             max_skew_ms: self.max_skew_ms.or(below.max_skew_ms),
             role: self.role.or(below.role),
             serve_stale: self.serve_stale.or(below.serve_stale),
+            cache_memory: self.cache_memory.or(below.cache_memory),
+            route: if self.route.is_empty() { below.route } else { self.route },
             drain_ms: self.drain_ms.or(below.drain_ms),
             log: self.log.or(below.log),
             log_format: self.log_format.or(below.log_format),
@@ -294,6 +310,11 @@ impl Config {
             None => 64 << 20,
         };
         let links = links::resolve(&values, log_bytes_max)?;
+        let cache_bytes_max = match &values.cache_memory {
+            Some(text) => parse_size(text).context("--cache-memory")?,
+            None => memory_bytes_max / 8,
+        };
+        let routes = routes::resolve(&values.route)?;
         let config = Config {
             name: values.name.unwrap_or_else(host_name),
             gateway: address("--gateway", values.gateway.as_deref(), "127.0.0.1:8080")?,
@@ -317,6 +338,8 @@ impl Config {
                 peers: endpoints(values.peers.as_deref().unwrap_or_default())?,
             },
             links,
+            cache_bytes_max,
+            routes,
             drain_ms: values.drain_ms.unwrap_or(10_000),
             log: values.log.unwrap_or_else(|| "info".to_owned()),
             log_format,

@@ -1,4 +1,4 @@
-//! The gateway door: public HTTP, routed to handlers. All paths are the user's.
+//! The gateway door: public HTTP, routed to handlers and upstreams. All paths are the user's.
 
 mod exchange;
 mod streaming;
@@ -8,9 +8,10 @@ use crate::handlers::{Deployed, Handlers};
 use crate::listen::{host, linger};
 use crate::node::Node;
 use crate::problem::Problem;
+use crate::proxy::Proxy;
 use crate::upload::Uploads;
 use atoll_core::route::Target;
-use atoll_wasm::component::{Component, Handler, Proxy};
+use atoll_wasm::component::{self, Component, Handler};
 use atoll_wasm::error::CallError;
 use axum::Router;
 use axum::body::Body;
@@ -20,20 +21,23 @@ use axum::response::Response;
 use exchange::Exchange;
 use http::StatusCode;
 use http::uri::Authority;
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 /// What requests share.
 #[derive(Debug)]
 struct Gateway {
     handlers: Arc<Handlers>,
+    proxy: Arc<Proxy>,
     /// Not the API's: no stranger shuts out who runs the node.
     uploads: Uploads,
 }
 
-/// The gateway's one route: whatever comes is matched against the deployed handlers.
-pub(crate) fn router(node: &Node, handlers: Arc<Handlers>) -> Router {
+/// The gateway's one route: whatever comes is matched against the deployed handlers and the routes
+/// to upstreams.
+pub(crate) fn router(node: &Node, handlers: Arc<Handlers>, proxy: Arc<Proxy>) -> Router {
     let uploads = Uploads::new(node.store().memory_bytes_max());
-    let gateway = Arc::new(Gateway { handlers, uploads });
+    let gateway = Arc::new(Gateway { handlers, proxy, uploads });
     Router::new().fallback(dispatch).layer(from_fn(linger::linger)).with_state(gateway)
 }
 
@@ -47,9 +51,19 @@ async fn dispatch(
         host: authority.as_ref().map_or("", host::name),
         path: request.uri().path(),
     };
-    match gateway.handlers.find(target) {
-        Some(deployed) => handle(&gateway, &deployed, (request, authority)).await,
-        None => Err(no_route(&request)),
+    let handler = gateway.handlers.find(target);
+    let route = gateway.proxy.find(target).filter(|(pattern, _)| {
+        // The more specific one; the handler of two that are equal.
+        let taken = handler.as_ref().and_then(|deployed| deployed.pattern(target));
+        taken.is_none_or(|taken| pattern.specificity(taken) == Ordering::Less)
+    });
+    match (route, handler) {
+        (Some((_, route)), _) => {
+            let route = Arc::clone(route);
+            gateway.proxy.serve(&route, request, authority.as_ref()).await
+        }
+        (None, Some(deployed)) => handle(&gateway, &deployed, (request, authority)).await,
+        (None, None) => Err(no_route(&request)),
     }
 }
 
@@ -94,7 +108,7 @@ async fn whole(
 /// after its answer.
 async fn stream(
     gateway: &Gateway,
-    (deployed, proxy): (&Arc<Deployed>, &Proxy<GuestHost>),
+    (deployed, proxy): (&Arc<Deployed>, &component::Proxy<GuestHost>),
     request: Request,
 ) -> Result<Response, Problem> {
     let (name, handlers) = (&deployed.record.name, &gateway.handlers);
@@ -123,7 +137,8 @@ fn busy(name: &str) -> Problem {
 fn no_route(request: &Request) -> Problem {
     let (method, path) = (request.method(), request.uri().path());
     let detail = format!(
-        "no route takes {method} {path}; give a handler one with atoll deploy --route '{path}'"
+        "no route takes {method} {path}; give a handler one with atoll deploy --route '{path}', or \
+         an upstream one in atoll.toml"
     );
     Problem::new(StatusCode::NOT_FOUND, "no-route", detail)
 }

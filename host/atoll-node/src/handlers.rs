@@ -135,6 +135,14 @@ pub(crate) enum DeployError {
     Damaged,
 }
 
+impl Deployed {
+    /// The most specific of its patterns that takes a request.
+    pub(crate) fn pattern(&self, target: Target<'_>) -> Option<&Pattern> {
+        let matching = self.patterns.iter().filter(|pattern| pattern.matches(target));
+        matching.min_by(|a, b| a.specificity(b))
+    }
+}
+
 impl Handlers {
     /// Starts the engine. No handler is deployed yet.
     pub(crate) fn new(node: Arc<Node>) -> anyhow::Result<Arc<Handlers>> {

@@ -3,6 +3,7 @@
 
 mod api;
 mod backup;
+mod cache;
 mod cli;
 mod config;
 mod gateway;
@@ -13,6 +14,7 @@ mod metrics;
 mod node;
 mod peers;
 mod problem;
+mod proxy;
 mod replication;
 mod resp;
 mod run;
@@ -20,6 +22,7 @@ mod sweep;
 mod telemetry;
 mod units;
 mod upload;
+mod upstream;
 
 use std::process::ExitCode;
 

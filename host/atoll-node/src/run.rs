@@ -1,5 +1,7 @@
 //! From a checked configuration to a running node and back: bind, wire, wait, drain.
 
+use crate::cache::Cache;
+use crate::cache::purges::Purges;
 use crate::config::Config;
 use crate::handlers::Handlers;
 use crate::journal::{Keeping, Opened, Read};
@@ -7,6 +9,7 @@ use crate::listen::Addresses;
 use crate::node::Node;
 use crate::peers::Links;
 use crate::peers::settings::Listen;
+use crate::proxy::Proxy;
 use crate::{api, gateway, journal, listen, peers, resp, sweep, telemetry};
 use anyhow::{Context, bail};
 use atoll_core::replica::saved::Saved;
@@ -65,18 +68,15 @@ async fn serve(
     if let Some(opened) = &opened {
         node.attach(opened.journal());
     }
-    let handlers = Handlers::new(Arc::clone(&node))?;
+    let kit = Kit::new(&config, &node)?;
     let shutdown = CancellationToken::new();
     let tasks = TaskTracker::new();
     let addresses = doors.addresses()?;
     // Before anybody is told that the node is ready: without it a signal ends the process at once.
     let mut signals = Signals::listen()?;
 
-    let peers_listener = doors.open(
-        &config,
-        &Shared { node: &node, handlers: &handlers, shutdown: &shutdown },
-        &tasks,
-    )?;
+    let peers_listener =
+        doors.open(&config, &Shared { node: &node, kit: &kit, shutdown: &shutdown }, &tasks)?;
     // From here on reads are served, while what was saved is still being read.
     let read = match opened {
         None => None,
@@ -100,8 +100,9 @@ async fn serve(
             Some(keeping)
         }
     };
+    kit.follow_purges(&config, &tasks, &shutdown);
     tasks.spawn(sweep::sweep(Arc::clone(&node), shutdown.clone()));
-    tasks.spawn(Arc::clone(&handlers).follow(shutdown.clone()));
+    tasks.spawn(Arc::clone(&kit.handlers).follow(shutdown.clone()));
     tasks.close();
 
     addresses.announce(&config, announce);
@@ -115,7 +116,7 @@ async fn serve(
     shutdown.cancel();
     let drain = Duration::from_millis(config.drain_ms);
     let drained = tokio::select! {
-        () = async { tasks.wait().await; handlers.settled().await } => true,
+        () = async { tasks.wait().await; kit.handlers.settled().await } => true,
         () = tokio::time::sleep(drain) => false,
         () = signals.received() => false,
     };
@@ -183,8 +184,34 @@ fn saved_state(read: &Read) -> Option<Saved> {
 /// What the doors share.
 struct Shared<'s> {
     node: &'s Arc<Node>,
-    handlers: &'s Arc<Handlers>,
+    kit: &'s Kit,
     shutdown: &'s CancellationToken,
+}
+
+/// What answers requests beside the store.
+struct Kit {
+    handlers: Arc<Handlers>,
+    proxy: Arc<Proxy>,
+    purges: Arc<Purges>,
+}
+
+impl Kit {
+    fn new(config: &Config, node: &Arc<Node>) -> anyhow::Result<Kit> {
+        let handlers = Handlers::new(Arc::clone(node))?;
+        let cache = Arc::new(Cache::new(config.cache_bytes_max));
+        cache.register(node);
+        let purges = Purges::new(node, &cache)?;
+        let proxy = Proxy::new(node, &cache, &config.routes)?;
+        Ok(Kit { handlers, proxy, purges })
+    }
+
+    /// Lets purges of other nodes take effect here, where there is a cache for them.
+    fn follow_purges(&self, config: &Config, tasks: &TaskTracker, shutdown: &CancellationToken) {
+        // Only then: while somebody reads the log, every write costs a little more.
+        if !config.routes.is_empty() {
+            tasks.spawn(Arc::clone(&self.purges).follow(shutdown.clone()));
+        }
+    }
 }
 
 /// Why the node ends.
@@ -220,7 +247,8 @@ impl Doors {
         let addresses = self.addresses()?;
         if let Some(listener) = self.api {
             let settings = api::ApiSettings {
-                handlers: Arc::clone(shared.handlers),
+                handlers: Arc::clone(&shared.kit.handlers),
+                purges: Arc::clone(&shared.kit.purges),
                 token: config.api_token.clone(),
                 addresses,
                 shutdown: shared.shutdown.clone(),
@@ -230,7 +258,11 @@ impl Doors {
             tasks.spawn(listen::serve(listener, router, shared.shutdown.clone()));
         }
         if let Some(listener) = self.gateway {
-            let router = gateway::router(shared.node, Arc::clone(shared.handlers));
+            let router = gateway::router(
+                shared.node,
+                Arc::clone(&shared.kit.handlers),
+                Arc::clone(&shared.kit.proxy),
+            );
             let listener = tokio::net::TcpListener::from_std(listener)?;
             tasks.spawn(listen::serve(listener, router, shared.shutdown.clone()));
         }

@@ -30,3 +30,7 @@ pub(super) const BACKUP_CHUNK_BYTES: usize = 256 << 10;
 pub(super) const RESTORE_READ_WAIT: Duration = Duration::from_secs(60);
 /// Keys that are restored before others have their turn: about a millisecond's work.
 pub(super) const RESTORE_TURN_COUNT: usize = 1_000;
+/// Largest order to purge, in bytes.
+pub(super) const PURGE_BODY_BYTES_MAX: usize = 1 << 20;
+/// Most names in one.
+pub(super) const PURGE_COUNT_MAX: usize = 1_000;

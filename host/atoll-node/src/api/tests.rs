@@ -10,6 +10,8 @@ mod list;
 mod watch;
 
 use super::*;
+use crate::cache::Cache;
+use crate::cache::purges::Purges;
 use crate::config::{Config, FileConfig};
 use axum::body::Body;
 use bytes::Bytes;
@@ -45,6 +47,7 @@ impl Door {
         let api = "127.0.0.1:8081".parse().ok();
         let settings = ApiSettings {
             handlers: Handlers::new(Arc::clone(&node)).expect("an engine"),
+            purges: Purges::new(&node, &Arc::new(Cache::new(0))).expect("a bucket"),
             token: config.api_token.clone(),
             addresses: Addresses { api, ..Addresses::default() },
             shutdown: shutdown.clone(),

@@ -22,7 +22,13 @@ atoll.toml takes the same names, with _ for -:
   gateway = \"0.0.0.0:80\"
   memory_max = \"4GiB\"
   data = \"/var/lib/atoll\"
-  fsync = \"everysec\""
+  fsync = \"everysec\"
+
+and routes to upstreams, which have no flags:
+  [[route]]
+  path = \"/*\"
+  upstream = \"http://127.0.0.1:8000\"
+  cache = true"
 )]
 pub(super) struct ServeArgs {
     /// Read this TOML file; without it ./atoll.toml is read where there is one

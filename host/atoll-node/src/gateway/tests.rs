@@ -1,6 +1,7 @@
 //! The gateway with a handler, without a socket.
 
 use super::*;
+use crate::cache::Cache;
 use crate::config::{Config, FileConfig};
 use crate::handlers::Deployment;
 use atoll_core::manifest::HandlerLimits;
@@ -28,7 +29,9 @@ async fn gateway() -> Router {
         component: Bytes::from(std::fs::read(path).expect("a built component")),
     };
     handlers.deploy(wanted).await.expect("it is deployed");
-    router(&node, handlers)
+    let cache = Arc::new(Cache::new(0));
+    let proxy = Proxy::new(&node, &cache, &[]).expect("no routes");
+    router(&node, handlers, proxy)
 }
 
 fn request(headers: &[(&str, &str)], body: Body) -> Request {

@@ -124,6 +124,11 @@ impl Progress {
         holder_count(&self.name, &self.held.load(), seq)
     }
 
+    /// Whether the node of this name holds this process's ops up to `seq`.
+    pub(crate) fn is_held_by(&self, name: &str, seq: u64) -> bool {
+        self.held.load().holders.get(name).is_some_and(|up_to| *up_to >= seq)
+    }
+
     /// Up to which op of `origin` this node holds all, 0 where it knows of none. Its own process is
     /// not among them: ask the store.
     pub(crate) fn covered_seq(&self, origin: Uuid) -> u64 {

@@ -1,0 +1,131 @@
+//! The name under which responses are stored: host, path and query of the request (RFC 9111
+//! section 2). The method is not part of it: only responses to GET are stored.
+
+/// A URL in parts. The scheme is left out: the gateway serves one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Url {
+    /// Lower case, without a default port; empty for any host.
+    pub host: String,
+    /// Starts with `/`.
+    pub path: String,
+    /// Without the `?`.
+    pub query: Option<String>,
+}
+
+impl Url {
+    /// Reads `http://host/path?query`; the scheme may be left out, and the host with it.
+    pub fn parse(text: &str) -> Option<Url> {
+        let text = text.split('#').next().unwrap_or_default();
+        let rest = ["http://", "https://"].iter().find_map(|scheme| {
+            let head = text.get(..scheme.len())?;
+            head.eq_ignore_ascii_case(scheme).then(|| &text[scheme.len()..])
+        });
+        let rest = rest.unwrap_or(text);
+        if !rest.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return None;
+        }
+        let end = rest.find(['/', '?']).unwrap_or(rest.len());
+        let (host, after) = rest.split_at(end);
+        if host.contains('@') || (host.is_empty() && !after.starts_with('/')) {
+            return None;
+        }
+        let (path, query) = match after.split_once('?') {
+            Some((path, query)) => (path, Some(query.to_owned())),
+            None => (after, None),
+        };
+        let path = if path.is_empty() { "/" } else { path };
+        Some(Url { host: host_of(host), path: path.to_owned(), query })
+    }
+
+    /// `host/path?query`.
+    pub fn key(&self) -> String {
+        match &self.query {
+            Some(query) => format!("{}{}?{query}", self.host, self.path),
+            None => format!("{}{}", self.host, self.path),
+        }
+    }
+}
+
+/// A host in lower case and without a default port.
+pub fn host_of(authority: &str) -> String {
+    let host = authority.strip_suffix(":80").or(authority.strip_suffix(":443"));
+    host.unwrap_or(authority).to_ascii_lowercase()
+}
+
+/// What of a request's query counts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct QueryRules {
+    /// Names of parameters that do not count; one that ends in `*` is a prefix.
+    pub ignore: Vec<String>,
+    /// Whether the order of parameters does not count.
+    pub sort: bool,
+}
+
+impl QueryRules {
+    /// Appends the key of a request to `out`.
+    pub fn write_key(&self, host: &str, path: &str, query: Option<&str>, out: &mut String) {
+        let start = out.len();
+        out.push_str(host.strip_suffix(":80").unwrap_or(host));
+        out[start..].make_ascii_lowercase();
+        out.push_str(path);
+        let Some(query) = query else { return };
+        if self.ignore.is_empty() && !self.sort {
+            out.push('?');
+            out.push_str(query);
+            return;
+        }
+        let mut pairs: Vec<&str> = query.split('&').filter(|pair| !self.ignores(pair)).collect();
+        if self.sort {
+            // Stable: several values of one name keep their order.
+            pairs.sort_by_key(|pair| pair.split('=').next().unwrap_or_default());
+        }
+        if !pairs.is_empty() {
+            out.push('?');
+            out.push_str(&pairs.join("&"));
+        }
+    }
+
+    fn ignores(&self, pair: &str) -> bool {
+        let name = pair.split('=').next().unwrap_or_default();
+        self.ignore.iter().any(|rule| match rule.strip_suffix('*') {
+            Some(prefix) => name.starts_with(prefix),
+            None => name == rule,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn section_2_host_path_and_query_make_the_key() {
+        let check = |rules: &QueryRules, query: Option<&str>, want: &str| {
+            let mut key = String::new();
+            rules.write_key("Example.COM:80", "/A", query, &mut key);
+            assert_eq!(key, want, "{query:?}");
+        };
+        let plain = QueryRules::default();
+        check(&plain, None, "example.com/A");
+        check(&plain, Some("b=1&a=2"), "example.com/A?b=1&a=2");
+        check(&plain, Some(""), "example.com/A?");
+        let rules = QueryRules { ignore: vec!["utm_*".to_owned(), "x".to_owned()], sort: true };
+        check(&rules, Some("b=1&utm_source=q&a=2&x=1&xy=2&b=0"), "example.com/A?a=2&b=1&b=0&xy=2");
+        check(&rules, Some("utm_x&x"), "example.com/A");
+    }
+
+    #[test]
+    fn urls_are_read_with_and_without_scheme_and_host() {
+        let check = |text: &str, want: Option<&str>| {
+            assert_eq!(Url::parse(text).map(|url| url.key()).as_deref(), want, "{text}");
+        };
+        check("http://Example.com:80/a?b#c", Some("example.com/a?b"));
+        check("HTTPS://example.com:443", Some("example.com/"));
+        check("example.com:8080/a", Some("example.com:8080/a"));
+        check("/a?b", Some("/a?b"));
+        check("", None);
+        check("?a", None);
+        check("http://user@host/", None);
+        check("http://host/a b", None);
+    }
+}

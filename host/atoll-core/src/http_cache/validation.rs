@@ -1,0 +1,153 @@
+//! Asking upstream whether what is stored is still right (RFC 9111 sections 4.3.1, 4.3.3 to 4.3.5).
+
+use super::freshness::{self, Exchanged};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+
+/// Fields that make a request conditional (RFC 9110 section 13.1).
+pub const CONDITIONS: [HeaderName; 5] = [
+    header::IF_NONE_MATCH,
+    header::IF_MODIFIED_SINCE,
+    header::IF_MATCH,
+    header::IF_UNMODIFIED_SINCE,
+    header::IF_RANGE,
+];
+
+/// Turns a request into one that asks about what is stored: its own conditions are for the answer,
+/// and are taken out.
+pub fn ask_about(stored: &HeaderMap, request: &mut HeaderMap) {
+    for name in &CONDITIONS {
+        request.remove(name);
+    }
+    if let Some(tag) = stored.get(header::ETAG) {
+        request.insert(header::IF_NONE_MATCH, tag.clone());
+    }
+    if let Some(modified) = stored.get(header::LAST_MODIFIED) {
+        request.insert(header::IF_MODIFIED_SINCE, modified.clone());
+    }
+}
+
+/// Whether a 304 is about this stored response, the only one that was asked about (4.3.4).
+///
+/// One without validators is: servers need not repeat Last-Modified.
+pub fn is_about(stored: &HeaderMap, not_modified: &HeaderMap) -> bool {
+    match (stored.get(header::ETAG), not_modified.get(header::ETAG)) {
+        (Some(ours), Some(theirs)) => strip_weak(ours) == strip_weak(theirs),
+        // A validator that we do not have names something else.
+        (None, Some(_)) => false,
+        (_, None) => match not_modified.get(header::LAST_MODIFIED) {
+            Some(theirs) => stored.get(header::LAST_MODIFIED).is_none_or(|ours| ours == theirs),
+            None => true,
+        },
+    }
+}
+
+/// Whether a 200 to HEAD describes this stored response, so that it may be updated; if not, it is
+/// out of date (4.3.5).
+pub fn describes(stored: &HeaderMap, head: &HeaderMap) -> bool {
+    let same = |name: HeaderName| match head.get(&name) {
+        Some(theirs) => stored.get(&name) == Some(theirs),
+        None => true,
+    };
+    // A length that was not stored was still counted by who calls.
+    same(header::ETAG) && same(header::LAST_MODIFIED) && same(header::CONTENT_LENGTH)
+}
+
+/// A validator that tells two representations apart byte by byte (RFC 9110 section 8.8).
+pub fn strong_validator(headers: &HeaderMap, exchanged: Exchanged) -> Option<&HeaderValue> {
+    if let Some(tag) = headers.get(header::ETAG) {
+        return tag.as_bytes().starts_with(b"\"").then_some(tag);
+    }
+    let modified_s = freshness::modified_s(headers, exchanged)?;
+    let has_date = headers.contains_key(header::DATE);
+    // 8.8.2.2: changed again within the same second, it would have the same date.
+    let is_old = freshness::date_s(headers, exchanged) >= modified_s + 60;
+    (has_date && is_old).then(|| headers.get(header::LAST_MODIFIED)).flatten()
+}
+
+fn strip_weak(tag: &HeaderValue) -> &[u8] {
+    tag.as_bytes().strip_prefix(b"W/").unwrap_or(tag.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    const TAG: (&str, &str) = ("etag", "\"a\"");
+    const DATE: (&str, &str) = ("last-modified", "Fri, 27 Nov 2026 00:00:00 GMT");
+
+    #[test]
+    fn section_4_3_1_both_validators_are_sent_and_the_clients_conditions_are_not() {
+        let mut request = headers(&[
+            ("if-none-match", "\"theirs\""),
+            ("if-modified-since", "x"),
+            ("if-range", "\"r\""),
+            ("accept", "a/b"),
+        ]);
+        ask_about(&headers(&[TAG, DATE]), &mut request);
+        let want = headers(&[
+            ("if-none-match", "\"a\""),
+            ("if-modified-since", "Fri, 27 Nov 2026 00:00:00 GMT"),
+            ("accept", "a/b"),
+        ]);
+        assert_eq!(request, want);
+        ask_about(&headers(&[]), &mut request);
+        assert_eq!(request, headers(&[("accept", "a/b")]));
+    }
+
+    #[test]
+    fn section_4_3_4_a_304_updates_what_it_names_or_does_not_name() {
+        let stored = headers(&[TAG, DATE]);
+        let cases: [(&[(&str, &str)], bool); 6] = [
+            (&[TAG], true),
+            (&[("etag", "W/\"a\"")], true),
+            (&[("etag", "\"b\"")], false),
+            (&[DATE], true),
+            (&[("last-modified", "Fri, 27 Nov 2026 00:00:01 GMT")], false),
+            (&[], true),
+        ];
+        for (fields, want) in cases {
+            assert_eq!(is_about(&stored, &headers(fields)), want, "{fields:?}");
+        }
+        assert!(!is_about(&headers(&[DATE]), &headers(&[TAG])));
+    }
+
+    #[test]
+    fn section_4_3_5_head_describes_a_response_with_the_same_validators_and_length() {
+        let stored = headers(&[TAG, DATE, ("content-length", "5")]);
+        let cases: [(&[(&str, &str)], bool); 6] = [
+            (&[], true),
+            (&[TAG, DATE, ("content-length", "5")], true),
+            (&[("content-length", "6")], false),
+            (&[("etag", "\"b\"")], false),
+            (&[("last-modified", "x")], false),
+            (&[("x-new", "y")], true),
+        ];
+        for (fields, want) in cases {
+            assert_eq!(describes(&stored, &headers(fields)), want, "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn rfc_9110_section_8_8_what_is_a_strong_validator() {
+        let now = Exchanged { requested_ms: 0, responded_ms: 1_795_824_000_000 };
+        let cases: [(&[(&str, &str)], bool); 6] = [
+            (&[TAG], true),
+            (&[("etag", "W/\"a\"")], false),
+            (&[("etag", "W/\"a\""), DATE, ("date", "Sat, 28 Nov 2026 00:00:00 GMT")], false),
+            (&[DATE, ("date", "Sat, 28 Nov 2026 00:00:00 GMT")], true),
+            (&[DATE, ("date", "Fri, 27 Nov 2026 00:00:59 GMT")], false),
+            (&[DATE], false),
+        ];
+        for (fields, want) in cases {
+            assert_eq!(strong_validator(&headers(fields), now).is_some(), want, "{fields:?}");
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! `GET /v1/cache?url=`: what is stored under a URL, and what would become of it, in words.
+
+use super::Api;
+use super::query::Query;
+use crate::cache::{Kept, ms_of};
+use crate::problem::Problem;
+use atoll_core::http_cache::key::Url;
+use atoll_core::http_cache::purge::Strength;
+use atoll_core::http_cache::words;
+use axum::extract::{Request, State};
+use axum::routing::get;
+use axum::{Json, Router};
+use http::header;
+use serde::Serialize;
+use std::sync::Arc;
+
+pub(super) fn router() -> Router<Arc<Api>> {
+    Router::new().route("/v1/cache", get(inspect))
+}
+
+/// What is stored under one key.
+#[derive(Debug, Serialize)]
+struct Inspection {
+    /// Host, path and query.
+    key: String,
+    /// The last response could not be shared: for a few seconds requests go upstream side by side.
+    passes: bool,
+    responses: Vec<Inspected>,
+}
+
+/// One response, of several where Vary tells them apart.
+#[derive(Debug, Serialize)]
+struct Inspected {
+    status: u16,
+    bytes: u64,
+    why: String,
+    vary: Option<String>,
+    tags: Vec<String>,
+    purged: Option<&'static str>,
+}
+
+async fn inspect(
+    State(api): State<Arc<Api>>,
+    request: Request,
+) -> Result<Json<Inspection>, Problem> {
+    let query = Query::parse(request.uri().query(), &["url"])?;
+    let text = query.get("url").map(std::str::from_utf8).and_then(Result::ok);
+    let url = text.and_then(Url::parse).filter(|url| !url.host.is_empty());
+    let Some(url) = url else {
+        let detail = "give url=http://HOST/PATH, with % escapes where it holds ? or &";
+        return Err(Problem::bad_request("bad-url", detail));
+    };
+    let key = url.key();
+    let cache = api.purges.cache();
+    let (kept, passes) = cache.inspect(&key);
+    let now_ms = ms_of(cache.now_us());
+    let responses = kept.iter().map(|Kept { stored, purged }| Inspected {
+        status: stored.status.as_u16(),
+        bytes: stored.body_bytes,
+        why: words::explain(&stored.meta, *purged, now_ms),
+        vary: stored.headers.get(header::VARY).and_then(|vary| Some(vary.to_str().ok()?.into())),
+        tags: stored.tags.iter().map(|tag| tag.to_string()).collect(),
+        purged: purged.map(|strength| match strength {
+            Strength::Soft => "soft",
+            Strength::Hard => "hard",
+        }),
+    });
+    let responses = responses.collect();
+    Ok(Json(Inspection { key, passes, responses }))
+}

@@ -1,0 +1,140 @@
+//! `POST /v1/purge`: takes cached responses back, on every node.
+
+use super::Api;
+use super::limits::{PURGE_BODY_BYTES_MAX, PURGE_COUNT_MAX};
+use super::query::Query;
+use crate::problem::Problem;
+use crate::replication::progress::Wish;
+use atoll_core::http_cache::key::{Url, host_of};
+use atoll_core::http_cache::purge::{Scope, Strength};
+use atoll_core::limits::{COPY_WAIT_MS_DEFAULT, COPY_WAIT_MS_MAX};
+use axum::extract::{Request, State};
+use axum::routing::post;
+use axum::{Json, Router};
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+pub(super) fn router() -> Router<Arc<Api>> {
+    Router::new().route("/v1/purge", post(purge))
+}
+
+/// What is to be purged.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Order {
+    urls: Vec<String>,
+    tags: Vec<String>,
+    prefixes: Vec<String>,
+    hosts: Vec<String>,
+    all: bool,
+    /// It becomes stale instead of being gone.
+    soft: bool,
+}
+
+/// What was done, and who is known to have it.
+#[derive(Debug, Serialize)]
+struct Done {
+    purged: usize,
+    /// Other nodes that have it.
+    confirmed: Vec<String>,
+    /// Linked nodes that are not known to have it yet.
+    missing: Vec<String>,
+}
+
+impl Order {
+    fn scopes(&self) -> Result<Vec<Scope>, Problem> {
+        let bad = |detail: String| Problem::bad_request("bad-purge", detail);
+        let mut scopes = Vec::new();
+        if self.all {
+            scopes.push(Scope::All);
+        }
+        let named = |word: &str, name: &str| match Scope::of(word, name) {
+            Some(scope) => scope.map_err(|error| bad(format!("{word} {name:?}: {error}"))),
+            None => Err(bad(format!("{word} is nothing that can be purged"))),
+        };
+        for url in &self.urls {
+            let wanted = "write http://HOST/PATH, or /PATH for every host";
+            let parsed = Url::parse(url).ok_or_else(|| bad(format!("{url:?}: {wanted}")))?;
+            scopes.push(named("url", &parsed.key())?);
+        }
+        for prefix in &self.prefixes {
+            let parsed = Url::parse(prefix).ok_or_else(|| bad(format!("{prefix:?} is no URL")))?;
+            scopes.push(named("prefix", &parsed.key())?);
+        }
+        for tag in &self.tags {
+            scopes.push(named("tag", tag)?);
+        }
+        for host in &self.hosts {
+            scopes.push(named("host", &host_of(host))?);
+        }
+        if !(1..=PURGE_COUNT_MAX).contains(&scopes.len()) {
+            let names = "urls, tags, prefixes, hosts or all";
+            return Err(bad(format!("name 1 to {PURGE_COUNT_MAX} {names}")));
+        }
+        Ok(scopes)
+    }
+}
+
+/// Answers with 200, or with 202 where `?wait=all` was asked for and a node has not confirmed.
+async fn purge(
+    State(api): State<Arc<Api>>,
+    request: Request,
+) -> Result<(StatusCode, Json<Done>), Problem> {
+    let (parts, body) = request.into_parts();
+    let query = Query::parse(parts.uri.query(), &["wait", "timeout"])?;
+    let patience = patience(&query)?;
+    let gathered = api.uploads.gather(&parts.headers, body, PURGE_BODY_BYTES_MAX).await?;
+    let order: Order = serde_json::from_slice(&gathered.bytes)
+        .map_err(|error| Problem::bad_request("bad-purge", error.to_string()))?;
+    let scopes = order.scopes()?;
+    api.node.permission().write()?;
+    let strength = if order.soft { Strength::Soft } else { Strength::Hard };
+    for scope in &scopes {
+        api.purges.purge(scope, strength)?;
+    }
+    let seq = api.node.store().written_seq();
+    let progress = api.node.replication().progress();
+    let linked = || {
+        let status = api.node.replication().status();
+        let mut names: Vec<String> = status.links.iter().map(|link| link.name.clone()).collect();
+        names.sort();
+        names.dedup();
+        names
+    };
+    if let Some(patience) = patience {
+        let wish = Wish { seq, count: linked().len() };
+        let deadline = Some(Instant::now() + patience);
+        tokio::select! {
+            _ = progress.wait(wish, deadline) => {}
+            () = api.shutdown.cancelled() => {}
+        }
+    }
+    let (confirmed, missing): (Vec<String>, Vec<String>) =
+        linked().into_iter().partition(|name| progress.is_held_by(name, seq));
+    let status = if patience.is_some() && !missing.is_empty() {
+        StatusCode::ACCEPTED
+    } else {
+        StatusCode::OK
+    };
+    Ok((status, Json(Done { purged: scopes.len(), confirmed, missing })))
+}
+
+/// How long other nodes are waited for; `None` is not at all.
+fn patience(query: &Query) -> Result<Option<Duration>, Problem> {
+    let bad = |detail: String| Err(Problem::bad_request("bad-wait", detail));
+    let timeout_ms = match query.get("timeout").map(std::str::from_utf8) {
+        None => COPY_WAIT_MS_DEFAULT,
+        Some(text) => match text.ok().and_then(|text| text.parse::<u64>().ok()) {
+            Some(timeout_ms) if timeout_ms <= COPY_WAIT_MS_MAX => timeout_ms,
+            _ => return bad(format!("timeout is a number of ms, 0 to {COPY_WAIT_MS_MAX}")),
+        },
+    };
+    match query.get("wait") {
+        None | Some(b"local") => Ok(None),
+        Some(b"all") => Ok(Some(Duration::from_millis(timeout_ms))),
+        Some(_) => bad("wait is local or all".to_owned()),
+    }
+}

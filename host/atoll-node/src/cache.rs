@@ -1,0 +1,395 @@
+//! The HTTP cache in memory: what is stored, what is being fetched, what has been purged.
+//!
+//! Decides nothing about freshness: that is `atoll_core::http_cache`. Fetches nothing: that is
+//! `proxy`. What a purge covers is found out at the next look, so a purge costs nothing by itself.
+
+pub(crate) mod fill;
+pub(crate) mod flight;
+pub(crate) mod limits;
+pub(crate) mod purges;
+pub(crate) mod stored;
+
+use crate::node::Node;
+use atoll_core::http_cache::purge::{Ledger, Scope, Strength, Subject};
+use atoll_core::http_cache::reuse::Purged;
+use atoll_core::http_cache::vary::{Vary, selecting_key};
+use flight::{Began, Flights, Lead, Role};
+use http::{HeaderMap, HeaderName};
+use limits::{INVALIDATION_PLACES, PASS, SHARD_BYTES_MIN, SHARD_COUNT_MAX};
+use quick_cache::Weighter;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use stored::Stored;
+
+/// What lies under a key.
+#[derive(Clone, Debug)]
+enum Slot {
+    Stored(Arc<Stored>),
+    /// Several responses, told apart by these fields. They lie under keys of their own, which hold
+    /// the number: to forget them all is to forget it.
+    Varies(Arc<Varies>),
+    /// The last response could not be shared: until then requests go upstream side by side.
+    Pass {
+        until_us: u64,
+    },
+}
+
+#[derive(Debug)]
+struct Varies {
+    names: Box<[HeaderName]>,
+    number: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct ByBytes;
+
+impl Weighter<Box<[u8]>, Slot> for ByBytes {
+    fn weight(&self, key: &Box<[u8]>, slot: &Slot) -> u64 {
+        let of_slot = match slot {
+            Slot::Stored(stored) => stored.weight_bytes(),
+            Slot::Varies(_) | Slot::Pass { .. } => limits::ENTRY_OVERHEAD_BYTES / 2,
+        };
+        (key.len() + of_slot) as u64
+    }
+}
+
+/// What a look into the cache has found.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// A response whose Vary matches.
+    Stored(Arc<Stored>, Purged),
+    /// Responses, of which none matches.
+    VaryMiss,
+    /// Nothing.
+    Miss,
+    /// The mark of a response that cannot be shared.
+    Pass,
+}
+
+/// A response that is stored, and what a purge has made of it.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    pub(crate) stored: Arc<Stored>,
+    pub(crate) purged: Option<Strength>,
+}
+
+/// The cache of a node.
+pub(crate) struct Cache {
+    slots: quick_cache::sync::Cache<Box<[u8]>, Slot, ByBytes>,
+    flights: Arc<Flights>,
+    ledger: RwLock<Ledger>,
+    /// Goes up with each purge.
+    generation: AtomicU64,
+    /// When a key that falls into a place was last invalidated, in microseconds.
+    invalidations: Box<[AtomicU64]>,
+    variant_count: AtomicU64,
+    /// The latest time that was told, in microseconds.
+    latest_us: AtomicU64,
+    hash: secret_hash::Hash,
+}
+
+/// A hash of keys for this process alone.
+mod secret_hash {
+    use std::hash::{BuildHasher as _, RandomState};
+
+    /// Its secret.
+    #[derive(Debug, Default)]
+    pub(super) struct Hash(RandomState);
+
+    impl Hash {
+        /// The hash of `key`.
+        pub(super) fn of(&self, key: &[u8]) -> u64 {
+            self.0.hash_one(key)
+        }
+    }
+}
+
+impl fmt::Debug for Cache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cache").field("count", &self.slots.len()).finish_non_exhaustive()
+    }
+}
+
+impl Cache {
+    /// An empty cache for so many bytes.
+    pub(crate) fn new(bytes_max: usize) -> Cache {
+        // What the policy sizes its lists by; more entries fit as well.
+        let count_estimate = (bytes_max / (8 * 1_024)).clamp(1_000, 1_000_000);
+        // A response has to fit into one shard.
+        let shard_count = (bytes_max / SHARD_BYTES_MIN).clamp(1, SHARD_COUNT_MAX);
+        let options = quick_cache::OptionsBuilder::new()
+            .estimated_items_capacity(count_estimate)
+            .weight_capacity(bytes_max as u64)
+            .shards(shard_count)
+            .build()
+            .expect("count and capacity are given");
+        Cache {
+            slots: quick_cache::sync::Cache::with_options(
+                options,
+                ByBytes,
+                quick_cache::DefaultHashBuilder::default(),
+                quick_cache::sync::DefaultLifecycle::default(),
+            ),
+            flights: Arc::default(),
+            ledger: RwLock::default(),
+            generation: AtomicU64::new(1),
+            invalidations: (0..INVALIDATION_PLACES).map(|_| AtomicU64::new(0)).collect(),
+            variant_count: AtomicU64::new(0),
+            latest_us: AtomicU64::new(0),
+            hash: secret_hash::Hash::default(),
+        }
+    }
+
+    /// Shows the cache's size in the node's figures.
+    pub(crate) fn register(self: &Arc<Self>, node: &Node) {
+        node.metrics().register_collector(Figures(Arc::downgrade(self)));
+    }
+
+    /// The time in microseconds since the Unix epoch. It never goes back, so that it tells what
+    /// came first.
+    pub(crate) fn now_us(&self) -> u64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now_us = u64::try_from(since.as_micros()).unwrap_or(u64::MAX);
+        self.latest_us.fetch_max(now_us, Ordering::Relaxed).max(now_us)
+    }
+
+    /// Joins what is being fetched for requests like this one, or begins to fetch. What began
+    /// before a purge or an invalidation is not joined.
+    pub(crate) fn join(&self, key: &str, flight: Vec<u8>) -> Role {
+        let now = self.began();
+        self.flights.join(flight, now, |began| {
+            began.generation == now.generation && !self.is_invalidated(key, began.us)
+        })
+    }
+
+    /// Begins a fetch that nobody joins.
+    pub(crate) fn fetch_alone(&self) -> Lead {
+        self.flights.alone(self.began())
+    }
+
+    /// Whether something is being fetched under this name of a flight.
+    pub(crate) fn is_under_way(&self, flight: &[u8]) -> bool {
+        self.flights.is_under_way(flight)
+    }
+
+    fn began(&self) -> Began {
+        // In this order: a purge between the two is seen as one that came before.
+        let generation = self.generation.load(Ordering::Acquire);
+        Began { us: self.now_us(), generation }
+    }
+
+    /// Looks for a response to a request with these fields.
+    pub(crate) fn find(&self, key: &str, request: &HeaderMap) -> Found {
+        match self.slots.get(key.as_bytes()) {
+            None => Found::Miss,
+            Some(Slot::Stored(stored)) => self.unpurged(key.as_bytes(), stored, Found::Miss),
+            Some(Slot::Varies(varies)) => {
+                let variant = varies.key(key, request);
+                match self.slots.get(&variant[..]) {
+                    Some(Slot::Stored(stored)) => self.unpurged(&variant, stored, Found::VaryMiss),
+                    _ => Found::VaryMiss,
+                }
+            }
+            Some(Slot::Pass { until_us }) if until_us > self.now_us() => Found::Pass,
+            Some(Slot::Pass { .. }) => Found::Miss,
+        }
+    }
+
+    /// What tells the requests for `key` apart, as far as is known.
+    pub(crate) fn variant_of(&self, key: &str, request: &HeaderMap) -> Vec<u8> {
+        match self.slots.peek(key.as_bytes()) {
+            Some(Slot::Varies(varies)) => selecting_key(&varies.names, request),
+            _ => Vec::new(),
+        }
+    }
+
+    /// `stored`, unless a purge has taken it.
+    fn unpurged(&self, key: &[u8], stored: Arc<Stored>, otherwise: Found) -> Found {
+        let generation = self.generation.load(Ordering::Acquire);
+        if stored.checked_at() != generation {
+            let strength = self.purged(&stored);
+            stored.note_check(generation, strength == Some(Strength::Soft));
+            if strength == Some(Strength::Hard) {
+                self.slots.remove_if(
+                    key,
+                    |slot| matches!(slot, Slot::Stored(found) if Arc::ptr_eq(found, &stored)),
+                );
+                return otherwise;
+            }
+        }
+        let purged = if stored.is_softly_purged() { Purged::Softly } else { Purged::No };
+        Found::Stored(stored, purged)
+    }
+
+    fn purged(&self, stored: &Stored) -> Option<Strength> {
+        let ledger = self.ledger.read().unwrap_or_else(PoisonError::into_inner);
+        if ledger.is_empty() {
+            return None;
+        }
+        let subject =
+            Subject { key: &stored.key, host_bytes: stored.host_bytes, tags: &stored.tags };
+        ledger.covers(subject, stored.fetched_us)
+    }
+
+    /// Stores a response for requests with these fields. Returns whether it was: one whose fetch
+    /// began before a purge or an invalidation of it is not.
+    pub(crate) fn store(&self, stored: &Arc<Stored>, vary: &Vary, request: &HeaderMap) -> bool {
+        let Vary::Fields(names) = vary else { return false };
+        let generation = self.generation.load(Ordering::Acquire);
+        match self.purged(stored) {
+            Some(Strength::Hard) => return false,
+            strength => stored.note_check(generation, strength == Some(Strength::Soft)),
+        }
+        if self.is_invalidated(&stored.key, stored.fetched_us) {
+            return false;
+        }
+        // What was asked for later is newer, whichever comes first.
+        if let Found::Stored(other, _) = self.find(&stored.key, request)
+            && other.fetched_us > stored.fetched_us
+        {
+            return false;
+        }
+        let key: Box<[u8]> = stored.key.as_bytes().into();
+        if names.is_empty() {
+            self.slots.insert(key, Slot::Stored(Arc::clone(stored)));
+        } else {
+            let known = match self.slots.peek(&key[..]) {
+                Some(Slot::Varies(varies)) if varies.names == *names => Some(varies),
+                _ => None,
+            };
+            let varies = known.unwrap_or_else(|| {
+                let number = self.variant_count.fetch_add(1, Ordering::Relaxed);
+                let varies = Arc::new(Varies { names: names.clone(), number });
+                self.slots.insert(key, Slot::Varies(Arc::clone(&varies)));
+                varies
+            });
+            let variant = varies.key(&stored.key, request);
+            self.slots.insert(variant, Slot::Stored(Arc::clone(stored)));
+        }
+        // An invalidation that came meanwhile has removed what was there before.
+        if self.is_invalidated(&stored.key, stored.fetched_us) {
+            self.slots.remove(stored.key.as_bytes());
+            return false;
+        }
+        true
+    }
+
+    /// All that is stored under `key`, with what a purge has made of it, and whether requests for
+    /// it pass. Looks at the whole cache: for people who ask, not for requests.
+    pub(crate) fn inspect(&self, key: &str) -> (Vec<Kept>, bool) {
+        let slot = self.slots.peek(key.as_bytes());
+        let now_us = self.now_us();
+        let passes = matches!(slot, Some(Slot::Pass { until_us }) if until_us > now_us);
+        let stored: Vec<Arc<Stored>> = match slot {
+            Some(Slot::Stored(stored)) => vec![stored],
+            Some(Slot::Varies(varies)) => {
+                let prefix = varies.prefix(key);
+                let slots = self.slots.iter().filter(|(key, _)| key.starts_with(&prefix));
+                let stored = slots.filter_map(|(_, slot)| match slot {
+                    Slot::Stored(stored) => Some(stored),
+                    Slot::Varies(_) | Slot::Pass { .. } => None,
+                });
+                stored.collect()
+            }
+            Some(Slot::Pass { .. }) | None => Vec::new(),
+        };
+        let with_purges = stored.into_iter().map(|stored| {
+            let purged = self.purged(&stored);
+            Kept { stored, purged }
+        });
+        (with_purges.collect(), passes)
+    }
+
+    /// Marks that the response under `key` cannot be shared, unless one is stored.
+    pub(crate) fn mark_pass(&self, key: &str) {
+        if !matches!(self.slots.peek(key.as_bytes()), Some(Slot::Stored(_))) {
+            let until_us = self.now_us() + PASS.as_micros() as u64;
+            self.slots.insert(key.as_bytes().into(), Slot::Pass { until_us });
+        }
+    }
+
+    /// Makes all that is stored under `key` invalid, and what is being fetched for it (RFC 9111
+    /// section 4.4).
+    pub(crate) fn invalidate(&self, key: &str) {
+        self.place(key).fetch_max(self.now_us(), Ordering::AcqRel);
+        self.slots.remove(key.as_bytes());
+    }
+
+    fn is_invalidated(&self, key: &str, fetched_us: u64) -> bool {
+        self.place(key).load(Ordering::Acquire) >= fetched_us
+    }
+
+    fn place(&self, key: &str) -> &AtomicU64 {
+        let at = self.hash.of(key.as_bytes()) % INVALIDATION_PLACES as u64;
+        &self.invalidations[at as usize]
+    }
+
+    /// From now on all that was fetched before is purged, as far as `scope` covers it.
+    pub(crate) fn purge(&self, scope: &Scope, strength: Strength) {
+        let at_us = self.now_us();
+        let mut ledger = self.ledger.write().unwrap_or_else(PoisonError::into_inner);
+        ledger.record(scope, strength, at_us);
+        // Under the lock: whoever sees the new number finds the record.
+        self.generation.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+impl Varies {
+    /// The key of the response to a request with these fields.
+    fn key(&self, key: &str, request: &HeaderMap) -> Box<[u8]> {
+        let mut variant = self.prefix(key);
+        variant.extend_from_slice(&selecting_key(&self.names, request));
+        variant.into()
+    }
+
+    /// What the keys of all variants begin with.
+    fn prefix(&self, key: &str) -> Vec<u8> {
+        let mut prefix = Vec::with_capacity(key.len() + 64);
+        prefix.extend_from_slice(key.as_bytes());
+        // No key of a URL has this byte.
+        prefix.push(0);
+        prefix.extend_from_slice(&self.number.to_le_bytes());
+        prefix
+    }
+}
+
+/// How full the cache is, for `/metrics`.
+struct Figures(std::sync::Weak<Cache>);
+
+impl fmt::Debug for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Figures")
+    }
+}
+
+impl prometheus_client::collector::Collector for Figures {
+    fn encode(
+        &self,
+        mut encoder: prometheus_client::encoding::DescriptorEncoder<'_>,
+    ) -> Result<(), fmt::Error> {
+        use prometheus_client::encoding::EncodeMetric as _;
+        use prometheus_client::metrics::gauge::ConstGauge;
+        let Some(cache) = self.0.upgrade() else { return Ok(()) };
+        let rows = [
+            ("cache_bytes", "Bytes that cached responses take", cache.slots.weight()),
+            ("cache_bytes_max", "Bytes that they may take", cache.slots.capacity()),
+            ("cache_entries", "Cached responses and marks", cache.slots.len() as u64),
+        ];
+        for (name, help, value) in rows {
+            let gauge = ConstGauge::new(value as i64);
+            let described = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;
+            gauge.encode(described)?;
+        }
+        Ok(())
+    }
+}
+
+/// Seconds since the Unix epoch in ms, for the policy.
+pub(crate) fn ms_of(now_us: u64) -> u64 {
+    Duration::from_micros(now_us).as_millis() as u64
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,298 @@
+//! A body that is read by several while it comes.
+//!
+//! Pieces are kept for as long as the whole is to be stored. Once that is given up, because it became
+//! too long, only what the slowest reader has yet to take is kept, and the upstream waits for it.
+
+use super::limits::WINDOW_BYTES;
+use super::stored::gather;
+use atoll_core::http_cache::freshness::Exchanged;
+use atoll_core::http_cache::partial::Span;
+use atoll_core::http_cache::storing::Meta;
+use atoll_core::http_cache::vary::Vary;
+use axum::body::Body;
+use bytes::Bytes;
+use futures_util::stream;
+use http::{HeaderMap, StatusCode};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::{Notify, watch};
+
+/// A response whose body is coming.
+#[derive(Debug)]
+pub(crate) struct Fill {
+    pub(crate) status: StatusCode,
+    /// Ready to be sent, but for Age and Cache-Status.
+    pub(crate) headers: HeaderMap,
+    pub(crate) meta: Meta,
+    pub(crate) exchanged: Exchanged,
+    pub(crate) span: Option<Span>,
+    /// Length of the body, where the upstream has told it.
+    pub(crate) length: Option<u64>,
+    /// Which requests it answers, and what they have in common.
+    pub(crate) vary: Vary,
+    pub(crate) selecting: Vec<u8>,
+    state: Mutex<State>,
+    /// Changes with each piece.
+    grown: watch::Sender<()>,
+    /// Rung when a reader has taken something.
+    taken: Notify,
+}
+
+/// The head of a response that is about to be filled.
+#[derive(Debug)]
+pub(crate) struct Head {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) meta: Meta,
+    pub(crate) exchanged: Exchanged,
+    pub(crate) span: Option<Span>,
+    pub(crate) length: Option<u64>,
+    pub(crate) vary: Vary,
+    pub(crate) selecting: Vec<u8>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    pieces: VecDeque<Bytes>,
+    /// Number of pieces that are no longer kept.
+    gone: usize,
+    bytes: u64,
+    kept_bytes: usize,
+    is_windowed: bool,
+    end: Option<End>,
+    next_reader: u64,
+    /// The next piece of each reader.
+    readers: BTreeMap<u64, usize>,
+}
+
+/// How a body ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Complete,
+    Broken,
+}
+
+/// The upstream broke off.
+#[derive(Debug, thiserror::Error)]
+#[error("the upstream ended the response too early")]
+pub(crate) struct Broken;
+
+impl Fill {
+    pub(crate) fn new(head: Head) -> Arc<Fill> {
+        let Head { status, headers, meta, exchanged, span, length, vary, selecting } = head;
+        Arc::new(Fill {
+            status,
+            headers,
+            meta,
+            exchanged,
+            span,
+            length,
+            vary,
+            selecting,
+            state: Mutex::default(),
+            grown: watch::Sender::new(()),
+            taken: Notify::new(),
+        })
+    }
+
+    /// Adds a piece. Returns the number of bytes so far.
+    pub(crate) fn push(&self, piece: &Bytes) -> u64 {
+        let mut state = self.state();
+        // A copy: what came may be a small part of a large buffer.
+        state.pieces.push_back(Bytes::copy_from_slice(piece));
+        state.bytes += piece.len() as u64;
+        state.kept_bytes += piece.len();
+        let bytes = state.bytes;
+        drop(state);
+        self.grown.send_replace(());
+        bytes
+    }
+
+    /// From now on it is not going to be stored.
+    pub(crate) fn give_up_storing(&self) {
+        self.state().is_windowed = true;
+    }
+
+    /// Waits until the readers have taken enough. Returns whether there are any left.
+    pub(crate) async fn has_room(&self) -> bool {
+        loop {
+            let taken = self.taken.notified();
+            {
+                let mut state = self.state();
+                if state.readers.is_empty() {
+                    return false;
+                }
+                state.forget_taken();
+                if state.kept_bytes <= WINDOW_BYTES {
+                    return true;
+                }
+            }
+            taken.await;
+        }
+    }
+
+    /// The whole body has come. Returns it for storing.
+    pub(crate) fn complete(&self) -> Box<[Bytes]> {
+        let pieces = self.end(End::Complete);
+        gather(pieces)
+    }
+
+    /// The upstream broke off: readers are told.
+    pub(crate) fn fail(&self) {
+        self.end(End::Broken);
+    }
+
+    fn end(&self, end: End) -> Vec<Bytes> {
+        let mut state = self.state();
+        state.end = Some(end);
+        let pieces = state.pieces.iter().cloned().collect();
+        drop(state);
+        self.grown.send_replace(());
+        pieces
+    }
+
+    /// Reads from the start. `None` where that is no longer kept.
+    pub(crate) fn reader(self: &Arc<Self>) -> Option<Reader> {
+        let mut state = self.state();
+        if state.gone > 0 {
+            return None;
+        }
+        let number = state.next_reader;
+        state.next_reader += 1;
+        state.readers.insert(number, 0);
+        drop(state);
+        let grown = self.grown.subscribe();
+        Some(Reader { fill: Arc::clone(self), number, at: 0, grown })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Lets go of what every reader has taken, unless it is to be stored.
+    fn forget_taken(&mut self) {
+        if !self.is_windowed {
+            return;
+        }
+        let slowest = self.readers.values().copied().min().unwrap_or(usize::MAX);
+        while self.gone < slowest {
+            let Some(piece) = self.pieces.pop_front() else { return };
+            self.kept_bytes -= piece.len();
+            self.gone += 1;
+        }
+    }
+}
+
+/// One who reads while it comes.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    fill: Arc<Fill>,
+    number: u64,
+    at: usize,
+    grown: watch::Receiver<()>,
+}
+
+impl Reader {
+    /// The next piece; `None` at the end.
+    async fn next(&mut self) -> Option<Result<Bytes, Broken>> {
+        loop {
+            self.grown.mark_unchanged();
+            {
+                let mut state = self.fill.state();
+                let index = self.at - state.gone;
+                if let Some(piece) = state.pieces.get(index).cloned() {
+                    self.at += 1;
+                    state.readers.insert(self.number, self.at);
+                    drop(state);
+                    self.fill.taken.notify_waiters();
+                    return Some(Ok(piece));
+                }
+                match state.end {
+                    Some(End::Complete) => return None,
+                    Some(End::Broken) => return Some(Err(Broken)),
+                    None => {}
+                }
+            }
+            // The fill holds the sender for as long as there is one.
+            if self.grown.changed().await.is_err() {
+                return Some(Err(Broken));
+            }
+        }
+    }
+
+    /// The bytes from `first` to `last`, which are known to exist; all of them without.
+    pub(crate) fn into_body(self, part: Option<(u64, u64)>) -> Body {
+        let length = match part {
+            Some((first, last)) => Some(last + 1 - first),
+            None => self.fill.length,
+        };
+        let (first, last) = part.unwrap_or((0, u64::MAX));
+        let pieces = stream::unfold(Some((self, 0_u64)), move |state| async move {
+            let (mut reader, mut offset) = state?;
+            loop {
+                if offset > last {
+                    return None;
+                }
+                let piece = match reader.next().await? {
+                    Ok(piece) => piece,
+                    Err(error) => return Some((Err(error), None)),
+                };
+                let start = offset;
+                offset += piece.len() as u64;
+                if offset <= first {
+                    continue;
+                }
+                let from = first.saturating_sub(start) as usize;
+                let to = last.saturating_add(1).saturating_sub(start).min(piece.len() as u64);
+                return Some((Ok(piece.slice(from..to as usize)), Some((reader, offset))));
+            }
+        });
+        match length {
+            Some(length) => Body::new(WithLength { body: Body::from_stream(pieces), left: length }),
+            None => Body::from_stream(pieces),
+        }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.fill.state().readers.remove(&self.number);
+        self.fill.taken.notify_waiters();
+    }
+}
+
+/// A body of a known length.
+struct WithLength {
+    body: Body,
+    left: u64,
+}
+
+impl http_body::Body for WithLength {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, axum::Error>>> {
+        let frame = std::pin::Pin::new(&mut self.body).poll_frame(context);
+        if let std::task::Poll::Ready(Some(Ok(frame))) = &frame {
+            let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
+            self.left = self.left.saturating_sub(bytes);
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        http_body::SizeHint::with_exact(self.left)
+    }
+}
+
+#[cfg(test)]
+mod tests;

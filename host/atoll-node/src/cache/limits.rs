@@ -1,0 +1,24 @@
+//! The bounds of the HTTP cache.
+
+use std::time::Duration;
+
+/// Bytes that one response takes beside its body, key and fields: an estimate.
+pub(super) const ENTRY_OVERHEAD_BYTES: usize = 400;
+/// Bytes that each field takes beside its name and value.
+pub(super) const FIELD_OVERHEAD_BYTES: usize = 100;
+/// Stored bodies are kept in pieces of about this size, and small ones in one.
+pub(super) const PIECE_BYTES: usize = 64 * 1024;
+/// What a fill that is not stored keeps for its slowest reader, in bytes.
+pub(super) const WINDOW_BYTES: usize = 512 * 1024;
+/// How long requests for a response that could not be shared go upstream side by side.
+pub(super) const PASS: Duration = Duration::from_secs(10);
+/// Longest wait for the head that another request has asked for; then a request goes by itself.
+pub(crate) const COLLAPSE_WAIT: Duration = Duration::from_secs(20);
+/// Largest stored response where the route does not say, in bytes.
+pub(crate) const OBJECT_BYTES_DEFAULT: u64 = 16 * 1024 * 1024;
+/// Places in which times of invalidations are kept. Two URLs that share one cost a fetch.
+pub(super) const INVALIDATION_PLACES: usize = 4_096;
+/// A cache has shards of at least this size, in bytes: what is larger than a shard is not stored.
+pub(super) const SHARD_BYTES_MIN: usize = 64 * 1024 * 1024;
+/// Most of them.
+pub(super) const SHARD_COUNT_MAX: usize = 16;

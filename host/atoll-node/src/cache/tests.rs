@@ -1,0 +1,171 @@
+//! What is found again, and what no longer is.
+
+use super::stored::Ingredients;
+use super::*;
+use atoll_core::http_cache::freshness::{Exchanged, Lifetime, Source};
+use atoll_core::http_cache::storing::Meta;
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode};
+
+const KEY: &str = "example.com/a";
+
+fn stored(cache: &Cache, tag: &'static str) -> Arc<Stored> {
+    let mut headers = HeaderMap::new();
+    headers.insert("cache-tag", HeaderValue::from_static(tag));
+    Arc::new(Stored::new(Ingredients {
+        key: KEY.into(),
+        host_bytes: 11,
+        status: StatusCode::OK,
+        headers,
+        meta: Meta {
+            responded_ms: 0,
+            initial_age_ms: 0,
+            lifetime: Lifetime { lifetime_ms: 1_000, source: Source::MaxAge },
+            always_validate: false,
+            never_stale: false,
+            stale_if_disconnected: true,
+            while_revalidate_ms: 0,
+            if_error_ms: 0,
+            has_validator: false,
+        },
+        exchanged: Exchanged { requested_ms: 0, responded_ms: 0 },
+        pieces: Box::new([Bytes::from_static(b"0123"), Bytes::from_static(b"456789")]),
+        span: None,
+        fetched_us: cache.now_us(),
+    }))
+}
+
+fn request(value: &'static str) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert("foo", HeaderValue::from_static(value));
+    headers
+}
+
+fn varies() -> Vary {
+    Vary::Fields(Box::new([HeaderName::from_static("foo")]))
+}
+
+const ALL: fn() -> Vary = || Vary::Fields(Box::default());
+
+/// Sleeps until the clock shows another microsecond.
+fn tick(cache: &Cache) {
+    let now_us = cache.now_us();
+    while cache.now_us() == now_us {
+        std::hint::spin_loop();
+    }
+}
+
+fn is_found(cache: &Cache, request: &HeaderMap) -> bool {
+    matches!(cache.find(KEY, request), Found::Stored(..))
+}
+
+#[test]
+fn variants_are_found_apart_and_forgotten_together() {
+    let cache = Cache::new(1 << 20);
+    for value in ["1", "2"] {
+        assert!(cache.store(&stored(&cache, "t"), &varies(), &request(value)));
+    }
+    assert!(is_found(&cache, &request("1")) && is_found(&cache, &request("2")));
+    assert!(matches!(cache.find(KEY, &request("3")), Found::VaryMiss));
+    tick(&cache);
+    cache.invalidate(KEY);
+    assert!(matches!(cache.find(KEY, &request("1")), Found::Miss));
+    tick(&cache);
+    assert!(cache.store(&stored(&cache, "t"), &varies(), &request("1")));
+    assert!(!is_found(&cache, &request("2")), "it was of the time before");
+}
+
+#[test]
+fn what_was_fetched_before_a_purge_or_an_invalidation_is_neither_kept_nor_stored() {
+    let cache = Cache::new(1 << 20);
+    let nothing = HeaderMap::new();
+    let before = stored(&cache, "t");
+    assert!(cache.store(&before, &ALL(), &nothing));
+    cache.purge(&Scope::Tag("t".into()), Strength::Hard);
+    assert!(!is_found(&cache, &nothing));
+    assert!(!cache.store(&before, &ALL(), &nothing));
+    tick(&cache);
+    let after = stored(&cache, "t");
+    assert!(cache.store(&after, &ALL(), &nothing) && is_found(&cache, &nothing));
+    cache.invalidate(KEY);
+    assert!(!cache.store(&after, &ALL(), &nothing) && !is_found(&cache, &nothing));
+}
+
+#[test]
+fn a_soft_purge_is_seen_at_the_next_look_and_an_older_response_replaces_no_newer_one() {
+    let cache = Cache::new(1 << 20);
+    let nothing = HeaderMap::new();
+    let old = stored(&cache, "old");
+    tick(&cache);
+    let new = stored(&cache, "new");
+    assert!(cache.store(&new, &ALL(), &nothing));
+    assert!(!cache.store(&old, &ALL(), &nothing));
+    cache.purge(&Scope::Tag("old".into()), Strength::Soft);
+    assert!(matches!(cache.find(KEY, &nothing), Found::Stored(_, Purged::No)));
+    cache.purge(&Scope::Tag("new".into()), Strength::Soft);
+    assert!(matches!(cache.find(KEY, &nothing), Found::Stored(_, Purged::Softly)));
+}
+
+#[test]
+fn a_mark_lets_requests_pass_and_takes_the_place_of_nothing_stored() {
+    let cache = Cache::new(1 << 20);
+    cache.mark_pass(KEY);
+    assert!(matches!(cache.find(KEY, &HeaderMap::new()), Found::Pass));
+    assert!(cache.store(&stored(&cache, "t"), &ALL(), &HeaderMap::new()));
+    cache.mark_pass(KEY);
+    assert!(is_found(&cache, &HeaderMap::new()));
+}
+
+#[test]
+fn the_budget_bounds_what_is_kept() {
+    let cache = Cache::new(100_000);
+    for number in 0..1_000 {
+        let key: Box<[u8]> = format!("{number}").as_bytes().into();
+        cache.slots.insert(key, Slot::Stored(stored(&cache, "t")));
+    }
+    assert!(cache.slots.weight() <= 100_000 && !cache.slots.is_empty());
+}
+
+#[test]
+fn a_slice_of_a_body_crosses_its_pieces() {
+    let cache = Cache::new(0);
+    let stored = stored(&cache, "t");
+    let slice = |first, last| stored.slice(first, last).concat();
+    assert_eq!(slice(0, 9), b"0123456789");
+    assert_eq!(slice(2, 5), b"2345");
+    assert_eq!(slice(4, 4), b"4");
+    assert_eq!(slice(9, 9), b"9");
+}
+
+#[test]
+fn small_pieces_are_joined_and_large_ones_kept() {
+    let small = vec![Bytes::from_static(b"abc"); 1_000];
+    let gathered = stored::gather(small);
+    assert_eq!((gathered.len(), gathered[0].len()), (1, 3_000));
+    let large = Bytes::from(vec![0; 100_000]);
+    let gathered = stored::gather([large.clone(), Bytes::from_static(b"x"), large]);
+    let lengths: Vec<usize> = gathered.iter().map(Bytes::len).collect();
+    assert_eq!(lengths, [100_000, 1, 100_000]);
+}
+
+#[tokio::test]
+async fn who_waits_for_a_fetch_that_is_given_up_is_told_so() {
+    let cache = Cache::new(0);
+    let Role::Leader(lead) = cache.join(KEY, b"f".to_vec()) else { panic!("nobody else") };
+    let Role::Follower(waiting) = cache.join(KEY, b"f".to_vec()) else { panic!("one leads") };
+    assert!(cache.is_under_way(b"f"));
+    drop(lead);
+    assert!(flight::landing(waiting).await.is_none());
+    assert!(!cache.is_under_way(b"f"));
+}
+
+#[tokio::test]
+async fn a_fetch_that_began_before_a_purge_is_not_joined_and_its_end_ends_no_other() {
+    let cache = Cache::new(0);
+    let Role::Leader(old) = cache.join(KEY, b"f".to_vec()) else { panic!("nobody else") };
+    cache.purge(&Scope::All, Strength::Soft);
+    let Role::Leader(new) = cache.join(KEY, b"f".to_vec()) else { panic!("a purge between") };
+    drop(old);
+    assert!(matches!(cache.join(KEY, b"f".to_vec()), Role::Follower(_)));
+    new.land(flight::Landing::Private);
+}

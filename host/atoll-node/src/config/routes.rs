@@ -1,0 +1,180 @@
+//! What is said about routes to upstreams: `[[route]]` in the file.
+
+use super::parse_size;
+use crate::cache::limits::OBJECT_BYTES_DEFAULT;
+use crate::proxy::settings::{CacheSettings, RouteSettings};
+use crate::upstream;
+use crate::upstream::limits::{
+    ADDRESS_COUNT_MAX, BETWEEN_BYTES_WAIT, CONNECT_WAIT, FIRST_BYTE_WAIT, WAIT_MAX,
+};
+use anyhow::{Context, bail, ensure};
+use atoll_core::http_cache::key::QueryRules;
+use atoll_core::http_cache::storing::{Rules, SetCookie};
+use atoll_core::route::Pattern;
+use serde::Deserialize;
+use std::time::Duration;
+
+/// One `[[route]]` as it is written.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct FileRoute {
+    /// Which requests it takes, written as for a handler.
+    path: String,
+    /// Where they go.
+    upstream: OneOrSeveral,
+    /// Whether responses are cached.
+    #[serde(default)]
+    cache: bool,
+    /// What the upstream is told as Host: what the client asked for, or its own name.
+    host: Option<String>,
+    connect_ms: Option<u64>,
+    first_byte_ms: Option<u64>,
+    between_bytes_ms: Option<u64>,
+    /// Lifetime of responses that give none.
+    ttl_s: Option<u64>,
+    stale_while_revalidate_s: Option<u64>,
+    stale_if_error_s: Option<u64>,
+    /// Whether a tenth of the time since Last-Modified may be a lifetime.
+    heuristic: Option<bool>,
+    /// What becomes of responses with Set-Cookie.
+    set_cookie: Option<String>,
+    /// Whether Cache-Control of requests is followed.
+    client_directives: Option<bool>,
+    #[serde(default)]
+    ignore_query: Vec<String>,
+    #[serde(default)]
+    sort_query: bool,
+    /// Longest body that is stored.
+    object_max: Option<String>,
+}
+
+/// A list, or its only member.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+enum OneOrSeveral {
+    One(String),
+    Several(Vec<String>),
+}
+
+/// Longest lifetime that a route can give, in seconds: a year.
+const LIFETIME_S_MAX: u64 = 365 * 24 * 3_600;
+
+/// Checks the routes.
+pub(super) fn resolve(routes: &[FileRoute]) -> anyhow::Result<Vec<RouteSettings>> {
+    let mut resolved: Vec<RouteSettings> = Vec::with_capacity(routes.len());
+    for route in routes {
+        let route = one(route).with_context(|| format!("route {:?}", route.path))?;
+        let other = resolved.iter().find(|other| other.pattern.conflicts_with(&route.pattern));
+        if let Some(other) = other {
+            bail!("routes {} and {} take the same requests", other.pattern, route.pattern);
+        }
+        resolved.push(route);
+    }
+    Ok(resolved)
+}
+
+fn one(route: &FileRoute) -> anyhow::Result<RouteSettings> {
+    let pattern: Pattern = route.path.parse()?;
+    let addresses = match &route.upstream {
+        OneOrSeveral::One(address) => std::slice::from_ref(address),
+        OneOrSeveral::Several(addresses) => addresses,
+    };
+    let counts = 1..=ADDRESS_COUNT_MAX;
+    ensure!(counts.contains(&addresses.len()), "upstream has 1 to {ADDRESS_COUNT_MAX} addresses");
+    let addresses: anyhow::Result<Vec<_>> = addresses.iter().map(|text| text.parse()).collect();
+    let own_host = match route.host.as_deref() {
+        None | Some("client") => false,
+        Some("upstream") => true,
+        Some(other) => bail!("host is {other:?}; write client or upstream"),
+    };
+    let wait = |name: &str, ms: Option<u64>, otherwise| match ms.map(Duration::from_millis) {
+        None => Ok(otherwise),
+        Some(wait) if !wait.is_zero() && wait <= WAIT_MAX => Ok(wait),
+        Some(_) => bail!("{name} is 1 to {}", WAIT_MAX.as_millis()),
+    };
+    let times = upstream::Times {
+        connect: wait("connect_ms", route.connect_ms, CONNECT_WAIT)?,
+        first_byte: wait("first_byte_ms", route.first_byte_ms, FIRST_BYTE_WAIT)?,
+        between_bytes: wait("between_bytes_ms", route.between_bytes_ms, BETWEEN_BYTES_WAIT)?,
+    };
+    let upstream = upstream::Settings { addresses: addresses?, times, own_host };
+    let cache = cache(route)?;
+    Ok(RouteSettings { pattern, upstream, cache: route.cache.then_some(cache) })
+}
+
+fn cache(route: &FileRoute) -> anyhow::Result<CacheSettings> {
+    let ms = |name: &str, seconds: Option<u64>| {
+        let fits = seconds.is_none_or(|seconds| seconds <= LIFETIME_S_MAX);
+        ensure!(fits, "{name} is at most {LIFETIME_S_MAX}");
+        Ok(seconds.map(|seconds| seconds * 1_000))
+    };
+    let set_cookie = match route.set_cookie.as_deref() {
+        None | Some("refuse") => SetCookie::Refuse,
+        Some("remove") => SetCookie::Remove,
+        Some("store") => SetCookie::Store,
+        Some(other) => bail!("set_cookie is {other:?}; write refuse, remove or store"),
+    };
+    let rules = Rules {
+        may_guess: route.heuristic.unwrap_or(true),
+        set_cookie,
+        lifetime_ms: ms("ttl_s", route.ttl_s)?,
+        while_revalidate_ms: ms("stale_while_revalidate_s", route.stale_while_revalidate_s)?,
+        if_error_ms: ms("stale_if_error_s", route.stale_if_error_s)?,
+    };
+    let object_bytes_max = match &route.object_max {
+        Some(text) => parse_size(text).context("object_max")? as u64,
+        None => OBJECT_BYTES_DEFAULT,
+    };
+    Ok(CacheSettings {
+        rules,
+        query: QueryRules { ignore: route.ignore_query.clone(), sort: route.sort_query },
+        object_bytes_max,
+        follows_clients: route.client_directives.unwrap_or(true),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolved(text: &str) -> anyhow::Result<Vec<RouteSettings>> {
+        #[derive(Deserialize)]
+        struct File {
+            route: Vec<FileRoute>,
+        }
+        let file: File = toml::from_str(text)?;
+        resolve(&file.route)
+    }
+
+    const PLAIN: &str = "[[route]]\npath = \"/*\"\nupstream = \"http://127.0.0.1:8000\"\n";
+
+    #[test]
+    fn three_lines_are_a_route() {
+        let routes = resolved(&format!("{PLAIN}cache = true")).expect("a route");
+        assert_eq!(routes[0].pattern.to_string(), "/*");
+        assert_eq!(routes[0].upstream.addresses[0].authority, "127.0.0.1:8000");
+        let cache = routes[0].cache.as_ref().expect("a cache");
+        assert_eq!(cache.rules, Rules::default());
+        assert!(resolved(PLAIN).expect("a route")[0].cache.is_none());
+    }
+
+    #[track_caller]
+    fn check_refused(text: &str, want: &str) {
+        let error = format!("{:#}", resolved(text).expect_err("should be refused"));
+        assert!(error.contains(want), "{error}");
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused() {
+        check_refused(&format!("{PLAIN}{PLAIN}"), "take the same requests");
+        check_refused(&format!("{PLAIN}colour = 1"), "unknown field");
+        check_refused(&format!("{PLAIN}set_cookie = \"eat\""), "refuse, remove or store");
+        check_refused(&format!("{PLAIN}connect_ms = 0"), "connect_ms is 1 to");
+        check_refused(&format!("{PLAIN}host = \"x\""), "client or upstream");
+        check_refused("[[route]]\npath = \"/*\"\nupstream = []\n", "1 to 64 addresses");
+        for address in ["127.0.0.1:80", "ftp://a", "http://a/path", "http://u@a", "http://"] {
+            let text = format!("[[route]]\npath = \"/*\"\nupstream = {address:?}\n");
+            check_refused(&text, "without a path");
+        }
+    }
+}

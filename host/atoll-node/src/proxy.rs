@@ -1,0 +1,87 @@
+//! Routes to upstreams: requests passed on, with the cache in front where the route has one.
+
+mod answer;
+mod fetch;
+mod forward;
+mod lookup;
+mod records;
+pub(crate) mod settings;
+mod upgrade;
+
+use crate::cache::Cache;
+use crate::node::Node;
+use crate::problem::Problem;
+use crate::upstream::Upstream;
+use atoll_core::route::{Pattern, RouteTable, Target};
+use axum::extract::Request;
+use axum::response::Response;
+use http::uri::Authority;
+use records::Records;
+use settings::{CacheSettings, RouteSettings};
+use std::sync::Arc;
+use tokio_util::task::TaskTracker;
+
+/// The routes of a node and its cache.
+#[derive(Debug)]
+pub(crate) struct Proxy {
+    routes: RouteTable<Arc<Route>>,
+    cache: Arc<Cache>,
+    /// Name of this node, by which it knows its own requests again.
+    name: String,
+    /// Fetches that go on without the client that began them.
+    fetches: TaskTracker,
+}
+
+/// One route.
+#[derive(Debug)]
+pub(crate) struct Route {
+    upstream: Upstream,
+    cache: Option<CacheSettings>,
+    records: Records,
+}
+
+impl Proxy {
+    /// Opens no connection yet.
+    pub(crate) fn new(
+        node: &Node,
+        cache: &Arc<Cache>,
+        settings: &[RouteSettings],
+    ) -> anyhow::Result<Arc<Proxy>> {
+        let figures = records::Figures::register(node);
+        let routes: anyhow::Result<Vec<_>> = settings
+            .iter()
+            .map(|settings| {
+                let route = Route {
+                    upstream: Upstream::new(settings.upstream.clone())?,
+                    cache: settings.cache.clone(),
+                    records: figures.records(&settings.pattern.to_string()),
+                };
+                Ok((settings.pattern.clone(), Arc::new(route)))
+            })
+            .collect();
+        Ok(Arc::new(Proxy {
+            routes: RouteTable::new(routes?),
+            cache: Arc::clone(cache),
+            name: node.name().to_owned(),
+            fetches: TaskTracker::new(),
+        }))
+    }
+
+    /// The route that takes a request, and its pattern.
+    pub(crate) fn find(&self, target: Target<'_>) -> Option<(&Pattern, &Arc<Route>)> {
+        if self.routes.is_empty() { None } else { self.routes.find_route(target) }
+    }
+
+    /// Answers a request of `route`.
+    pub(crate) async fn serve(
+        self: &Arc<Self>,
+        route: &Arc<Route>,
+        request: Request,
+        authority: Option<&Authority>,
+    ) -> Result<Response, Problem> {
+        match &route.cache {
+            Some(settings) => self.serve_cached(route, settings, request, authority).await,
+            None => self.pass(route, request, authority).await,
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! Answers from what is stored, or from what is just coming.
+
+use super::fetch::Asked;
+use crate::cache::fill::Fill;
+use crate::cache::stored::Stored;
+use crate::problem::Problem;
+use atoll_core::http::range::{self, Selection};
+use atoll_core::http_cache::freshness::Exchanged;
+use atoll_core::http_cache::partial::{self, Span, Wanted};
+use atoll_core::http_cache::report::Report;
+use atoll_core::http_cache::storing::Meta;
+use atoll_core::http_cache::{precondition, reuse};
+use axum::body::Body;
+use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http_body::{Frame, SizeHint};
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+/// Whether what is stored can answer the request at all: a part answers only what lies in it.
+pub(super) fn can_answer(stored: &Stored, asked: &Asked) -> bool {
+    let Some(span) = stored.span else { return true };
+    match asked.parts.headers.get(header::RANGE) {
+        None => span.is_whole(),
+        Some(range) => {
+            let holds = precondition::if_range_holds(
+                &asked.parts.headers,
+                &stored.headers,
+                stored.exchanged,
+            );
+            holds && span.select(range.as_bytes()) != Wanted::NotHeld
+        }
+    }
+}
+
+/// Answers with what is stored.
+pub(super) fn from_stored(stored: &Stored, asked: &Asked, now_ms: u64, report: Report) -> Response {
+    let mut headers = stored.headers.clone();
+    finish(&mut headers, &stored.meta, now_ms, report, Age::Always);
+    if is_not_modified(asked, stored.status, &stored.headers, stored.exchanged) {
+        return not_modified(headers);
+    }
+    let whole =
+        Span { first: 0, last: stored.body_bytes.saturating_sub(1), total: stored.body_bytes };
+    let held = stored.span.unwrap_or(whole);
+    let chosen = choose(asked, stored.status, &stored.headers, (stored.exchanged, held));
+    let (status, span) = match chosen {
+        Chosen::All if stored.span.is_some() => {
+            headers.remove(header::CONTENT_RANGE);
+            (StatusCode::OK, None)
+        }
+        Chosen::All => (stored.status, None),
+        Chosen::Part(span) => (StatusCode::PARTIAL_CONTENT, Some(span)),
+        Chosen::Nothing => return unsatisfiable(held.total, headers),
+    };
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    if let Some(span) = span {
+        headers.insert(header::CONTENT_RANGE, span.content_range());
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(span.length()));
+    }
+    *response.headers_mut() = headers;
+    if asked.parts.method != Method::HEAD {
+        *response.body_mut() = match span {
+            None => pieces(stored.pieces.to_vec(), stored.body_bytes),
+            Some(span) => {
+                let slices = stored.slice(span.first - held.first, span.last - held.first);
+                pieces(slices, span.length())
+            }
+        };
+    }
+    response
+}
+
+/// Answers with what is coming. `None` where its beginning is no longer kept.
+pub(super) fn from_fill(
+    fill: &Arc<Fill>,
+    asked: &Asked,
+    now_ms: u64,
+    report: Report,
+) -> Option<Response> {
+    let reader = fill.reader()?;
+    let mut headers = fill.headers.clone();
+    let age = if report.collapsed { Age::Always } else { Age::IfAny };
+    finish(&mut headers, &fill.meta, now_ms, report, age);
+    if is_not_modified(asked, fill.status, &fill.headers, fill.exchanged) {
+        return Some(not_modified(headers));
+    }
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = fill.status;
+    let whole = fill.length.filter(|length| fill.span.is_none() && *length > 0);
+    let chosen = match whole {
+        Some(total) => {
+            let held = Span { first: 0, last: total - 1, total };
+            choose(asked, fill.status, &fill.headers, (fill.exchanged, held))
+        }
+        // A part is what was asked for, and of what has no length yet no part can be named.
+        None => Chosen::All,
+    };
+    let part = match chosen {
+        Chosen::All => None,
+        Chosen::Nothing => return Some(unsatisfiable(fill.length.unwrap_or(0), headers)),
+        Chosen::Part(span) => {
+            *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+            headers.insert(header::CONTENT_RANGE, span.content_range());
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(span.length()));
+            Some((span.first, span.last))
+        }
+    };
+    *response.headers_mut() = headers;
+    *response.body_mut() = reader.into_body(part);
+    Some(response)
+}
+
+/// What of a body is sent.
+enum Chosen {
+    All,
+    Part(Span),
+    Nothing,
+}
+
+fn choose(
+    asked: &Asked,
+    status: StatusCode,
+    headers: &HeaderMap,
+    (exchanged, held): (Exchanged, Span),
+) -> Chosen {
+    // RFC 9110 section 14.2: ranges are for GET and a 200.
+    let is_for_ranges = asked.parts.method == Method::GET
+        && [StatusCode::OK, StatusCode::PARTIAL_CONTENT].contains(&status);
+    let Some(field) = asked.parts.headers.get(header::RANGE).filter(|_| is_for_ranges) else {
+        return Chosen::All;
+    };
+    if !precondition::if_range_holds(&asked.parts.headers, headers, exchanged) {
+        return Chosen::All;
+    }
+    match range::select(field.as_bytes(), held.total) {
+        Selection::Whole => Chosen::All,
+        Selection::Unsatisfiable => Chosen::Nothing,
+        Selection::Part { first, last } => Chosen::Part(Span { first, last, total: held.total }),
+    }
+}
+
+fn is_not_modified(
+    asked: &Asked,
+    status: StatusCode,
+    headers: &HeaderMap,
+    exchanged: Exchanged,
+) -> bool {
+    asked.is_conditional
+        && precondition::is_not_modified(&asked.parts.headers, status, headers, exchanged)
+}
+
+/// 304, without the fields that are about a body (RFC 9110 section 15.4.5).
+fn not_modified(mut headers: HeaderMap) -> Response {
+    for name in [
+        header::CONTENT_LENGTH,
+        header::CONTENT_TYPE,
+        header::CONTENT_ENCODING,
+        header::CONTENT_LANGUAGE,
+        header::CONTENT_RANGE,
+    ] {
+        headers.remove(name);
+    }
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NOT_MODIFIED;
+    *response.headers_mut() = headers;
+    response
+}
+
+fn unsatisfiable(total: u64, headers: HeaderMap) -> Response {
+    let problem = Problem::new(
+        StatusCode::RANGE_NOT_SATISFIABLE,
+        "range",
+        format!("the response has {total} bytes, and none of those that were asked for"),
+    );
+    let mut response = problem.into_response();
+    response.headers_mut().insert(header::CONTENT_RANGE, partial::unsatisfied(total));
+    for name in [header::AGE, atoll_core::http_cache::report::CACHE_STATUS] {
+        for value in headers.get_all(&name) {
+            response.headers_mut().append(name.clone(), value.clone());
+        }
+    }
+    response
+}
+
+/// When Age is told.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Age {
+    /// Always: the answer is one that another request had.
+    Always,
+    /// Where the upstream's answer had some.
+    IfAny,
+}
+
+/// Adds what is different each time (RFC 9111 section 4, RFC 9211).
+fn finish(headers: &mut HeaderMap, meta: &Meta, now_ms: u64, mut report: Report, age: Age) {
+    let age_s = reuse::age_s(meta, now_ms);
+    if age == Age::Always || age_s > 0 {
+        headers.insert(header::AGE, HeaderValue::from(age_s));
+    }
+    report.ttl_s = Some(reuse::remaining_ms(meta, now_ms).div_euclid(1_000));
+    report.append_to(headers);
+}
+
+/// A body of pieces that are there.
+fn pieces(pieces: Vec<Bytes>, length: u64) -> Body {
+    let mut pieces = pieces;
+    match pieces.len() {
+        0 => Body::empty(),
+        1 => Body::from(pieces.remove(0)),
+        _ => Body::new(Pieces { pieces: pieces.into_iter(), left: length }),
+    }
+}
+
+struct Pieces {
+    pieces: std::vec::IntoIter<Bytes>,
+    left: u64,
+}
+
+impl http_body::Body for Pieces {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let piece = self.pieces.next();
+        self.left -= piece.as_ref().map_or(0, Bytes::len) as u64;
+        Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
+}

@@ -1,0 +1,441 @@
+//! A fetch that may be stored: it goes on by itself, so that no client's end is another's.
+
+use super::{Proxy, Route};
+use crate::cache::fill::{Fill, Head};
+use crate::cache::flight::{Landing, Lead};
+use crate::cache::ms_of;
+use crate::cache::stored::{Ingredients, Stored};
+use crate::problem::Problem;
+use crate::upstream::{ResponseBody, UpstreamError};
+use atoll_core::http_cache::control::RequestControl;
+use atoll_core::http_cache::directive::Scope;
+use atoll_core::http_cache::freshness::{self, Exchanged};
+use atoll_core::http_cache::partial::Span;
+use atoll_core::http_cache::report::{Forward, Report};
+use atoll_core::http_cache::reuse::{self, Failure};
+use atoll_core::http_cache::storing::{self, Answered, Refusal, Rules, SetCookie, Storable};
+use atoll_core::http_cache::vary::{Vary, selecting_key};
+use atoll_core::http_cache::{fields, targeted, validation};
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use http::request::Parts;
+use http::uri::Authority;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use http_body::Body as _;
+use http_body_util::BodyExt as _;
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+use tokio::sync::oneshot;
+
+/// The code of a failure that was an answer: 500, 502, 503 or 504.
+pub(super) const ERROR: &str = "upstream-error";
+
+/// Fields by which clients could make an upstream answer for another URL, method or host than the
+/// key has. They are not passed on where the answer may be stored.
+const UNKEYED: [HeaderName; 9] = [
+    HeaderName::from_static("forwarded"),
+    HeaderName::from_static("x-forwarded-port"),
+    HeaderName::from_static("x-forwarded-prefix"),
+    HeaderName::from_static("x-forwarded-scheme"),
+    HeaderName::from_static("x-forwarded-server"),
+    HeaderName::from_static("x-host"),
+    HeaderName::from_static("x-http-method-override"),
+    HeaderName::from_static("x-original-url"),
+    HeaderName::from_static("x-rewrite-url"),
+];
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// A request of a route that is cached.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) key: String,
+    pub(super) host_bytes: usize,
+    pub(super) control: RequestControl,
+    pub(super) is_conditional: bool,
+    pub(super) authority: Option<Authority>,
+    /// As the client sent it.
+    pub(super) parts: Parts,
+}
+
+impl Asked {
+    /// A copy for a fetch.
+    pub(super) fn for_fetch(&self) -> Asked {
+        Asked {
+            key: self.key.clone(),
+            host_bytes: self.host_bytes,
+            control: self.control,
+            is_conditional: self.is_conditional,
+            authority: self.authority.clone(),
+            parts: self.parts.clone(),
+        }
+    }
+}
+
+/// What is to be fetched.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) asked: Asked,
+    /// What is stored, to ask about.
+    pub(super) stored: Option<Arc<Stored>>,
+    /// Whether the client's own conditions go with it: nobody else gets the response.
+    pub(super) keeps_conditions: bool,
+    /// Takes the response where it is for nobody else.
+    pub(super) own: Option<oneshot::Sender<Response>>,
+}
+
+/// A response to a fetch.
+struct Fetched {
+    response: http::Response<ResponseBody>,
+    exchanged: Exchanged,
+}
+
+impl Proxy {
+    /// Begins to fetch.
+    pub(super) fn begin(self: &Arc<Self>, route: &Arc<Route>, job: Job, lead: Lead) {
+        let (proxy, route) = (Arc::clone(self), Arc::clone(route));
+        self.fetches.spawn(async move { proxy.run(&route, job, lead).await });
+    }
+
+    async fn run(&self, route: &Route, mut job: Job, lead: Lead) {
+        let mut about = job.stored.clone().filter(|stored| stored.meta.has_validator);
+        let fetched = loop {
+            let fetched = match self.exchange(route, &job, about.as_deref()).await {
+                Ok(fetched) => fetched,
+                Err((status, code)) => return lead.land(Landing::Failed(status, code)),
+            };
+            if fetched.response.status() != StatusCode::NOT_MODIFIED {
+                break fetched;
+            }
+            // Not about what we have, or not asked for: once more, for all of it.
+            let Some(stored) = about.take() else { break fetched };
+            if validation::is_about(&stored.headers, fetched.response.headers()) {
+                let landing = self.validated(route, &job, &stored, (&fetched, lead.began_us()));
+                return lead.land(landing);
+            }
+        };
+        let status = fetched.response.status();
+        let now_ms = fetched.exchanged.responded_ms;
+        let stands_in = job.stored.as_ref().is_some_and(|stored| {
+            is_failure(status)
+                && reuse::stands_in(&stored.meta, &job.asked.control, Failure::Error, now_ms)
+        });
+        if stands_in {
+            return lead.land(Landing::Failed(status, ERROR));
+        }
+        let own = job.own.take();
+        match self.open(route, &job.asked, fetched) {
+            Ok((fill, body)) => {
+                lead.land(Landing::Filling(Arc::clone(&fill)));
+                self.drive(route, &job.asked, (fill, body), lead).await;
+            }
+            Err((response, refusal)) => {
+                if status.as_u16() < 500 && refusal.is_some_and(is_of_the_response) {
+                    self.cache.mark_pass(&job.asked.key);
+                }
+                if let Some(own) = own {
+                    // A client that has gone wants it no more.
+                    let _ = own.send(*response);
+                }
+                lead.land(Landing::Private);
+            }
+        }
+    }
+
+    /// Sends a request and waits for the head of the response.
+    async fn exchange(
+        &self,
+        route: &Route,
+        job: &Job,
+        about: Option<&Stored>,
+    ) -> Result<Fetched, (StatusCode, &'static str)> {
+        let parts = self.upstream_head(&job.asked, about);
+        let mut parts = parts.map_err(|problem| (problem.status(), problem.code()))?;
+        if job.keeps_conditions {
+            for name in &validation::CONDITIONS {
+                if let Some(condition) = job.asked.parts.headers.get(name) {
+                    parts.headers.insert(name, condition.clone());
+                }
+            }
+        }
+        let requested_ms = ms_of(self.cache.now_us());
+        route.records.upstream_requests.inc();
+        let request = http::Request::from_parts(parts, Body::empty());
+        let response = route.upstream.send(request).await;
+        let mut response = response.map_err(|error: UpstreamError| error.answer())?;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(UpstreamError::Broken.answer());
+        }
+        let responded_ms = ms_of(self.cache.now_us());
+        fields::remove_of_the_connection(response.headers_mut());
+        Ok(Fetched { response, exchanged: Exchanged { requested_ms, responded_ms } })
+    }
+
+    /// The head of a request whose response may be stored.
+    pub(super) fn upstream_head(
+        &self,
+        asked: &Asked,
+        about: Option<&Stored>,
+    ) -> Result<Parts, Problem> {
+        let mut parts = asked.parts.clone();
+        self.prepare(&mut parts, asked.authority.as_ref())?;
+        let headers = &mut parts.headers;
+        for name in UNKEYED.iter().chain(&validation::CONDITIONS) {
+            headers.remove(name);
+        }
+        match about {
+            Some(stored) => {
+                validation::ask_about(&stored.headers, headers);
+                headers.remove(header::RANGE);
+            }
+            None if is_single_range(&asked.parts.headers) => {
+                if let Some(condition) = asked.parts.headers.get(header::IF_RANGE) {
+                    headers.insert(header::IF_RANGE, condition.clone());
+                }
+            }
+            // The whole is answered, and serves everybody (RFC 9110 section 14.2).
+            None => {
+                headers.remove(header::RANGE);
+            }
+        }
+        Ok(parts)
+    }
+
+    /// Opens what may be stored for readers. What may not is handed back as a response.
+    #[allow(clippy::type_complexity, reason = "a response or what it opens")]
+    fn open(
+        &self,
+        route: &Route,
+        asked: &Asked,
+        fetched: Fetched,
+    ) -> Result<(Arc<Fill>, ResponseBody), (Box<Response>, Option<Refusal>)> {
+        let Fetched { response, exchanged } = fetched;
+        let settings = route.cache.as_ref();
+        let refuse = |response, refusal: Option<Refusal>| {
+            let detail = refusal.map(Refusal::as_str);
+            let report = Report { forward: Some(Forward::UriMiss), detail, ..Report::default() };
+            let response = super::forward::stream(response, Some(report));
+            Err((Box::new(response), refusal))
+        };
+        let Some(settings) = settings else { return refuse(response, None) };
+        let status = response.status();
+        let asking = storing::Asked { method: &Method::GET, headers: &asked.parts.headers };
+        let answered = Answered { status, headers: response.headers() };
+        let storable = match storing::judge(asking, answered, exchanged, &settings.rules) {
+            Ok(storable) => storable,
+            Err(refusal) => return refuse(response, Some(refusal)),
+        };
+        let span = Span::of(response.headers());
+        let length = response.body().size_hint().exact();
+        let fits = length.is_none_or(|length| length <= settings.object_bytes_max);
+        let is_known_part = status != StatusCode::PARTIAL_CONTENT
+            || span.is_some_and(|span| length.is_none_or(|length| length == span.length()));
+        let varies_by_client = matches!(
+            &storable.vary, Vary::Fields(names) if names.contains(&FORWARDED_FOR)
+        );
+        if !fits || !is_known_part || varies_by_client {
+            return refuse(response, None);
+        }
+        let (parts, body) = response.into_parts();
+        let head = head(asked, (status, parts.headers), storable, (exchanged, &settings.rules));
+        let span = span.filter(|_| status == StatusCode::PARTIAL_CONTENT);
+        Ok((Fill::new(Head { span, length, ..head }), body))
+    }
+
+    /// Reads the body to its end, and stores it then.
+    async fn drive(
+        &self,
+        route: &Route,
+        asked: &Asked,
+        (fill, mut body): (Arc<Fill>, ResponseBody),
+        lead: Lead,
+    ) {
+        let bytes_max = route.cache.as_ref().map_or(0, |settings| settings.object_bytes_max);
+        let began_us = lead.began_us();
+        let mut lead = Some(lead);
+        let mut bytes = 0;
+        while let Some(frame) = body.frame().await {
+            let Ok(frame) = frame else { return fill.fail() };
+            // Trailers are not kept.
+            let Ok(data) = frame.into_data() else { continue };
+            bytes = fill.push(&data);
+            if bytes > bytes_max && lead.is_some() {
+                // Who comes from now on begins anew: the beginning will not be kept.
+                fill.give_up_storing();
+                self.cache.mark_pass(&asked.key);
+                lead = None;
+            }
+            if lead.is_none() && !fill.has_room().await {
+                return;
+            }
+        }
+        let expected = fill.span.map(|span| span.length()).or(fill.length);
+        if expected.is_some_and(|length| length != bytes) {
+            return fill.fail();
+        }
+        let pieces = fill.complete();
+        if lead.is_some() {
+            self.store(route, asked, (&fill, pieces), began_us);
+        }
+    }
+
+    fn store(
+        &self,
+        route: &Route,
+        asked: &Asked,
+        (fill, pieces): (&Arc<Fill>, Box<[Bytes]>),
+        fetched_us: u64,
+    ) {
+        let mut headers = fill.headers.clone();
+        let body_bytes: usize = pieces.iter().map(Bytes::len).sum();
+        // What came in chunks has a length now.
+        if ![StatusCode::NO_CONTENT].contains(&fill.status) {
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body_bytes));
+        }
+        let stored = Arc::new(Stored::new(Ingredients {
+            key: asked.key.as_str().into(),
+            host_bytes: asked.host_bytes,
+            status: fill.status,
+            headers,
+            meta: fill.meta.clone(),
+            exchanged: fill.exchanged,
+            pieces,
+            span: fill.span,
+            fetched_us,
+        }));
+        if self.cache.store(&stored, &fill.vary, &asked.parts.headers) {
+            route.records.stored_bytes.inc_by(body_bytes as u64);
+        }
+    }
+
+    /// What is stored is right: its fields and its times are brought up to date (RFC 9111 sections
+    /// 3.2 and 4.3.4).
+    fn validated(
+        &self,
+        route: &Route,
+        job: &Job,
+        stored: &Stored,
+        (fetched, began_us): (&Fetched, u64),
+    ) -> Landing {
+        let newer = (fetched.response.headers(), fetched.exchanged);
+        let renewed = self.renewed(route, stored, newer, began_us);
+        let (control, _) = targeted::control_of(&renewed.headers);
+        let is_taken_back =
+            control.private == Scope::Whole || (control.no_store && !control.must_understand);
+        if is_taken_back {
+            self.cache.invalidate(&job.asked.key);
+        } else {
+            let vary = Vary::of(&renewed.headers);
+            self.cache.store(&renewed, &vary, &job.asked.parts.headers);
+        }
+        Landing::Validated(renewed)
+    }
+
+    /// What is stored, with the fields of a newer response.
+    fn renewed(
+        &self,
+        route: &Route,
+        stored: &Stored,
+        (newer, exchanged): (&HeaderMap, Exchanged),
+        fetched_us: u64,
+    ) -> Arc<Stored> {
+        let mut headers = stored.headers.clone();
+        let mut update = newer.clone();
+        let age = update.remove(header::AGE);
+        fields::update(&mut headers, &update);
+        let default = Rules::default();
+        let rules = route.cache.as_ref().map_or(&default, |settings| &settings.rules);
+        if rules.set_cookie != SetCookie::Store {
+            headers.remove(header::SET_COOKIE);
+        }
+        let (control, is_targeted) = targeted::control_of(&headers);
+        // Age counts, and is not kept.
+        if let Some(age) = age {
+            headers.insert(header::AGE, age);
+        }
+        let answered = Answered { status: stored.status, headers: &headers };
+        let meta = storing::describe(answered, &control, is_targeted, (exchanged, rules));
+        fields::remove_not_stored(&mut headers, &control);
+        Arc::new(Stored::new(Ingredients {
+            key: stored.key.clone(),
+            host_bytes: stored.host_bytes,
+            status: stored.status,
+            headers,
+            meta,
+            exchanged,
+            pieces: stored.pieces.clone(),
+            span: stored.span,
+            fetched_us,
+        }))
+    }
+
+    /// Brings what is stored up to date with a response to HEAD, or takes it for out of date.
+    pub(super) fn note_head(
+        &self,
+        route: &Route,
+        asked: &Asked,
+        stored: &Stored,
+        (head, began_us): (&HeaderMap, u64),
+    ) {
+        let mut newer = head.clone();
+        newer.remove(atoll_core::http_cache::report::CACHE_STATUS);
+        if !validation::describes(&stored.headers, &newer) {
+            return self.cache.invalidate(&asked.key);
+        }
+        let now_ms = ms_of(self.cache.now_us());
+        let exchanged = Exchanged { requested_ms: ms_of(began_us), responded_ms: now_ms };
+        let renewed = self.renewed(route, stored, (&newer, exchanged), began_us);
+        let vary = Vary::of(&renewed.headers);
+        self.cache.store(&renewed, &vary, &asked.parts.headers);
+    }
+}
+
+/// The head of a response for its readers, in the form in which it is stored.
+fn head(
+    asked: &Asked,
+    (status, mut headers): (StatusCode, HeaderMap),
+    storable: Storable,
+    (exchanged, rules): (Exchanged, &Rules),
+) -> Head {
+    fields::remove_not_stored(&mut headers, &storable.control);
+    if rules.set_cookie == SetCookie::Remove {
+        headers.remove(header::SET_COOKIE);
+    }
+    if !headers.contains_key(header::DATE) {
+        // RFC 9110 section 6.6.1: the time of arrival, before another is put in its place.
+        let date_s = freshness::date_s(&headers, exchanged);
+        let date = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(date_s));
+        if let Ok(date) = HeaderValue::try_from(date) {
+            headers.insert(header::DATE, date);
+        }
+    }
+    let selecting = match &storable.vary {
+        Vary::Fields(names) => selecting_key(names, &asked.parts.headers),
+        Vary::Star => Vec::new(),
+    };
+    Head {
+        status,
+        headers,
+        meta: storable.meta,
+        exchanged,
+        span: None,
+        length: None,
+        vary: storable.vary,
+        selecting,
+    }
+}
+
+/// Whether one range is asked for, and no more.
+pub(super) fn is_single_range(headers: &HeaderMap) -> bool {
+    headers.get(header::RANGE).is_some_and(|range| !range.as_bytes().contains(&b','))
+}
+
+/// Whether the next response is likely to be refused for the same reason.
+fn is_of_the_response(refusal: Refusal) -> bool {
+    !matches!(refusal, Refusal::Asked | Refusal::Authorization | Refusal::Method)
+}
+
+/// The statuses for which RFC 5861 section 4 lets something stale stand in.
+fn is_failure(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 500 | 502 | 503 | 504)
+}

@@ -1,0 +1,390 @@
+//! A request of a route that is cached: a look into the cache, and what follows from it.
+
+use super::fetch::{Asked, ERROR, Job};
+use super::forward::{bypass, failure};
+use super::settings::CacheSettings;
+use super::{Proxy, Route, answer};
+use crate::cache::flight::{self, Landing, Role};
+use crate::cache::limits::COLLAPSE_WAIT;
+use crate::cache::stored::Stored;
+use crate::cache::{Found, ms_of};
+use crate::problem::Problem;
+use atoll_core::http_cache::control::RequestControl;
+use atoll_core::http_cache::purge::{Scope, Strength};
+use atoll_core::http_cache::report::{Forward, Report};
+use atoll_core::http_cache::reuse::{self, Failure, Purged, Reuse};
+use atoll_core::http_cache::vary::{Vary, selecting_key};
+use atoll_core::http_cache::{invalidation, key, precondition, tags, validation};
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::Response;
+use http::uri::Authority;
+use http::{Method, StatusCode, header};
+use http_body::Body as _;
+use std::sync::Arc;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+/// How often a request that waited for another's fetch tries anew before it goes by itself.
+const TRY_COUNT_MAX: usize = 4;
+
+/// What is to be done after a look.
+enum Next {
+    Answer(Response),
+    /// Ask upstream for this reason, about what is stored where there is something.
+    Fetch(Forward, Option<Arc<Stored>>),
+    /// The same, side by side with others.
+    Alone(Forward),
+}
+
+impl Proxy {
+    /// Answers a request of a route with a cache.
+    pub(super) async fn serve_cached(
+        self: &Arc<Self>,
+        route: &Arc<Route>,
+        settings: &CacheSettings,
+        request: Request,
+        authority: Option<&Authority>,
+    ) -> Result<Response, Problem> {
+        if invalidation::is_unsafe(request.method()) {
+            return self.write_through(route, settings, request, authority).await;
+        }
+        if ![Method::GET, Method::HEAD].contains(request.method()) {
+            return self.pass_on(route, request, authority, bypass(Forward::Method, None)).await;
+        }
+        let headers = request.headers();
+        let is_special = !request.body().is_end_stream()
+            || headers.contains_key(header::UPGRADE)
+            || precondition::is_for_the_upstream(headers);
+        if is_special {
+            return self.pass_on(route, request, authority, bypass(Forward::Bypass, None)).await;
+        }
+        let asked = self.ask(settings, request, authority);
+        self.look(route, &asked).await
+    }
+
+    fn ask(
+        &self,
+        settings: &CacheSettings,
+        request: Request,
+        authority: Option<&Authority>,
+    ) -> Asked {
+        let (parts, _) = request.into_parts();
+        let key = key_of(settings, &parts.uri, authority);
+        let control = if settings.follows_clients {
+            RequestControl::of(&parts.headers)
+        } else {
+            RequestControl::default()
+        };
+        let is_conditional =
+            validation::CONDITIONS.iter().any(|name| parts.headers.contains_key(name));
+        Asked {
+            host_bytes: key.find('/').unwrap_or(0),
+            key,
+            control,
+            is_conditional,
+            authority: authority.cloned(),
+            parts,
+        }
+    }
+
+    async fn look(
+        self: &Arc<Self>,
+        route: &Arc<Route>,
+        asked: &Asked,
+    ) -> Result<Response, Problem> {
+        for _ in 0..TRY_COUNT_MAX {
+            let next = self.look_once(route, asked);
+            if let Next::Answer(answer) = next {
+                return Ok(answer);
+            }
+            if asked.control.only_if_cached {
+                let detail = "nothing is stored that the request allows, and it allows no more";
+                return Err(Problem::new(StatusCode::GATEWAY_TIMEOUT, "only-if-cached", detail));
+            }
+            let answer = match next {
+                Next::Answer(answer) => Some(Ok(answer)),
+                Next::Fetch(forward, stored) if asked.parts.method == Method::HEAD => {
+                    return self.pass_head(route, asked, forward, stored).await;
+                }
+                Next::Alone(forward) if asked.parts.method == Method::HEAD => {
+                    return self.pass_head(route, asked, forward, None).await;
+                }
+                Next::Fetch(forward, stored) => self.fetch(route, asked, forward, stored).await,
+                Next::Alone(forward) => return self.fetch_alone(route, asked, forward).await,
+            };
+            if let Some(answer) = answer {
+                return answer;
+            }
+        }
+        self.fetch_alone(route, asked, Forward::UriMiss).await
+    }
+
+    fn look_once(self: &Arc<Self>, route: &Arc<Route>, asked: &Asked) -> Next {
+        let now_ms = ms_of(self.cache.now_us());
+        let (stored, purged) = match self.cache.find(&asked.key, &asked.parts.headers) {
+            Found::Stored(stored, purged) => (stored, purged),
+            Found::VaryMiss => return Next::Fetch(Forward::VaryMiss, None),
+            Found::Miss => return Next::Fetch(Forward::UriMiss, None),
+            Found::Pass => return Next::Alone(Forward::UriMiss),
+        };
+        if !answer::can_answer(&stored, asked) {
+            return Next::Fetch(Forward::Partial, None);
+        }
+        let report = Report { hit: true, ..Report::default() };
+        let reused = reuse::reuse(&stored.meta, &asked.control, purged, now_ms);
+        match reused {
+            Reuse::Fresh => route.records.hits.inc(),
+            Reuse::Accepted | Reuse::WhileRevalidate => route.records.stale.inc(),
+            Reuse::Validate => {
+                let is_fresh =
+                    purged == Purged::No && reuse::remaining_ms(&stored.meta, now_ms) > 0;
+                let forward = if is_fresh { Forward::Request } else { Forward::Stale };
+                return Next::Fetch(forward, Some(stored));
+            }
+        };
+        let answer = answer::from_stored(&stored, asked, now_ms, report);
+        if reused == Reuse::WhileRevalidate {
+            self.revalidate_behind(route, asked, stored);
+        }
+        Next::Answer(answer)
+    }
+
+    /// Asks upstream about what was just used, unless somebody does already.
+    fn revalidate_behind(self: &Arc<Self>, route: &Arc<Route>, asked: &Asked, stored: Arc<Stored>) {
+        let flight = self.flight_of(asked);
+        if self.cache.is_under_way(&flight) {
+            return;
+        }
+        if let Role::Leader(lead) = self.cache.join(&asked.key, flight) {
+            let job = Job {
+                asked: asked.for_fetch(),
+                stored: Some(stored),
+                keeps_conditions: false,
+                own: None,
+            };
+            self.begin(route, job, lead);
+        }
+    }
+
+    /// The name of the fetch that this request begins or joins.
+    fn flight_of(&self, asked: &Asked) -> Vec<u8> {
+        let mut flight = asked.key.as_bytes().to_vec();
+        flight.push(0);
+        flight.extend_from_slice(&self.cache.variant_of(&asked.key, &asked.parts.headers));
+        if super::fetch::is_single_range(&asked.parts.headers) {
+            for name in [header::RANGE, header::IF_RANGE] {
+                flight.push(2);
+                flight.extend(
+                    asked.parts.headers.get(name).iter().flat_map(|value| value.as_bytes()),
+                );
+            }
+        }
+        flight
+    }
+
+    /// Fetches, or waits for who does. `None` is to look again.
+    async fn fetch(
+        self: &Arc<Self>,
+        route: &Arc<Route>,
+        asked: &Asked,
+        forward: Forward,
+        stored: Option<Arc<Stored>>,
+    ) -> Option<Result<Response, Problem>> {
+        // What is for one person's credentials is mostly for nobody else.
+        if asked.parts.headers.contains_key(header::AUTHORIZATION) && stored.is_none() {
+            return Some(self.fetch_alone(route, asked, forward).await);
+        }
+        let (landing, own) = match self.cache.join(&asked.key, self.flight_of(asked)) {
+            Role::Leader(lead) => {
+                let landing = lead.subscribe();
+                let (sender, own) = oneshot::channel();
+                let job = Job {
+                    asked: asked.for_fetch(),
+                    stored: stored.clone(),
+                    keeps_conditions: false,
+                    own: Some(sender),
+                };
+                self.begin(route, job, lead);
+                (flight::landing(landing).await, Some(own))
+            }
+            Role::Follower(waiting) => {
+                match timeout(COLLAPSE_WAIT, flight::landing(waiting)).await {
+                    Ok(landing) => (landing, None),
+                    Err(_) => return Some(self.fetch_alone(route, asked, forward).await),
+                }
+            }
+        };
+        let landing = landing?;
+        self.conclude(route, asked, Landed { landing, own, forward, stored }).await
+    }
+
+    /// Fetches whatever others do.
+    async fn fetch_alone(
+        self: &Arc<Self>,
+        route: &Arc<Route>,
+        asked: &Asked,
+        forward: Forward,
+    ) -> Result<Response, Problem> {
+        let lead = self.cache.fetch_alone();
+        let landing = lead.subscribe();
+        let (sender, own) = oneshot::channel();
+        let job = Job {
+            asked: asked.for_fetch(),
+            stored: None,
+            keeps_conditions: true,
+            own: Some(sender),
+        };
+        self.begin(route, job, lead);
+        let Some(landing) = flight::landing(landing).await else { return Err(lost()) };
+        let landed = Landed { landing, own: Some(own), forward, stored: None };
+        self.conclude(route, asked, landed).await.unwrap_or_else(|| Err(lost()))
+    }
+
+    /// Answers with what came of a fetch. `None` where that is not for this request.
+    async fn conclude(
+        &self,
+        route: &Route,
+        asked: &Asked,
+        landed: Landed,
+    ) -> Option<Result<Response, Problem>> {
+        let now_ms = ms_of(self.cache.now_us());
+        let Landed { landing, own, forward, stored } = landed;
+        let is_leader = own.is_some();
+        let report = Report { forward: Some(forward), collapsed: !is_leader, ..Report::default() };
+        let count = |own: &prometheus_client::metrics::counter::Counter| {
+            if is_leader {
+                own.inc()
+            } else {
+                route.records.collapsed.inc()
+            };
+        };
+        match landing {
+            Landing::Filling(fill) => {
+                if let Vary::Fields(names) = &fill.vary
+                    && !is_leader
+                    && selecting_key(names, &asked.parts.headers) != fill.selecting
+                {
+                    return None;
+                }
+                count(&route.records.misses);
+                let report = Report { stored: true, ..report };
+                answer::from_fill(&fill, asked, now_ms, report).map(Ok)
+            }
+            Landing::Validated(stored) => {
+                count(&route.records.revalidated);
+                let report = Report { forward_status: Some(304), stored: true, ..report };
+                Some(Ok(answer::from_stored(&stored, asked, now_ms, report)))
+            }
+            Landing::Private => {
+                let response = own?.await.ok()?;
+                route.records.misses.inc();
+                Some(Ok(response))
+            }
+            Landing::Failed(status, code) => {
+                Some(stand_in(route, asked, (stored, report), (status, code), now_ms))
+            }
+        }
+    }
+
+    /// Passes HEAD on, and brings what is stored up to date (RFC 9111 section 4.3.5).
+    async fn pass_head(
+        &self,
+        route: &Arc<Route>,
+        asked: &Asked,
+        forward: Forward,
+        stored: Option<Arc<Stored>>,
+    ) -> Result<Response, Problem> {
+        let began_us = self.cache.now_us();
+        let parts = self.upstream_head(asked, None)?;
+        route.records.upstream_requests.inc();
+        route.records.misses.inc();
+        let request = http::Request::from_parts(parts, Body::empty());
+        let response = match route.upstream.send(request).await {
+            Ok(response) => response,
+            Err(error) => return Err(failure(route, &error)),
+        };
+        let response = super::forward::stream(response, bypass(forward, None));
+        if let (StatusCode::OK, Some(stored)) = (response.status(), stored) {
+            self.note_head(route, asked, &stored, (response.headers(), began_us));
+        }
+        Ok(response)
+    }
+
+    /// Passes a request on that may change something, and takes back what that makes invalid
+    /// (RFC 9111 section 4.4, RFC 9875).
+    async fn write_through(
+        &self,
+        route: &Route,
+        settings: &CacheSettings,
+        request: Request,
+        authority: Option<&Authority>,
+    ) -> Result<Response, Problem> {
+        let target = key_of(settings, request.uri(), authority);
+        let path = request.uri().path().to_owned();
+        let why = bypass(Forward::Method, None);
+        let response = self.pass_on(route, request, authority, why).await?;
+        if invalidation::is_success(response.status()) {
+            self.cache.invalidate(&target);
+            let host = authority.map_or("", Authority::as_str);
+            for other in invalidation::targets(host, &path, response.headers()) {
+                self.cache.invalidate(&other);
+            }
+            for group in tags::invalidated(response.headers()) {
+                let group = format!("{} {group}", key::host_of(host));
+                self.cache.purge(&Scope::Group(group.into()), Strength::Hard);
+            }
+        }
+        Ok(response)
+    }
+}
+
+/// What came of a fetch, for one request.
+struct Landed {
+    landing: Landing,
+    /// The response, where it is for this request alone.
+    own: Option<oneshot::Receiver<Response>>,
+    forward: Forward,
+    stored: Option<Arc<Stored>>,
+}
+
+fn key_of(settings: &CacheSettings, uri: &http::Uri, authority: Option<&Authority>) -> String {
+    let host = authority.map_or("", Authority::as_str);
+    let mut key = String::with_capacity(host.len() + uri.path().len() + 32);
+    settings.query.write_key(host, uri.path(), uri.query(), &mut key);
+    key
+}
+
+/// Answers with what is stored where the upstream failed, if that may be (RFC 9111 section 4.2.4).
+fn stand_in(
+    route: &Route,
+    asked: &Asked,
+    (stored, report): (Option<Arc<Stored>>, Report),
+    (status, code): (StatusCode, &'static str),
+    now_ms: u64,
+) -> Result<Response, Problem> {
+    let failure = if code == ERROR { Failure::Error } else { Failure::Disconnected };
+    let detail = "the upstream gave no answer, and nothing is stored that may stand in";
+    route.records.failed.inc();
+    let Some(stored) = stored else { return Err(Problem::new(status, code, detail)) };
+    if !reuse::stands_in(&stored.meta, &asked.control, failure, now_ms) {
+        // RFC 9111 section 5.2.2.2: 504 where what is stored must not be used.
+        let status = match failure {
+            Failure::Error => status,
+            Failure::Disconnected => StatusCode::GATEWAY_TIMEOUT,
+        };
+        return Err(Problem::new(status, code, detail));
+    }
+    route.records.stale.inc();
+    let report = Report { forward_status: Some(status.as_u16()), ..report };
+    let report = if failure == Failure::Disconnected {
+        Report { forward_status: None, detail: Some(code), ..report }
+    } else {
+        report
+    };
+    Ok(answer::from_stored(&stored, asked, now_ms, report))
+}
+
+fn lost() -> Problem {
+    Problem::new(StatusCode::BAD_GATEWAY, "fetch-lost", "the fetch ended without an answer")
+}

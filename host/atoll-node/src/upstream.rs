@@ -1,0 +1,304 @@
+//! Upstreams: the servers behind a route, the connections to them and what is done when one fails.
+//!
+//! Knows nothing about caching. A request goes to the address with the fewest others under way;
+//! one that fails again and again is left alone for a while.
+
+mod body;
+pub(crate) mod limits;
+
+use anyhow::Context;
+use axum::body::Body;
+pub(crate) use body::ResponseBody;
+use body::{Progress, Watched};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
+use http_body::Body as _;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use limits::{EJECTED, FAILURES_IN_A_ROW_MAX, IDLE_COUNT_MAX, IDLE_WAIT};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+use tracing::{debug, warn};
+
+/// How long each step of an exchange may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Times {
+    /// Until a connection stands.
+    pub(crate) connect: Duration,
+    /// From the last byte of the request to the head of the response.
+    pub(crate) first_byte: Duration,
+    /// Between two pieces of the response.
+    pub(crate) between_bytes: Duration,
+}
+
+/// Where requests of a route go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Settings {
+    /// At least one.
+    pub(crate) addresses: Vec<Address>,
+    pub(crate) times: Times,
+    /// Whether the upstream is told its own name as Host, or the one that the client asked for.
+    pub(crate) own_host: bool,
+}
+
+/// One server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Address {
+    pub(crate) scheme: Scheme,
+    pub(crate) authority: Authority,
+}
+
+/// Why there is no response.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum UpstreamError {
+    #[error("no connection to the upstream could be made")]
+    Connect,
+    #[error("the upstream ended the connection before it answered")]
+    Closed,
+    #[error("the upstream did not answer in time")]
+    Late,
+    #[error("the upstream's answer is not HTTP as it should be")]
+    Broken,
+}
+
+impl UpstreamError {
+    /// The status and the code of the problem that a client is told of.
+    pub(crate) fn answer(&self) -> (StatusCode, &'static str) {
+        match self {
+            UpstreamError::Connect => (StatusCode::BAD_GATEWAY, "upstream-unreachable"),
+            UpstreamError::Closed => (StatusCode::BAD_GATEWAY, "upstream-closed"),
+            UpstreamError::Late => (StatusCode::GATEWAY_TIMEOUT, "upstream-timeout"),
+            UpstreamError::Broken => (StatusCode::BAD_GATEWAY, "upstream-bad-response"),
+        }
+    }
+}
+
+/// The upstream of a route.
+#[derive(Debug)]
+pub(crate) struct Upstream {
+    client: Client<HttpsConnector<HttpConnector>, Watched>,
+    servers: Vec<Arc<Server>>,
+    next: AtomicUsize,
+    started: Instant,
+    settings: Settings,
+}
+
+/// One address and how it has been doing.
+#[derive(Debug)]
+struct Server {
+    address: Address,
+    under_way: AtomicUsize,
+    failures_in_a_row: AtomicU32,
+    /// In ms since the upstream was made.
+    ejected_until_ms: AtomicU64,
+}
+
+/// A request that is under way at a server, until it is dropped.
+#[derive(Debug)]
+struct Place(Arc<Server>);
+
+impl Place {
+    fn take(server: &Arc<Server>) -> Place {
+        server.under_way.fetch_add(1, Ordering::Relaxed);
+        Place(Arc::clone(server))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl std::str::FromStr for Address {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> anyhow::Result<Address> {
+        let wanted = "an upstream is http://HOST:PORT or https://HOST, without a path";
+        let uri: Uri = text.parse().ok().with_context(|| format!("{text:?}: {wanted}"))?;
+        let parts = uri.into_parts();
+        let is_bare = parts.path_and_query.as_ref().is_none_or(|path| path.as_str() == "/");
+        let scheme = parts.scheme.filter(|scheme| [Scheme::HTTP, Scheme::HTTPS].contains(scheme));
+        let authority = parts.authority.filter(|name| !name.as_str().contains('@'));
+        match (scheme, authority) {
+            (Some(scheme), Some(authority)) if is_bare => Ok(Address { scheme, authority }),
+            _ => anyhow::bail!("{text:?}: {wanted}"),
+        }
+    }
+}
+
+impl Upstream {
+    /// Opens no connection yet.
+    pub(crate) fn new(settings: Settings) -> anyhow::Result<Upstream> {
+        let mut http = HttpConnector::new();
+        http.enforce_http(false);
+        http.set_nodelay(true);
+        http.set_connect_timeout(Some(settings.times.connect));
+        let needs_tls = settings.addresses.iter().any(|a| a.scheme == Scheme::HTTPS);
+        let builder = HttpsConnectorBuilder::new();
+        let builder = if needs_tls {
+            let provider = rustls::crypto::ring::default_provider();
+            builder
+                .with_provider_and_native_roots(provider)
+                .context("the system has no certificates of authorities to check upstreams with")?
+        } else {
+            let provider = Arc::new(rustls::crypto::ring::default_provider());
+            let config = rustls::ClientConfig::builder_with_provider(provider)
+                .with_safe_default_protocol_versions()
+                .context("TLS for upstreams")?
+                .with_root_certificates(rustls::RootCertStore::empty())
+                .with_no_client_auth();
+            builder.with_tls_config(config)
+        };
+        let builder = builder.https_or_http();
+        // HTTP/2 has one name for the server and the host: it cannot be told another.
+        let connector = if settings.own_host {
+            builder.enable_all_versions().wrap_connector(http)
+        } else {
+            builder.enable_http1().wrap_connector(http)
+        };
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_WAIT)
+            .pool_max_idle_per_host(IDLE_COUNT_MAX)
+            .http1_max_headers(limits::HEADER_COUNT_MAX)
+            .http1_max_buf_size(limits::HEADER_BYTES_MAX)
+            .http2_max_header_list_size(limits::HEADER_BYTES_MAX as u32)
+            .set_host(false)
+            .build(connector);
+        let servers = settings.addresses.iter().map(|address| {
+            Arc::new(Server {
+                address: address.clone(),
+                under_way: AtomicUsize::new(0),
+                failures_in_a_row: AtomicU32::new(0),
+                ejected_until_ms: AtomicU64::new(0),
+            })
+        });
+        let servers = servers.collect();
+        Ok(Upstream {
+            client,
+            servers,
+            next: AtomicUsize::new(0),
+            started: Instant::now(),
+            settings,
+        })
+    }
+
+    /// Sends a request, whose URI is the client's, and waits for the head of the response.
+    ///
+    /// One without a body is sent once more, to another address where there is one, if no
+    /// connection could be made or if its method is idempotent and the connection ended first: it
+    /// had been kept and was about to be closed.
+    pub(crate) async fn send(
+        &self,
+        request: Request<Body>,
+    ) -> Result<Response<ResponseBody>, UpstreamError> {
+        let (parts, body) = request.into_parts();
+        if !body.is_end_stream() {
+            let server = self.choose(None);
+            return self.attempt(&server, Request::from_parts(parts, body)).await;
+        }
+        let first = self.choose(None);
+        let copy = Request::from_parts(parts.clone(), Body::empty());
+        let error = match self.attempt(&first, copy).await {
+            Ok(response) => return Ok(response),
+            Err(error) => error,
+        };
+        let again = match error {
+            UpstreamError::Connect => self.servers.len() > 1,
+            UpstreamError::Closed => is_idempotent(&parts.method),
+            UpstreamError::Late | UpstreamError::Broken => false,
+        };
+        if !again {
+            return Err(error);
+        }
+        debug!(upstream = %first.address.authority, %error, "request is sent once more");
+        let second = self.choose(Some(&first));
+        self.attempt(&second, Request::from_parts(parts, Body::empty())).await
+    }
+
+    /// The address with the fewest requests under way that is not left alone.
+    fn choose(&self, but: Option<&Arc<Server>>) -> Arc<Server> {
+        let now_ms = self.now_ms();
+        let count = self.servers.len();
+        let start = self.next.fetch_add(1, Ordering::Relaxed);
+        let in_turn = (0..count).map(|at| &self.servers[(start.wrapping_add(at)) % count]);
+        let best = in_turn.min_by_key(|server| {
+            let is_ejected = server.ejected_until_ms.load(Ordering::Relaxed) > now_ms;
+            let is_the_other = but.is_some_and(|but| Arc::ptr_eq(but, server));
+            (is_the_other, is_ejected, server.under_way.load(Ordering::Relaxed))
+        });
+        Arc::clone(best.expect("settings have an address"))
+    }
+
+    async fn attempt(
+        &self,
+        server: &Arc<Server>,
+        mut request: Request<Body>,
+    ) -> Result<Response<ResponseBody>, UpstreamError> {
+        let place = Place::take(server);
+        let path = request.uri().path_and_query().cloned();
+        let mut target = http::uri::Parts::default();
+        target.scheme = Some(server.address.scheme.clone());
+        target.authority = Some(server.address.authority.clone());
+        target.path_and_query = Some(path.unwrap_or(PathAndQuery::from_static("/")));
+        *request.uri_mut() = Uri::from_parts(target).map_err(|_| UpstreamError::Broken)?;
+        *request.version_mut() = Version::HTTP_11;
+        if self.settings.own_host || !request.headers().contains_key(header::HOST) {
+            let name = HeaderValue::from_str(server.address.authority.as_str());
+            request.headers_mut().insert(header::HOST, name.map_err(|_| UpstreamError::Broken)?);
+        }
+        let progress = Arc::new(Progress::new());
+        let request = request.map(|body| Watched::new(body, Arc::clone(&progress)));
+        let response = tokio::select! {
+            response = self.client.request(request) => response.map_err(|error| kind(&error)),
+            () = progress.overdue(self.settings.times) => Err(UpstreamError::Late),
+        };
+        self.note(server, response.as_ref().err());
+        let between_bytes = self.settings.times.between_bytes;
+        response.map(|response| response.map(|body| ResponseBody::new(body, place, between_bytes)))
+    }
+
+    /// Takes note of how a server did.
+    fn note(&self, server: &Server, error: Option<&UpstreamError>) {
+        let Some(error) = error else {
+            server.failures_in_a_row.store(0, Ordering::Relaxed);
+            return;
+        };
+        let failures = server.failures_in_a_row.fetch_add(1, Ordering::Relaxed) + 1;
+        if failures.is_multiple_of(FAILURES_IN_A_ROW_MAX) && self.servers.len() > 1 {
+            let until_ms = self.now_ms() + EJECTED.as_millis() as u64;
+            server.ejected_until_ms.store(until_ms, Ordering::Relaxed);
+            warn!(upstream = %server.address.authority, failures, %error, "upstream left alone");
+        }
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.started.elapsed().as_millis() as u64
+    }
+}
+
+/// Whether sending a request twice is as good as once (RFC 9110 section 9.2.2).
+fn is_idempotent(method: &Method) -> bool {
+    method.is_safe() || matches!(*method, Method::PUT | Method::DELETE)
+}
+
+fn kind(error: &hyper_util::client::legacy::Error) -> UpstreamError {
+    if error.is_connect() {
+        return UpstreamError::Connect;
+    }
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        if let Some(cause) = cause.downcast_ref::<hyper::Error>()
+            && (cause.is_parse() || cause.is_user())
+        {
+            return UpstreamError::Broken;
+        }
+        source = cause.source();
+    }
+    UpstreamError::Closed
+}

@@ -1,0 +1,201 @@
+//! Purges: what they cover, on one node and on three.
+
+use super::origin::{Act, Origin, ask, node_before, response};
+use crate::node::{ATOLL, TestNode, wait_until};
+use crate::tools::run;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+const FRESH: (&str, &str) = ("Cache-Control", "max-age=3600");
+
+fn order(node: &TestNode, query: &str, order: &str) -> (u16, serde_json::Value) {
+    let answer = node.http("POST", node.api, &format!("/v1/purge{query}"), order.as_bytes());
+    (answer.status, answer.json())
+}
+
+#[test]
+fn each_kind_of_purge_takes_what_it_names_and_nothing_else() {
+    let origin = Origin::start(|request, _| {
+        let tag = if request.path().starts_with("/a") { "red blue" } else { "green" };
+        Act::Send(response(200, &[FRESH, ("Surrogate-Key", tag), ("Vary", "Foo")], "x"))
+    });
+    let node = node_before(&origin, "");
+    let paths = ["/a/1", "/a/2?q", "/b"];
+    let counts = || {
+        paths.map(|path| {
+            ask(&node, "GET", path, &[("Foo", "1")]);
+            origin.seen(path).len()
+        })
+    };
+    assert_eq!(counts(), [1, 1, 1]);
+    assert_eq!(counts(), [1, 1, 1]);
+    let steps = [
+        (r#"{"urls": ["http://example.com/a/1"]}"#, [2, 1, 1]),
+        (r#"{"urls": ["/a/2?q", "http://other.com/b"]}"#, [2, 2, 1]),
+        (r#"{"tags": ["blue", "gree"]}"#, [3, 3, 1]),
+        (r#"{"prefixes": ["http://EXAMPLE.com/a/"]}"#, [4, 4, 1]),
+        (r#"{"hosts": ["other.com"]}"#, [4, 4, 1]),
+        (r#"{"hosts": ["example.com:80"]}"#, [5, 5, 2]),
+        (r#"{"all": true}"#, [6, 6, 3]),
+    ];
+    for (text, want) in steps {
+        let (status, done) = order(&node, "", text);
+        assert_eq!(status, 200, "{done}");
+        assert_eq!((counts(), counts()), (want, want), "{text}");
+    }
+    let api = node.api.to_string();
+    let inspect = |url: &str| run(ATOLL, &["cache", "--api", &api, "inspect", url]);
+    let told = inspect("http://example.com/a/2?q");
+    assert!(told.starts_with("example.com/a/2?q: 200, 1 bytes, fresh: it is "), "{told}");
+    assert!(told.ends_with("  differs by Foo\n  tags blue, red\n"), "{told}");
+    assert_eq!(inspect("http://example.com/c"), "example.com/c: nothing is stored\n");
+    let told = run(ATOLL, &["purge", "--api", &api, "--tag", "green"]);
+    assert_eq!(told, "purged 1\n");
+    assert_eq!(counts(), [6, 6, 4]);
+}
+
+#[test]
+fn a_soft_purge_leaves_it_in_use_while_it_is_validated() {
+    let origin = Origin::start(|_, count| {
+        let answer = response(200, &[FRESH, ("ETag", &format!("\"{count}\""))], &count.to_string());
+        Act::Slowly(vec![answer], Duration::from_millis(200))
+    });
+    let node = node_before(&origin, "");
+    assert_eq!(ask(&node, "GET", "/a", &[]).text(), "0");
+    order(&node, "", r#"{"urls": ["/a"], "soft": true}"#);
+    assert_eq!(ask(&node, "GET", "/a", &[]).text(), "0", "at once");
+    wait_until("the new one", || (ask(&node, "GET", "/a", &[]).text() == "1").then_some(()));
+    assert_eq!(ask(&node, "GET", "/a", &[]).text(), "1");
+    assert_eq!(origin.seen("/a").len(), 2);
+}
+
+#[test]
+fn what_was_on_its_way_when_it_was_purged_is_not_stored_and_not_joined() {
+    let origin = Origin::start(|_, count| {
+        let answer = response(200, &[FRESH], &count.to_string());
+        Act::Slowly(vec![answer], Duration::from_millis(if count == 0 { 600 } else { 0 }))
+    });
+    let node = node_before(&origin, "");
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| ask(&node, "GET", "/a", &[]).text());
+        wait_until("the first request", || (origin.seen("/a").len() == 1).then_some(()));
+        order(&node, "", r#"{"tags": ["any"]}"#);
+        order(&node, "", r#"{"urls": ["/a"]}"#);
+        assert_eq!(ask(&node, "GET", "/a", &[]).text(), "1", "it asked after the purge");
+        assert_eq!(first.join().expect("no panic"), "0", "it asked before");
+    });
+    assert_eq!(ask(&node, "GET", "/a", &[]).text(), "1", "the old one did not replace it");
+    assert_eq!(origin.seen("/a").len(), 2);
+}
+
+#[test]
+fn what_cannot_be_meant_is_refused() {
+    let node = TestNode::start();
+    for bad in ["{}", "x", r#"{"urls": [""]}"#, r#"{"tags": [""]}"#, r#"{"colour": 1}"#] {
+        assert_eq!(order(&node, "", bad).0, 400, "{bad}");
+    }
+    assert_eq!(order(&node, "?wait=some", r#"{"all": true}"#).0, 400);
+    let (status, done) = order(&node, "?wait=all", r#"{"all": true}"#);
+    assert_eq!((status, done["missing"].as_array().map(Vec::len)), (200, Some(0)));
+}
+
+/// Three linked nodes with one cached route to an upstream that answers with its version, and that
+/// version.
+struct Trio {
+    nodes: [TestNode; 3],
+    version: Arc<AtomicU64>,
+}
+
+impl Trio {
+    fn start() -> Trio {
+        let version = Arc::new(AtomicU64::new(0));
+        let current = Arc::clone(&version);
+        let origin = Origin::start(move |_, _| {
+            let version = current.load(Ordering::SeqCst).to_string();
+            Act::Send(response(200, &[FRESH, ("Cache-Tag", "page")], &version))
+        });
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let text = format!(
+            "[[route]]\npath = \"/*\"\nupstream = \"http://{}\"\ncache = true\n",
+            origin.address
+        );
+        std::fs::write(file.path(), text).expect("the file is written");
+        let config = file.path().to_str().expect("a path").to_owned();
+        let start = |name: &str, peers: &[String]| {
+            let mut flags = vec!["--config", &config, "--name", name];
+            flags.extend(peers.iter().flat_map(|peer| ["--peer", peer]));
+            TestNode::start_with(&flags)
+        };
+        let one = start("one", &[]);
+        let two = start("two", &[one.peers().to_string()]);
+        let three = start("three", &[one.peers().to_string(), two.peers().to_string()]);
+        let nodes = [one, two, three];
+        for node in &nodes {
+            wait_until("links to both others", || {
+                let (status, done) = order(node, "?wait=all&timeout=2000", r#"{"tags": ["none"]}"#);
+                let confirmed = done["confirmed"].as_array().map_or(0, Vec::len);
+                (status == 200 && confirmed == 2).then_some(())
+            });
+        }
+        Trio { nodes, version }
+    }
+
+    /// A new version, and a purge of all older ones by a node. Returns once all have confirmed.
+    fn publish(&self, version: u64) {
+        self.version.store(version, Ordering::SeqCst);
+        let from = &self.nodes[version as usize % 3];
+        let (status, done) = order(from, "?wait=all&timeout=10000", r#"{"tags": ["page"]}"#);
+        assert_eq!(status, 200, "{done}");
+    }
+}
+
+fn version_at(node: &TestNode) -> u64 {
+    ask(node, "GET", "/page", &[]).text().parse().expect("a version")
+}
+
+#[test]
+fn a_purge_that_all_nodes_have_confirmed_is_effective_on_each() {
+    let trio = Trio::start();
+    for round in 1..=30_u64 {
+        for node in &trio.nodes {
+            version_at(node);
+        }
+        trio.publish(round);
+        for node in &trio.nodes {
+            // A node confirms what its store holds; its cache follows a moment later.
+            let confirmed = Instant::now();
+            wait_until("the purge", || (version_at(node) == round).then_some(()));
+            let took = confirmed.elapsed();
+            assert!(took < Duration::from_secs(1), "{took:?} in round {round}");
+        }
+    }
+}
+
+#[test]
+fn under_load_nothing_older_than_a_purge_is_served_after_it() {
+    let trio = Trio::start();
+    // No request that begins now may be answered with less.
+    let floor = AtomicU64::new(0);
+    let ends = Instant::now() + Duration::from_secs(4);
+    std::thread::scope(|scope| {
+        for reader in 0..6 {
+            let (trio, floor) = (&trio, &floor);
+            scope.spawn(move || {
+                while Instant::now() < ends {
+                    let wanted = floor.load(Ordering::SeqCst);
+                    let got = version_at(&trio.nodes[reader % 3]);
+                    assert!(got >= wanted, "{got} after a purge of what is older than {wanted}");
+                }
+            });
+        }
+        let mut version = 0;
+        while Instant::now() < ends {
+            version += 1;
+            trio.publish(version);
+            std::thread::sleep(Duration::from_millis(50));
+            floor.store(version, Ordering::SeqCst);
+        }
+        assert!(version >= 5, "{version} purges are too few to mean anything");
+    });
+}
