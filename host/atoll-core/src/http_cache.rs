@@ -24,3 +24,14 @@ pub mod words;
 
 #[cfg(test)]
 mod requirements;
+
+/// Fields as tests write them.
+#[cfg(test)]
+fn headers(fields: &[(&str, &str)]) -> http::HeaderMap {
+    let mut headers = http::HeaderMap::new();
+    for (name, value) in fields {
+        let name = http::HeaderName::try_from(*name).expect("a name");
+        headers.append(name, http::HeaderValue::from_str(value).expect("a value"));
+    }
+    headers
+}

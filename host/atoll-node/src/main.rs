@@ -8,6 +8,7 @@ mod cli;
 mod config;
 mod gateway;
 mod handlers;
+mod https;
 mod journal;
 mod listen;
 mod metrics;

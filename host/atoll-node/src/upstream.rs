@@ -6,12 +6,13 @@
 mod body;
 pub(crate) mod limits;
 
+use crate::https;
 use anyhow::Context;
 use axum::body::Body;
 pub(crate) use body::ResponseBody;
 use body::{Progress, Watched};
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
+use http::{HeaderValue, Request, Response, StatusCode, Uri, Version, header};
 use http_body::Body as _;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
@@ -133,27 +134,14 @@ impl std::str::FromStr for Address {
 impl Upstream {
     /// Opens no connection yet.
     pub(crate) fn new(settings: Settings) -> anyhow::Result<Upstream> {
-        let mut http = HttpConnector::new();
-        http.enforce_http(false);
-        http.set_nodelay(true);
-        http.set_connect_timeout(Some(settings.times.connect));
+        let http = https::tcp(settings.times.connect);
         let needs_tls = settings.addresses.iter().any(|a| a.scheme == Scheme::HTTPS);
-        let builder = HttpsConnectorBuilder::new();
-        let builder = if needs_tls {
-            let provider = rustls::crypto::ring::default_provider();
-            builder
-                .with_provider_and_native_roots(provider)
-                .context("the system has no certificates of authorities to check upstreams with")?
-        } else {
-            let provider = Arc::new(rustls::crypto::ring::default_provider());
-            let config = rustls::ClientConfig::builder_with_provider(provider)
-                .with_safe_default_protocol_versions()
-                .context("TLS for upstreams")?
-                .with_root_certificates(rustls::RootCertStore::empty())
-                .with_no_client_auth();
-            builder.with_tls_config(config)
+        let tls = match needs_tls {
+            true => https::trusting_the_system()
+                .context("the system has no certificates of authorities to check upstreams with")?,
+            false => https::trusting_nobody(),
         };
-        let builder = builder.https_or_http();
+        let builder = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http();
         // HTTP/2 has one name for the server and the host: it cannot be told another.
         let connector = if settings.own_host {
             builder.enable_all_versions().wrap_connector(http)
@@ -210,7 +198,7 @@ impl Upstream {
         };
         let again = match error {
             UpstreamError::Connect => self.servers.len() > 1,
-            UpstreamError::Closed => is_idempotent(&parts.method),
+            UpstreamError::Closed => parts.method.is_idempotent(),
             UpstreamError::Late | UpstreamError::Broken => false,
         };
         if !again {
@@ -280,11 +268,6 @@ impl Upstream {
     fn now_ms(&self) -> u64 {
         self.started.elapsed().as_millis() as u64
     }
-}
-
-/// Whether sending a request twice is as good as once (RFC 9110 section 9.2.2).
-fn is_idempotent(method: &Method) -> bool {
-    method.is_safe() || matches!(*method, Method::PUT | Method::DELETE)
 }
 
 fn kind(error: &hyper_util::client::legacy::Error) -> UpstreamError {

@@ -176,13 +176,12 @@ impl World {
 
     /// Whether some node is in the middle of a sync: it may drop nothing meanwhile.
     fn is_syncing(&self) -> bool {
-        let idle = |state| state == LinkState::Streaming;
-        self.nodes.iter().filter_map(|node| Some((node, node.process.as_ref()?))).any(
-            |(node, process)| {
-                let status = process.replica.status(node.moment(self.now_us));
-                !status.links.iter().all(|link| idle(link.state))
-            },
-        )
+        self.nodes.iter().any(|node| {
+            node.process.as_ref().is_some_and(|process| {
+                let links = process.replica.status(node.moment(self.now_us)).links;
+                links.iter().any(|link| link.state != LinkState::Streaming)
+            })
+        })
     }
 
     /// Whether everyone is ready and shows the same, and nobody keeps anything dead.

@@ -89,16 +89,8 @@ pub fn update(stored: &mut HeaderMap, newer: &HeaderMap) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::headers;
     use super::*;
-    use http::HeaderValue;
-
-    fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for (name, value) in fields {
-            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
-        }
-        headers
-    }
 
     #[track_caller]
     fn check_stored(

@@ -61,20 +61,12 @@ fn opaque(tag: &HeaderValue) -> &[u8] {
 
 #[cfg(test)]
 mod tests {
+    use super::super::headers;
     use super::*;
-    use http::HeaderName;
 
     const AT: Exchanged = Exchanged { requested_ms: 0, responded_ms: 1_795_824_000_000 };
     const MODIFIED: (&str, &str) = ("last-modified", "Fri, 27 Nov 2026 00:00:00 GMT");
     const DATE: (&str, &str) = ("date", "Sat, 28 Nov 2026 00:00:00 GMT");
-
-    fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for (name, value) in fields {
-            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
-        }
-        headers
-    }
 
     type Fields<'a> = &'a [(&'static str, &'static str)];
 

@@ -59,16 +59,9 @@ fn strings(headers: &HeaderMap, name: &HeaderName) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::headers;
     use super::*;
     use http::HeaderValue;
-
-    fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for (name, value) in fields {
-            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
-        }
-        headers
-    }
 
     #[test]
     fn three_fields_fill_one_index() {

@@ -70,15 +70,8 @@ fn strip_weak(tag: &HeaderValue) -> &[u8] {
 
 #[cfg(test)]
 mod tests {
+    use super::super::headers;
     use super::*;
-
-    fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for (name, value) in fields {
-            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
-        }
-        headers
-    }
 
     const TAG: (&str, &str) = ("etag", "\"a\"");
     const DATE: (&str, &str) = ("last-modified", "Fri, 27 Nov 2026 00:00:00 GMT");

@@ -159,16 +159,9 @@ fn quality(text: &[u8]) -> Option<u16> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::headers;
     use super::*;
     use http::HeaderValue;
-
-    fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for (name, value) in fields {
-            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
-        }
-        headers
-    }
 
     #[test]
     fn section_4_1_a_star_anywhere_matches_nothing() {

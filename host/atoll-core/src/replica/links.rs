@@ -163,9 +163,7 @@ impl Replica {
             self.send(id, Frame::Ping(around.now.wall.micros(), at_ms));
         }
         // With all that its neighbours have, a new node has joined.
-        let has_all = |link: &Link| {
-            link.known.iter().all(|(origin, mark)| self.vector.seq(origin) >= mark.seq)
-        };
+        let has_all = |link: &Link| self.vector.has_all_of(&link.known);
         if !self.links.is_empty() && self.feeders().all(has_all) {
             (self.joining, self.caught_up) = (false, true);
         }

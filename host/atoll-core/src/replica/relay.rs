@@ -8,7 +8,7 @@
 
 use super::status::Role;
 use super::sync_receive::Receiving;
-use super::vector::{Mark, Vector};
+use super::vector::Vector;
 use super::{Circumstances, Replica};
 use crate::clock::Hlc;
 use crate::store::Store;
@@ -104,9 +104,8 @@ impl Replica {
     /// Whether every master has said what it has, and this node has it.
     fn has_what_masters_have(&self) -> bool {
         let mut others = self.members.rows().filter(|(id, _)| *id != self.me);
-        let has = |(origin, mark): (Uuid, Mark)| self.vector.seq(origin) >= mark.seq;
         others.all(|(_, known)| {
-            known.report.as_ref().is_some_and(|report| report.vector.iter().all(has))
+            known.report.as_ref().is_some_and(|report| self.vector.has_all_of(&report.vector))
         })
     }
 

@@ -122,6 +122,11 @@ impl Vector {
         })
     }
 
+    /// Whether this includes all ops that `other` does.
+    pub fn has_all_of(&self, other: &Vector) -> bool {
+        other.beyond(self).next().is_none()
+    }
+
     /// Whether `origin` is named, even if none of its ops are included.
     pub fn names(&self, origin: Uuid) -> bool {
         self.find(origin).is_ok()

@@ -20,6 +20,17 @@ use tokio::sync::{Notify, watch};
 /// A response whose body is coming.
 #[derive(Debug)]
 pub(crate) struct Fill {
+    pub(crate) head: Head,
+    state: Mutex<State>,
+    /// Changes with each piece.
+    grown: watch::Sender<()>,
+    /// Rung when a reader has taken something.
+    taken: Notify,
+}
+
+/// The head of a response that is filled.
+#[derive(Debug)]
+pub(crate) struct Head {
     pub(crate) status: StatusCode,
     /// Ready to be sent, but for Age and Cache-Status.
     pub(crate) headers: HeaderMap,
@@ -29,24 +40,6 @@ pub(crate) struct Fill {
     /// Length of the body, where the upstream has told it.
     pub(crate) length: Option<u64>,
     /// Which requests it answers, and what they have in common.
-    pub(crate) vary: Vary,
-    pub(crate) selecting: Vec<u8>,
-    state: Mutex<State>,
-    /// Changes with each piece.
-    grown: watch::Sender<()>,
-    /// Rung when a reader has taken something.
-    taken: Notify,
-}
-
-/// The head of a response that is about to be filled.
-#[derive(Debug)]
-pub(crate) struct Head {
-    pub(crate) status: StatusCode,
-    pub(crate) headers: HeaderMap,
-    pub(crate) meta: Meta,
-    pub(crate) exchanged: Exchanged,
-    pub(crate) span: Option<Span>,
-    pub(crate) length: Option<u64>,
     pub(crate) vary: Vary,
     pub(crate) selecting: Vec<u8>,
 }
@@ -79,16 +72,8 @@ pub(crate) struct Broken;
 
 impl Fill {
     pub(crate) fn new(head: Head) -> Arc<Fill> {
-        let Head { status, headers, meta, exchanged, span, length, vary, selecting } = head;
         Arc::new(Fill {
-            status,
-            headers,
-            meta,
-            exchanged,
-            span,
-            length,
-            vary,
-            selecting,
+            head,
             state: Mutex::default(),
             grown: watch::Sender::new(()),
             taken: Notify::new(),
@@ -226,7 +211,7 @@ impl Reader {
     pub(crate) fn into_body(self, part: Option<(u64, u64)>) -> Body {
         let length = match part {
             Some((first, last)) => Some(last + 1 - first),
-            None => self.fill.length,
+            None => self.fill.head.length,
         };
         let (first, last) = part.unwrap_or((0, u64::MAX));
         let pieces = stream::unfold(Some((self, 0_u64)), move |state| async move {

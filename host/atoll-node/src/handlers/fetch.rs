@@ -4,6 +4,7 @@
 //! redirects, keeps no cookies and knows no proxies: what leaves is what the guest wrote.
 
 use super::guest::Identity;
+use crate::https;
 use atoll_wasm::host::{FetchBody, FetchError, Fetcher, Fetching};
 use http::uri::Scheme;
 use http::{Method, Request, Response, Uri};
@@ -54,23 +55,19 @@ impl Client {
 }
 
 fn connect() -> Https {
-    let mut tcp = HttpConnector::new();
-    tcp.enforce_http(false);
-    tcp.set_connect_timeout(Some(CONNECT_WAIT));
-    tcp.set_nodelay(true);
-    let with_roots = HttpsConnectorBuilder::new().with_native_roots().unwrap_or_else(|error| {
+    let tcp = https::tcp(CONNECT_WAIT);
+    let tls = https::trusting_the_system().unwrap_or_else(|error| {
         warn!(%error, "this machine trusts no certificates; requests of handlers by https will fail");
-        let nobody = rustls::RootCertStore::empty();
-        let config = rustls::ClientConfig::builder().with_root_certificates(nobody);
-        HttpsConnectorBuilder::new().with_tls_config(config.with_no_client_auth())
+        https::trusting_nobody()
     });
-    let https = with_roots.https_or_http().enable_http1().enable_http2().wrap_connector(tcp);
+    let connector = HttpsConnectorBuilder::new().with_tls_config(tls);
+    let connector = connector.https_or_http().enable_http1().enable_http2().wrap_connector(tcp);
     legacy::Client::builder(TokioExecutor::new())
         .pool_idle_timeout(IDLE_WAIT)
         .pool_max_idle_per_host(IDLE_COUNT_MAX)
         .pool_timer(TokioTimer::new())
         .timer(TokioTimer::new())
-        .build(https)
+        .build(connector)
 }
 
 impl GuestFetcher {

@@ -83,26 +83,26 @@ pub(super) fn from_fill(
     report: Report,
 ) -> Option<Response> {
     let reader = fill.reader()?;
-    let mut headers = fill.headers.clone();
+    let mut headers = fill.head.headers.clone();
     let age = if report.collapsed { Age::Always } else { Age::IfAny };
-    finish(&mut headers, &fill.meta, now_ms, report, age);
-    if is_not_modified(asked, fill.status, &fill.headers, fill.exchanged) {
+    finish(&mut headers, &fill.head.meta, now_ms, report, age);
+    if is_not_modified(asked, fill.head.status, &fill.head.headers, fill.head.exchanged) {
         return Some(not_modified(headers));
     }
     let mut response = Response::new(Body::empty());
-    *response.status_mut() = fill.status;
-    let whole = fill.length.filter(|length| fill.span.is_none() && *length > 0);
+    *response.status_mut() = fill.head.status;
+    let whole = fill.head.length.filter(|length| fill.head.span.is_none() && *length > 0);
     let chosen = match whole {
         Some(total) => {
             let held = Span { first: 0, last: total - 1, total };
-            choose(asked, fill.status, &fill.headers, (fill.exchanged, held))
+            choose(asked, fill.head.status, &fill.head.headers, (fill.head.exchanged, held))
         }
         // A part is what was asked for, and of what has no length yet no part can be named.
         None => Chosen::All,
     };
     let part = match chosen {
         Chosen::All => None,
-        Chosen::Nothing => return Some(unsatisfiable(fill.length.unwrap_or(0), headers)),
+        Chosen::Nothing => return Some(unsatisfiable(fill.head.length.unwrap_or(0), headers)),
         Chosen::Part(span) => {
             *response.status_mut() = StatusCode::PARTIAL_CONTENT;
             headers.insert(header::CONTENT_RANGE, span.content_range());

@@ -269,7 +269,7 @@ impl Proxy {
                 return;
             }
         }
-        let expected = fill.span.map(|span| span.length()).or(fill.length);
+        let expected = fill.head.span.map(|span| span.length()).or(fill.head.length);
         if expected.is_some_and(|length| length != bytes) {
             return fill.fail();
         }
@@ -286,24 +286,24 @@ impl Proxy {
         (fill, pieces): (&Arc<Fill>, Box<[Bytes]>),
         fetched_us: u64,
     ) {
-        let mut headers = fill.headers.clone();
+        let mut headers = fill.head.headers.clone();
         let body_bytes: usize = pieces.iter().map(Bytes::len).sum();
         // What came in chunks has a length now.
-        if ![StatusCode::NO_CONTENT].contains(&fill.status) {
+        if fill.head.status != StatusCode::NO_CONTENT {
             headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body_bytes));
         }
         let stored = Arc::new(Stored::new(Ingredients {
             key: asked.key.as_str().into(),
             host_bytes: asked.host_bytes,
-            status: fill.status,
+            status: fill.head.status,
             headers,
-            meta: fill.meta.clone(),
-            exchanged: fill.exchanged,
+            meta: fill.head.meta.clone(),
+            exchanged: fill.head.exchanged,
             pieces,
-            span: fill.span,
+            span: fill.head.span,
             fetched_us,
         }));
-        if self.cache.store(&stored, &fill.vary, &asked.parts.headers) {
+        if self.cache.store(&stored, &fill.head.vary, &asked.parts.headers) {
             route.records.stored_bytes.inc_by(body_bytes as u64);
         }
     }

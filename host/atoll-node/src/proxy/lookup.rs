@@ -261,9 +261,9 @@ impl Proxy {
         };
         match landing {
             Landing::Filling(fill) => {
-                if let Vary::Fields(names) = &fill.vary
+                if let Vary::Fields(names) = &fill.head.vary
                     && !is_leader
-                    && selecting_key(names, &asked.parts.headers) != fill.selecting
+                    && selecting_key(names, &asked.parts.headers) != fill.head.selecting
                 {
                     return None;
                 }

@@ -1,15 +1,5 @@
-//! What wasmtime's `bindgen!` makes of the standard interfaces in `host/atoll-wasm/wit`.
-#![allow(
-    unsafe_code,
-    reason = "generated: a function's type is checked when an instance is made, not at each call"
-)]
-#![allow(
-    missing_debug_implementations,
-    unreachable_pub,
-    unused_qualifications,
-    clippy::all,
-    reason = "generated code"
-)]
+//! What wasmtime's `bindgen!` makes of the standard interfaces in `host/atoll-wasm/wit`. What
+//! is allowed to generated code is said one level up.
 
 wasmtime::component::bindgen!({
     path: "wit",

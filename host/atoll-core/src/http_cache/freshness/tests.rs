@@ -1,7 +1,7 @@
 //! Lifetimes and ages, row by row. The time is 2026-11-28 00:00:00.
 
+use super::super::headers;
 use super::*;
-use http::{HeaderName, HeaderValue};
 
 const NOW_MS: u64 = 1_795_824_000_000;
 const NOW: &str = "Sat, 28 Nov 2026 00:00:00 GMT";
@@ -9,18 +9,6 @@ const IN_AN_HOUR: &str = "Sat, 28 Nov 2026 01:00:00 GMT";
 const YESTERDAY: &str = "Fri, 27 Nov 2026 00:00:00 GMT";
 const A_HUNDRED_DAYS_AGO: &str = "Thu, 20 Aug 2026 00:00:00 GMT";
 const AT_ONCE: Exchanged = Exchanged { requested_ms: NOW_MS, responded_ms: NOW_MS };
-
-fn headers(fields: &[(&str, &str)]) -> HeaderMap {
-    let fields = fields.iter().map(|(name, value)| {
-        let name = HeaderName::try_from(*name).expect("a name");
-        (name, HeaderValue::from_str(value).expect("a value"))
-    });
-    let mut headers = HeaderMap::new();
-    fields.for_each(|(name, value)| {
-        headers.append(name, value);
-    });
-    headers
-}
 
 #[track_caller]
 fn check(status: u16, fields: &[(&str, &str)], want_s: u64, source: Source) {

@@ -1,19 +1,11 @@
 //! What may be stored, row by row.
 
+use super::super::headers;
 use super::*;
-use http::{HeaderName, HeaderValue};
 
 const NOW_MS: u64 = 1_795_824_000_000;
 const AT_ONCE: Exchanged = Exchanged { requested_ms: NOW_MS, responded_ms: NOW_MS };
 const FRESH: (&str, &str) = ("cache-control", "max-age=3600");
-
-fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    for (name, value) in fields {
-        headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
-    }
-    headers
-}
 
 type Fields<'a> = &'a [(&'static str, &'static str)];
 
