@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// Versions of the protocol that this program speaks.
-pub const VERSIONS: Versions = Versions { oldest: 1, newest: 1 };
+pub const VERSIONS: Versions = Versions { oldest: 2, newest: 2 };
 
 /// A range of versions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
