@@ -192,13 +192,15 @@ impl Store {
 
     /// Whether a version of `key` with this stamp may be one that this node has forgotten, or that
     /// what it has forgotten superseded: it holds no newer version, and has dropped things as new as
-    /// that from the bucket.
+    /// that from the bucket. What a flush has ended is dead wherever it comes from.
     pub fn may_have_forgotten(&self, bucket: &Bucket, key: &[u8], stamp: Stamp) -> bool {
         let probe = self.probe(key);
         let shard = bucket.shard(probe);
         // An older version that is there may have come late, too.
         let is_older = |entry: Entry| entry.register.stamp < stamp;
-        stamp.hlc <= shard.forgotten() && shard.load(probe, &self.origins).is_none_or(is_older)
+        stamp.hlc <= shard.forgotten()
+            && stamp > bucket.flushed.stamp()
+            && shard.load(probe, &self.origins).is_none_or(is_older)
     }
 
     /// Notes that this node may have forgotten anything stamped up to `until`: it starts from a
