@@ -31,7 +31,8 @@ impl Floor {
     pub(super) fn rise(&mut self, to: Hlc, newest: Hlc) {
         self.first = self.first.max(to);
         match self.pending {
-            Some((second, head)) if self.first >= head => {
+            // By what is proved now: somebody whom this node has only just met may be below.
+            Some((second, head)) if to >= head => {
                 self.second = self.second.max(second);
                 self.pending = Some((self.first, newest));
             }
@@ -114,5 +115,10 @@ mod tests {
         assert_eq!(floor.second, hlc(20));
         floor.rise(hlc(5), hlc(50));
         assert_eq!(floor.first, hlc(30), "it only rises");
+        floor.rise(hlc(31), hlc(51));
+        assert_eq!(floor.second, hlc(20));
+        floor.adopt(hlc(41));
+        floor.rise(hlc(6), hlc(52));
+        assert_eq!(floor.second, hlc(20), "somebody has come who is not there yet");
     }
 }
