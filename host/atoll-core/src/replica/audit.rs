@@ -140,6 +140,16 @@ impl Replica {
             && !self.begins_anew
     }
 
+    /// Up to where this node and the peer have everything. The floor alone does not say so: past the
+    /// horizon it goes on without those who are away.
+    pub(super) fn common_cut(&self, id: LinkId) -> Hlc {
+        let Some(link) = self.links.get(&id) else { return Hlc::ZERO };
+        let settled = self.settled_gone();
+        let origins = self.members.columns(&settled, &self.vector);
+        let heads = origins.map(|origin| self.vector.get(origin).min(link.known.get(origin)).head);
+        heads.fold(self.floor.second, Hlc::min)
+    }
+
     /// Notes that a sync over this link has ended: what it brought should be looked at soon.
     pub(super) fn audit_soon(&mut self, id: LinkId, at_ms: u64) {
         self.audits.wanted = Some(id);
@@ -168,7 +178,7 @@ impl Replica {
         self.audits.number += 1;
         self.audits.asked = Some(origin);
         let until_ms = now.wall.millis() + tuning.audit_patience_ms;
-        let terms = Terms { cut: self.floor.second, until_ms };
+        let terms = Terms { cut: self.common_cut(link), until_ms };
         let ends_ms = now.at_ms + tuning.audit_patience_ms;
         let asking = Asking::new((link, self.audits.number), terms, ends_ms);
         self.audits.asking = Some(asking);

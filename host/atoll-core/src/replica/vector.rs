@@ -22,6 +22,12 @@ impl Mark {
     pub fn max(self, other: Mark) -> Mark {
         Mark { seq: self.seq.max(other.seq), head: self.head.max(other.head) }
     }
+
+    /// The smaller of each part.
+    #[must_use]
+    pub fn min(self, other: Mark) -> Mark {
+        Mark { seq: self.seq.min(other.seq), head: self.head.min(other.head) }
+    }
 }
 
 /// What a node's state includes, by origin. An origin that is not named is not known.

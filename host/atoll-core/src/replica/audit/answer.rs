@@ -107,7 +107,7 @@ impl Replica {
             self.say(id, number, Audit::Decline);
             return;
         }
-        let terms = Terms { cut: asked.cut.min(self.floor.second), ..asked };
+        let terms = Terms { cut: asked.cut.min(self.common_cut(id)), ..asked };
         let stage = Stage::Summing { survey: Survey::new(around.store), sums: Sums::new() };
         let ends_ms = around.now.at_ms + self.settings.tuning.audit_patience_ms;
         self.audits.answering = Some(Answering { link: id, number, terms, ends_ms, stage });
