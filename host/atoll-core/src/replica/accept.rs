@@ -107,15 +107,17 @@ impl Replica {
             }
             _ => return Ok(()),
         };
-        let refuses = self.refuses_streams() || self.is_full(around.store);
+        let is_full = self.is_full(around.store);
         let Some(link) = self.links.get_mut(&id) else { return Ok(()) };
         let Some(member) = link.incoming.get(&index).cloned() else {
             return Err(Violation::new("sends ops of an origin that it did not name"));
         };
         link.window_mut(lane).received += weight;
         let origin = member.origin;
-        if refuses {
-            link.dropped.insert(origin);
+        if is_full || self.refuses_stream_of(origin) {
+            if let Some(link) = self.links.get_mut(&id) {
+                link.dropped.insert(origin);
+            }
             return Ok(());
         }
         let place = Place { origin, first_seq, base, count };

@@ -192,24 +192,19 @@ impl Replica {
 
     /// Asks again for ops that could not be taken when they came.
     fn ask_for_dropped(&mut self, around: Circumstances<'_>) {
-        if self.is_full(around.store) || self.refuses_streams() {
+        if self.is_full(around.store) {
             return;
         }
-        let ready = |link: &&Link| !link.dropped.is_empty();
-        let waiting: Vec<(LinkId, Vec<Uuid>)> = self
-            .links
-            .values()
-            .filter(ready)
-            .map(|link| (link.id, link.dropped.iter().copied().collect()))
-            .collect();
-        for (id, origins) in waiting {
-            for origin in origins {
-                if let Some(link) = self.links.get_mut(&id) {
-                    link.dropped.remove(&origin);
-                    link.grafted_ms.remove(&origin);
-                }
-                self.graft(around, id, origin);
+        let dropped = self.links.values().flat_map(|link| {
+            let origins = link.dropped.iter().filter(|origin| !self.refuses_stream_of(**origin));
+            origins.map(|origin| (link.id, *origin))
+        });
+        for (id, origin) in dropped.collect::<Vec<_>>() {
+            if let Some(link) = self.links.get_mut(&id) {
+                link.dropped.remove(&origin);
+                link.grafted_ms.remove(&origin);
             }
+            self.graft(around, id, origin);
         }
     }
 
@@ -233,7 +228,7 @@ impl Replica {
         for (origin, (_, id, rtt_ms)) in best {
             let since = *self.behind_since.entry(origin).or_insert(around.now.at_ms);
             let patience_ms = self.settings.tuning.graft_ms.max(3 * rtt_ms);
-            if around.now.at_ms >= since + patience_ms && !self.refuses_streams() {
+            if around.now.at_ms >= since + patience_ms && !self.refuses_stream_of(origin) {
                 self.behind_since.insert(origin, around.now.at_ms);
                 self.graft(around, id, origin);
             }

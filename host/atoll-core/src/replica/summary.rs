@@ -35,7 +35,7 @@ impl Replica {
             let behind = behind.map(|(id, mark)| mark.seq.saturating_sub(link.known.seq(id))).sum();
             let receiving = self.receiving.as_ref().is_some_and(|r| r.link == link.id);
             // While it drops what others forgot it takes no ops either, but that passes.
-            let is_full = !self.refuses_streams() && !link.dropped.is_empty()
+            let is_full = link.dropped.iter().any(|origin| !self.refuses_stream_of(*origin))
                 || self.deferred.iter().any(|(from, _)| *from == link.id);
             let state = match (receiving, &link.serve) {
                 _ if is_full => LinkState::Full,

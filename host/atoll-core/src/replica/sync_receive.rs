@@ -23,6 +23,8 @@ use xxhash_rust::xxh3::Xxh3;
 #[derive(Debug)]
 pub(super) struct Receiving {
     pub(super) link: LinkId,
+    /// Whose writes this node had seen when it asked.
+    held: Vector,
     /// What its beginning said; `None` until then.
     begun: Option<SyncBegin>,
     /// Whether this node lets go of everything that is not listed.
@@ -47,6 +49,13 @@ impl Receiving {
     /// Whose writes were merged so far.
     pub(super) fn authors(&self) -> impl Iterator<Item = Uuid> {
         self.sources.keys().copied()
+    }
+
+    /// Whether an op of `origin` may be one that the sender has forgotten the successor of, and takes
+    /// this node not to have: of whoever asks and has seen nothing that the sender has.
+    fn is_strange(&self, origin: Uuid) -> bool {
+        let begun = self.begun.as_ref();
+        !self.held.names(origin) && !begun.is_some_and(|begin| self.held.shares_with(&begin.vector))
     }
 
     fn is_stale(&self) -> bool {
@@ -90,14 +99,18 @@ impl Replica {
         for &origin in &self.uncovered {
             held.raise(origin, Mark::default());
         }
-        self.send(link, Frame::SyncRequest(held, least));
+        self.send(link, Frame::SyncRequest(held.clone(), least));
+        let (begun, anew) = (None, must_drop);
+        self.receiving = Some(Receiving { link, held, begun, anew, listed, drops, late, sources });
     }
 
-    /// Whether ops must wait: while this node drops what others forgot, an old op could slip in
-    /// behind.
-    pub(super) fn refuses_streams(&self) -> bool {
-        let dropping = |receiving: &Receiving| receiving.is_stale() || self.begins_anew;
-        self.settings.rules.exclusive && self.receiving.as_ref().is_some_and(dropping)
+    /// Whether ops of `origin` must wait: while this node drops what others forgot, an old op could
+    /// slip in behind.
+    pub(super) fn refuses_stream_of(&self, origin: Uuid) -> bool {
+        let refuses = |receiving: &Receiving| {
+            receiving.is_stale() || self.begins_anew || receiving.is_strange(origin)
+        };
+        self.settings.rules.exclusive && self.receiving.as_ref().is_some_and(refuses)
     }
 
     pub(super) fn begin_sync(

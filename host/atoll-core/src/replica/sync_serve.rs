@@ -217,8 +217,6 @@ fn may_hold_forgotten(theirs: &Vector, mine: &Vector, floor: Hlc) -> bool {
         let has = theirs.get(origin);
         has.seq < mark.seq && has.head < floor
     };
-    // Where neither has ever seen a write that the other has, neither can have undone one. They
-    // name everyone of whom they have seen one, covered or not.
-    let shared = |(origin, mark): (Uuid, Mark)| mark.seq > 0 && theirs.names(origin);
-    mine.iter().any(missed) && mine.iter().any(shared)
+    // Where neither has ever seen a write that the other has, neither can have undone one.
+    mine.iter().any(missed) && theirs.shares_with(mine)
 }

@@ -138,6 +138,12 @@ impl Vector {
         self.find(origin).is_ok()
     }
 
+    /// Whether this names an origin of whom `other` includes ops: one names everyone of whom one has
+    /// seen a write, covered or not.
+    pub fn shares_with(&self, other: &Vector) -> bool {
+        other.iter().any(|(origin, mark)| mark.seq > 0 && self.names(origin))
+    }
+
     /// How many origins are known.
     pub fn len(&self) -> usize {
         self.marks.len()
