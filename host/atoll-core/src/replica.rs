@@ -178,6 +178,9 @@ pub struct Replica {
     uncovered: BTreeSet<Uuid>,
     /// Those of them whose effects are being put into this process's own stream.
     relaying: Option<Relaying>,
+    /// The newest effects that a sync brought this replica, by origin, where its vector does not
+    /// cover them: masters had them, and may yet lose them.
+    beyond: BTreeMap<Uuid, Hlc>,
     /// Whether this replica has to take everything anew.
     begins_anew: bool,
     /// Whether the node must finish a sync before what it holds may be believed.
@@ -245,6 +248,7 @@ impl Replica {
             deferred: VecDeque::new(),
             uncovered: BTreeSet::new(),
             relaying: None,
+            beyond: BTreeMap::new(),
             begins_anew: false,
             stale: false,
             joining: false,

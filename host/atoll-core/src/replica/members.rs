@@ -2,7 +2,7 @@
 
 use super::Settings;
 use super::status::Role;
-use super::vector::Vector;
+use super::vector::{Mark, Vector};
 use crate::limits::MEMBER_COUNT_MAX;
 use crate::wire::frame::{Member, Report};
 use std::collections::BTreeMap;
@@ -196,6 +196,11 @@ impl Members {
 
     /// Whether every master agrees that `origin` is gone, and has fewer of its ops than `held`.
     pub(super) fn have_let_go(&self, origin: Uuid, held: u64) -> bool {
+        self.have_let_go_where(origin, |has| has.seq < held)
+    }
+
+    /// Whether every master agrees that `origin` is gone, and `is_so` of what each has of it.
+    pub(super) fn have_let_go_where(&self, origin: Uuid, is_so: impl Fn(Mark) -> bool) -> bool {
         let mut reports = self
             .rows()
             .filter_map(|(_, known)| {
@@ -205,7 +210,7 @@ impl Members {
             .peekable();
         reports.peek().is_some()
             && reports
-                .all(|report| report.gone.contains(&origin) && report.vector.seq(origin) < held)
+                .all(|report| report.gone.contains(&origin) && is_so(report.vector.get(origin)))
     }
 
     /// Whether everyone who counts agrees that `origin` is gone, and has as much of it as this

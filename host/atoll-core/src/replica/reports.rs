@@ -2,6 +2,7 @@
 
 use super::status::{Readiness, Role};
 use super::{Circumstances, LinkId, Moment, Output, Replica};
+use crate::clock::Hlc;
 use crate::replica::vector::Mark;
 use crate::wire::frame::{Frame, Report};
 use uuid::Uuid;
@@ -107,10 +108,16 @@ impl Replica {
     /// Notes where every master has let go of an origin with fewer ops of it than this replica has:
     /// nobody will give them the rest, so this node must let go of it, too.
     fn look_for_lost(&mut self) {
-        if self.settings.role == Role::Replica {
-            let lost = |(origin, mark): (Uuid, Mark)| self.members.have_let_go(origin, mark.seq);
-            self.begins_anew |= self.vector.iter().any(lost);
+        if self.settings.role == Role::Master {
+            return;
         }
+        let (vector, members) = (&self.vector, &self.members);
+        self.beyond.retain(|origin, newest| vector.get(*origin).head < *newest);
+        let lost = |(origin, mark): (Uuid, Mark)| members.have_let_go(origin, mark.seq);
+        let lost_beyond = |(origin, newest): (&Uuid, &Hlc)| {
+            members.have_let_go_where(*origin, |has| has.head < *newest)
+        };
+        self.begins_anew |= vector.iter().any(lost) || self.beyond.iter().any(lost_beyond);
     }
 
     /// Who has all of an origin's ops that the reporter has, has all that the reporter has by time.

@@ -92,9 +92,8 @@ impl Replica {
         if must_drop {
             (drops, least) = (self.everything(around.store), Freshness::Stale);
             self.vector = Vector::default();
+            self.beyond.clear();
         }
-        self.receiving =
-            Some(Receiving { link, begun: None, anew: must_drop, listed, drops, late, sources });
         let mut held = self.vector.clone();
         for &origin in &self.uncovered {
             held.raise(origin, Mark::default());
@@ -318,7 +317,14 @@ impl Replica {
         sources.retain(|origin, newest| *newest > vector.get(*origin).head);
         if self.settings.role == Role::Replica {
             // What a master holds uncovered it will relay, or all masters have it: for a replica
-            // that is as good as covered, and so it is where it comes from there by another.
+            // that is as good as covered, and so it is where it comes from there by another. But
+            // not while the only masters to have it may die with it.
+            let members = &self.members;
+            let is_settled = |origin: Uuid| members.have_let_go_where(origin, |_| true);
+            for (&origin, &newest) in sources.iter().filter(|(origin, _)| !is_settled(**origin)) {
+                let known = self.beyond.entry(origin).or_default();
+                *known = newest.max(*known);
+            }
             sources.retain(|origin, _| doubtful.contains(origin));
         }
         self.note_uncovered(sources);
