@@ -346,8 +346,6 @@ impl Replica {
         if self.is_alone() && !self.holds(now.at_ms) {
             return Hlc::from_wall(now.wall);
         }
-        let served = self.links.values().filter_map(Link::pinned).min();
-        let pinned = served.filter(|_| self.settings.rules.pin);
         let floor =
             if self.settings.rules.second_order { self.floor.second } else { self.floor.first };
         let floor = if self.settings.rules.proof {
@@ -356,7 +354,15 @@ impl Replica {
             let age_us = self.settings.tuning.min_age_ms * 1_000;
             Hlc::from_wall(Now::from_micros(now.wall.micros().saturating_sub(age_us)))
         };
-        pinned.map_or(floor, |pinned| floor.min(pinned))
+        let is_pinned = self.settings.rules.pin && self.is_syncing();
+        if is_pinned { Hlc::ZERO } else { floor }
+    }
+
+    /// Whether a sync is under way, out or in. What it lists and what its vector says must agree: a
+    /// write that comes in meanwhile must not find what is dead, and others find it forgotten.
+    fn is_syncing(&self) -> bool {
+        self.links.values().any(|link| link.serve.is_some())
+            || self.receiving.as_ref().is_some_and(Receiving::has_begun)
     }
 
     /// Whether there is a link with this process.

@@ -3,7 +3,6 @@
 use super::sync_serve::Serve;
 use super::vector::Vector;
 use super::{Dialler, LinkId, Moment};
-use crate::clock::Hlc;
 use crate::wire::frame::{Freshness, Hello, Lane, Member};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use uuid::Uuid;
@@ -202,11 +201,6 @@ impl Link {
             let outgoing = &mut self.outgoing[number as usize];
             (outgoing.sent, outgoing.pruned, outgoing.waits_for) = (after, false, 0);
         }
-    }
-
-    /// Up to where nothing may be dropped while the peer is being served.
-    pub(super) fn pinned(&self) -> Option<Hlc> {
-        self.serve.as_ref().map(Serve::floor)
     }
 }
 

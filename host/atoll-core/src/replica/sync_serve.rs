@@ -26,8 +26,6 @@ pub(super) struct Serve {
     anew: bool,
     /// What the peer had when it asked.
     against: Vector,
-    /// This node's floor when it began.
-    floor: Hlc,
     survey: Survey,
     stage: Stage,
     /// Of whom this node, a replica, may have sent what no master answers for.
@@ -41,13 +39,6 @@ enum Stage {
     End,
     /// Everything was sent; the peer has yet to say that it has it.
     Waiting,
-}
-
-impl Serve {
-    /// The floor that nothing may be dropped above, while this lasts.
-    pub(super) fn floor(&self) -> Hlc {
-        self.floor
-    }
 }
 
 impl Replica {
@@ -78,7 +69,7 @@ impl Replica {
 
     fn start_serving(&mut self, around: Circumstances<'_>, id: LinkId) {
         let busy = self.links.values().filter(|link| link.serve.is_some()).count() >= SERVES_MAX;
-        let (floor, mixes) = (self.floor.first, self.mixes());
+        let mixes = self.mixes();
         let Some(link) = self.links.get_mut(&id).filter(|link| link.serve.is_none()) else {
             return;
         };
@@ -88,7 +79,7 @@ impl Replica {
         let (survey, stage) = (Survey::new(around.store), Stage::Begin);
         let anew = freshness == Freshness::Stale;
         let doubtful = BTreeSet::new();
-        link.serve = Some(Serve { freshness, anew, against, floor, survey, stage, doubtful });
+        link.serve = Some(Serve { freshness, anew, against, survey, stage, doubtful });
     }
 
     fn serve(&mut self, around: Circumstances<'_>, id: LinkId) -> Rest {
@@ -124,10 +115,10 @@ impl Replica {
     }
 
     fn send_beginning(&mut self, around: Circumstances<'_>, id: LinkId, serve: &mut Serve) {
-        // Fixed from here on: what the receiver will have, what may not be dropped meanwhile, and
-        // with it whether the receiver may hold what was dropped before.
-        serve.floor = self.floor.first;
-        if may_hold_forgotten(&serve.against, &self.vector, serve.floor) {
+        // Fixed from here on: what the receiver will have, and whether it may hold what was dropped
+        // before. From now on nothing is.
+        let floor = self.floor.first;
+        if may_hold_forgotten(&serve.against, &self.vector, floor) {
             serve.freshness = Freshness::Stale;
         }
         if !self.settings.rules.stale {
@@ -135,7 +126,7 @@ impl Replica {
         }
         let begin = SyncBegin {
             vector: self.vector.clone(),
-            floor: serve.floor,
+            floor,
             freshness: serve.freshness,
             members: self.members.all().map(|known| known.member.clone()).collect(),
             gone: self.members.gone(),
