@@ -54,6 +54,8 @@ pub struct Process {
     pub knows_all: bool,
     /// What it held when it was last told under the key that the story follows.
     pub followed: Option<String>,
+    /// Late values of which the story has told.
+    pub late_told: u64,
 }
 
 /// What a process starts with.
@@ -103,6 +105,7 @@ impl Node {
             reached: BTreeSet::new(),
             knows_all: false,
             followed: None,
+            late_told: 0,
         });
     }
 }
@@ -120,17 +123,21 @@ impl Process {
         }
     }
 
-    /// Whether it drops what is dead although there are masters that it has never heard of: two
-    /// halves of a cluster that nobody has introduced to each other.
-    pub fn forgets_in_ignorance(&mut self, roles: &[Role], moment: Moment) -> bool {
+    /// Whom it knows, by name, where it drops what is dead although there are masters that it has
+    /// never heard of.
+    pub fn knows_while_forgetting(
+        &mut self,
+        roles: &[Role],
+        moment: Moment,
+    ) -> Option<BTreeSet<String>> {
         if self.knows_all || self.replica.sweep_floor(moment) == Hlc::ZERO {
-            return false;
+            return None;
         }
         let members = self.replica.status(moment).members;
         let names: BTreeSet<String> = members.into_iter().map(|member| member.name).collect();
         let mut masters = roles.iter().enumerate().filter(|(_, role)| **role == Role::Master);
         self.knows_all = masters.all(|(index, _)| names.contains(&format!("n{index}")));
-        !self.knows_all
+        Some(names).filter(|_| !self.knows_all)
     }
 
     /// Records that it keeps although nothing is alive in them.

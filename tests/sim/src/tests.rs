@@ -5,22 +5,49 @@ mod interleavings;
 mod mutants;
 mod tampering;
 
+use crate::aim::Aim;
 use crate::plan::Plan;
 use crate::verdict::judge;
+use clap::ValueEnum;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Seeds of the test command; `cargo sim --seeds N` runs more.
 const SEED_COUNT: u64 = 4_000;
 
-/// Seeds that failed once.
-const FAILED_ONCE: [u64; 11] =
-    [4_097, 18_093, 19_624, 28_578, 28_888, 53_728, 109_543, 115_924, 117_205, 301_241, 303_933];
+/// Seeds that failed once, by what they aim at.
+const FAILED_ONCE: [(Aim, &[u64]); 5] = [
+    (
+        Aim::Anything,
+        &[
+            4_097, 18_093, 19_624, 28_578, 28_888, 53_728, 109_543, 115_924, 117_205, 267_679,
+            301_241, 303_933,
+        ],
+    ),
+    (Aim::Anyone, &[19_841, 109_270, 143_314, 174_131, 209_544, 278_812, 324_664]),
+    (Aim::Blackouts, &[716, 16_040, 26_542]),
+    (Aim::LongAbsence, &[11_008, 11_560, 12_471, 16_674, 18_000, 28_748]),
+    (Aim::BusyStrangers, &[14_128, 22_819]),
+];
+/// Seeds of each aim that the test command runs.
+const AIMED_SEED_COUNT: u64 = 300;
 
 #[test]
 fn what_failed_once_does_not_fail_again() {
-    for seed in FAILED_ONCE {
-        let verdict = judge(Plan::of(seed));
-        assert_eq!(verdict.faults.first(), None, "cargo sim --seed {seed}");
+    for (aim, seeds) in FAILED_ONCE {
+        for &seed in seeds {
+            let verdict = judge(aim.plan(seed));
+            assert_eq!(verdict.faults.first(), None, "cargo sim --aim {aim:?} --seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn clusters_converge_whatever_is_aimed_at() {
+    for aim in Aim::value_variants() {
+        for seed in 0..if *aim == Aim::CalmMesh { 3 } else { AIMED_SEED_COUNT } {
+            let verdict = judge(aim.plan(seed));
+            assert_eq!(verdict.faults.first(), None, "cargo sim --aim {aim:?} --seed {seed}");
+        }
     }
 }
 

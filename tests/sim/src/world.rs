@@ -11,6 +11,7 @@ use crate::plan::Plan;
 use crate::story;
 use crate::verdict;
 use crate::workload;
+use atoll_core::clock::Hlc;
 use atoll_core::replica::saved::Saved;
 use atoll_core::replica::status::{LinkState, Role};
 use atoll_core::replica::{Connected, Dialler, Input, LinkId, Output, Rest, Settings};
@@ -18,7 +19,7 @@ use atoll_core::wire::frame::{Farewell, Frame, Lane};
 use bytes::Bytes;
 use fastrand::Rng;
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeSet, BinaryHeap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use uuid::Uuid;
 
@@ -71,6 +72,10 @@ pub struct World {
     pub strangers: bool,
     /// Whether a disk came back in an old state: what only it had seen may come late.
     pub rewound: bool,
+    /// Whether a process wrote before it had met anyone by a clock that was behind what others had
+    /// already forgotten: by nobody's fault its values are late. In production clocks differ by
+    /// less than what is dead is kept at the least.
+    pub slow_clock: bool,
     /// What audits found, in words.
     pub divergences: Vec<String>,
     /// What happened, for a person; only where it is asked for.
@@ -107,6 +112,7 @@ impl World {
             faults: Vec::new(),
             strangers: false,
             rewound: false,
+            slow_clock: false,
             divergences: Vec::new(),
             story: None,
             followed: None,
@@ -298,16 +304,13 @@ impl World {
 
     fn tick(&mut self, index: usize) {
         let node = &mut self.nodes[index];
-        let (moment, role) = (node.moment(self.now_us), node.role);
+        let moment = node.moment(self.now_us);
         if let Some(process) = &mut node.process {
             if (self.now_us / TICK_US).is_multiple_of(SWEEP_US / TICK_US) {
                 process.sweep(moment);
             }
             let age_us = self.now_us - process.born_us;
             self.strangers |= !process.met && age_us > self.plan.tuning.start_grace_ms * 1_000;
-            // What a replica forgets too early only it can lack.
-            self.strangers |=
-                role == Role::Master && process.forgets_in_ignorance(&self.plan.roles, moment);
             self.poll(index);
             self.follow(index);
             if (self.now_us / TICK_US).is_multiple_of(WATCH_US / TICK_US) {
@@ -333,13 +336,22 @@ impl World {
 
     /// Polls a node and does what it says.
     fn poll(&mut self, index: usize) {
-        let moment = self.nodes[index].moment(self.now_us);
+        let (moment, role) = (self.nodes[index].moment(self.now_us), self.nodes[index].role);
         let Some(process) = &mut self.nodes[index].process else { return };
         let mut out = std::mem::take(&mut self.out);
         let rest = process.replica.poll(&process.store, moment, &mut out);
+        // What a replica forgets too early only it can lack.
+        let known = process.knows_while_forgetting(&self.plan.roles, moment);
+        let known = known.filter(|_| role == Role::Master);
+        let late = process.replica.counts().late_adopted;
+        let news = late - std::mem::replace(&mut process.late_told, late);
         for op in process.own_ops() {
             op.stamp.hlc.hash(&mut self.digest);
             self.oracle.note(op);
+        }
+        self.strangers |= known.is_some_and(|known| self.have_met_their_peers(&known));
+        if news > 0 {
+            self.tell(|| format!("n{index} writes {news} late values anew"));
         }
         for output in out.drain(..) {
             self.carry_out(index, output);
@@ -462,11 +474,48 @@ impl World {
         if self.nodes[index].role == Role::Replica {
             return;
         }
+        self.note_slow_clock(index);
         let Some(process) = &self.nodes[index].process else { return };
         workload::write(&process.store, &mut self.dice, (&self.plan, moment.wall));
         if self.dice.bool() {
             self.poll(index);
         }
+    }
+
+    /// Whether every node so named that is up has met whom it dials, or no longer waits for them:
+    /// two halves of a cluster that nobody has introduced to each other. Who has yet to meet a peer
+    /// must keep the others from forgetting.
+    fn have_met_their_peers(&self, names: &BTreeSet<String>) -> bool {
+        let up = self.nodes.iter().enumerate().filter(|(_, node)| names.contains(&node.name));
+        up.filter_map(|(index, node)| Some((index, node.process.as_ref()?))).all(
+            |(index, process)| {
+                let waited_us = self.now_us - process.born_us;
+                let mut dials = self.plan.dials.iter().filter(|(from, _)| *from == index);
+                waited_us >= self.plan.tuning.horizon_ms * 1_000
+                    || dials.all(|(_, to)| process.reached.contains(to))
+            },
+        )
+    }
+
+    /// The time by a node's clock, as stamps have it.
+    fn stamp_now(&self, index: usize) -> Hlc {
+        Hlc::from_wall(self.nodes[index].moment(self.now_us).wall)
+    }
+
+    /// Notes whether a node that is about to write is a stranger with a clock behind what somebody
+    /// may already have forgotten.
+    fn note_slow_clock(&mut self, index: usize) {
+        let writer = self.nodes[index].process.as_ref().filter(|writer| !writer.met);
+        if writer.is_none() {
+            return;
+        }
+        let clock = self.stamp_now(index);
+        let forgets = |node: &Node| {
+            let process = node.process.as_ref();
+            process.map(|process| process.replica.sweep_floor(node.moment(self.now_us)))
+        };
+        let others = self.nodes.iter().enumerate().filter(|(other, _)| *other != index);
+        self.slow_clock |= others.filter_map(|(_, node)| forgets(node)).any(|floor| clock <= floor);
     }
 
     /// Looks whether a value that was superseded shows again at a node that says it is ready.
