@@ -431,6 +431,16 @@ impl Replica {
         Hlc::from_wall(Now::from_micros(limit_us))
     }
 
+    /// Stamps nothing earlier from now on than what others say that they have: a process whose clock
+    /// is slow would write below what they have forgotten.
+    fn witness_heads(&self, around: Circumstances<'_>, theirs: &Vector) {
+        let limit = self.skew_limit(around.now);
+        let heads = theirs.iter().map(|(_, mark)| mark.head);
+        if let Some(newest) = heads.filter(|head| *head <= limit).max() {
+            around.store.witness(newest);
+        }
+    }
+
     /// Whether the store has no room for what others write.
     fn is_full(&self, store: &Store) -> bool {
         // Others' writes may pass the budget a little: they were accepted elsewhere.

@@ -27,6 +27,7 @@ impl Replica {
                 return;
             }
         };
+        self.witness_heads(around, &hello.vector);
         let mut new = Link::new(link, hello, (dialler, address), around.now);
         new.endpoint = new.endpoint.or(endpoint);
         self.members.learn(&new.peer, Some(around.now.at_ms));

@@ -72,6 +72,7 @@ impl Replica {
         if origin == self.me {
             return;
         }
+        self.witness_heads(around, &report.vector);
         if let Some(link) = self.links.get_mut(&id) {
             let has = link.reported.entry(origin).or_default();
             *has = report.version.max(*has);
