@@ -349,7 +349,7 @@ impl Replica {
         let floor =
             if self.settings.rules.second_order { self.floor.second } else { self.floor.first };
         let floor = if self.settings.rules.proof {
-            floor
+            floor.min(self.floor.proved)
         } else {
             let age_us = self.settings.tuning.min_age_ms * 1_000;
             Hlc::from_wall(Now::from_micros(now.wall.micros().saturating_sub(age_us)))

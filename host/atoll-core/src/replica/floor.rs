@@ -10,13 +10,16 @@ use crate::clock::{Hlc, Now};
 use crate::replica::status::Role;
 use uuid::Uuid;
 
-/// The floors. Both only rise.
+/// The floors. First and second only rise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Floor {
     /// Every master has everything stamped up to here.
     pub(super) first: Hlc,
     /// And has it for so long that everyone's writes in ignorance of it have arrived.
     pub(super) second: Hlc,
+    /// What the first would be if it could sink: somebody whom this node has met late may lack
+    /// what everyone had.
+    pub(super) proved: Hlc,
     /// The next second-order floor, and the head that has to pass below the first before.
     pending: Option<(Hlc, Hlc)>,
 }
@@ -30,6 +33,7 @@ impl Floor {
     /// Raises the first-order floor; `newest` is the newest head of anyone.
     pub(super) fn rise(&mut self, to: Hlc, newest: Hlc) {
         self.first = self.first.max(to);
+        self.proved = to;
         match self.pending {
             // By what is proved now: somebody whom this node has only just met may be below.
             Some((second, head)) if to >= head => {
@@ -50,6 +54,7 @@ impl Replica {
         self.members.expire(horizon, self.started_ms);
         let wall_us = around.now.wall.micros().saturating_sub(tuning.min_age_ms * 1_000);
         let oldest = Hlc::from_wall(Now::from_micros(wall_us));
+        self.floor.proved = Hlc::ZERO;
         if self.is_held(around.now.at_ms) {
             return;
         }
