@@ -8,6 +8,7 @@ mod footprint;
 mod lag;
 mod load;
 mod node;
+mod placement;
 mod probe;
 mod proxy;
 mod rejoin;

@@ -54,6 +54,8 @@ pub struct Process {
     pub knows_all: bool,
     /// What it held when it was last told under the key that the story follows.
     pub followed: Option<String>,
+    /// The origins of the streams that it sends, by link and number.
+    pub numbered: BTreeMap<(LinkId, u32), Uuid>,
     /// Late values of which the story has told.
     pub late_told: u64,
 }
@@ -105,6 +107,7 @@ impl Node {
             reached: BTreeSet::new(),
             knows_all: false,
             followed: None,
+            numbered: BTreeMap::new(),
             late_told: 0,
         });
     }

@@ -1,5 +1,6 @@
 //! A run: events in the order of a made-up time, and what each node does about them.
 
+mod checks;
 mod faults;
 pub mod script;
 
@@ -11,15 +12,13 @@ use crate::plan::Plan;
 use crate::story;
 use crate::verdict;
 use crate::workload;
-use atoll_core::clock::Hlc;
 use atoll_core::replica::saved::Saved;
 use atoll_core::replica::status::{LinkState, Role};
 use atoll_core::replica::{Connected, Dialler, Input, LinkId, Output, Rest, Settings};
 use atoll_core::wire::frame::{Farewell, Frame, Lane};
-use bytes::Bytes;
 use fastrand::Rng;
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap};
+use std::collections::BinaryHeap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use uuid::Uuid;
 
@@ -388,6 +387,7 @@ impl World {
         let peer = connection.nodes[1 - end];
         if self.codec {
             self.check_codec(&frame);
+            self.check_above_floor((index, peer), link, &frame);
         }
         let mut at_us = self.now_us + self.delay_us(index, peer);
         if frame.lane() == Lane::Bulk {
@@ -395,15 +395,6 @@ impl World {
         }
         self.network.send(number, 1 - end, (at_us, Packet::Frame(frame)));
         self.schedule(at_us, Event::Arrival);
-    }
-
-    fn check_codec(&mut self, frame: &Frame) {
-        let mut bytes = Vec::new();
-        frame.encode(&mut bytes);
-        let read = Frame::decode(&Bytes::from(bytes));
-        if read.as_ref() != Ok(frame) {
-            self.faults.push(format!("a frame came back as {read:?} and not as {frame:?}"));
-        }
     }
 
     fn delay_us(&mut self, a: usize, b: usize) -> u64 {
@@ -479,72 +470,6 @@ impl World {
         workload::write(&process.store, &mut self.dice, (&self.plan, moment.wall));
         if self.dice.bool() {
             self.poll(index);
-        }
-    }
-
-    /// Whether every node so named that is up has met whom it dials, or no longer waits for them:
-    /// two halves of a cluster that nobody has introduced to each other. Who has yet to meet a peer
-    /// must keep the others from forgetting.
-    fn have_met_their_peers(&self, names: &BTreeSet<String>) -> bool {
-        let up = self.nodes.iter().enumerate().filter(|(_, node)| names.contains(&node.name));
-        up.filter_map(|(index, node)| Some((index, node.process.as_ref()?))).all(
-            |(index, process)| {
-                let waited_us = self.now_us - process.born_us;
-                let mut dials = self.plan.dials.iter().filter(|(from, _)| *from == index);
-                waited_us >= self.plan.tuning.horizon_ms * 1_000
-                    || dials.all(|(_, to)| process.reached.contains(to))
-            },
-        )
-    }
-
-    /// The time by a node's clock, as stamps have it.
-    fn stamp_now(&self, index: usize) -> Hlc {
-        Hlc::from_wall(self.nodes[index].moment(self.now_us).wall)
-    }
-
-    /// Notes whether a node that is about to write is a stranger with a clock behind what somebody
-    /// may already have forgotten.
-    fn note_slow_clock(&mut self, index: usize) {
-        let writer = self.nodes[index].process.as_ref().filter(|writer| !writer.met);
-        if writer.is_none() {
-            return;
-        }
-        let clock = self.stamp_now(index);
-        let forgets = |node: &Node| {
-            let process = node.process.as_ref();
-            process.map(|process| process.replica.sweep_floor(node.moment(self.now_us)))
-        };
-        let others = self.nodes.iter().enumerate().filter(|(other, _)| *other != index);
-        self.slow_clock |= others.filter_map(|(_, node)| forgets(node)).any(|floor| clock <= floor);
-    }
-
-    /// Looks whether a value that was superseded shows again at a node that says it is ready.
-    fn watch(&mut self, index: usize) {
-        let moment = self.nodes[index].moment(self.now_us);
-        let may_lose = self.nodes[index].role == Role::Replica;
-        let Some(process) = &mut self.nodes[index].process else { return };
-        if !process.is_ready(moment) || self.strangers || may_lose {
-            process.seen.clear();
-            return;
-        }
-        for database in 0..2 {
-            let bucket = std::sync::Arc::clone(process.store.database(database));
-            let flushed = process.store.flushed(&bucket);
-            for key in 0..self.plan.key_count {
-                let key = vec![b'a' + key as u8];
-                let Some(entry) = process.store.entry(&bucket, &key) else { continue };
-                let seen = process.seen.entry((bucket.name().clone(), key.clone())).or_default();
-                let stamp = entry.register.stamp;
-                if stamp < *seen && entry.register_alive(moment.wall.millis(), flushed) {
-                    let key = String::from_utf8_lossy(&key);
-                    self.faults.push(format!(
-                        "n{index} shows again what was superseded in {} {key:?}: {stamp} after {seen}",
-                        bucket.name()
-                    ));
-                    return;
-                }
-                *seen = stamp.max(*seen);
-            }
         }
     }
 

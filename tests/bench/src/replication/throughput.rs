@@ -1,9 +1,11 @@
 //! SET on a linked node beside the same node alone, in turns, and how far the other lags behind.
 
 use std::path::Path;
+use std::thread;
 
 use super::cluster::{Cluster, Network, Plan, Shape};
 use super::node::Node;
+use super::placement::Cores;
 use super::sheet::{Bar, Figure, Sheet};
 use super::{Measure, lag, progress};
 use crate::redis_benchmark::{self, CONNECTIONS, KEYS, Load, VALUE_BYTES};
@@ -51,6 +53,7 @@ pub(super) fn measure(atoll: &Path, effort: Effort, sheet: &mut Sheet) -> anyhow
             rounds.push(run(&alone, &pair, load)?);
         }
         report(sheet, load, &rounds);
+        measure_apart((&alone, &pair), (load, effort.rounds), sheet)?;
         // A percentile needs its probes, however small the load.
         report_lag(sheet, &pair, whole)?;
     }
@@ -61,6 +64,33 @@ pub(super) fn measure(atoll: &Path, effort: Effort, sheet: &mut Sheet) -> anyhow
          it does until the other holds all.",
         effort.rounds
     ));
+    Ok(())
+}
+
+/// The same with processors of its own for the receiver: as where nodes are different machines, but
+/// for the load, which still shares the writer's.
+fn measure_apart(
+    (alone, pair): (&Cluster, &Cluster),
+    (load, round_count): (Load, u32),
+    sheet: &mut Sheet,
+) -> anyhow::Result<()> {
+    let core_count = thread::available_parallelism()?.get();
+    let Some([here, there]) = Cores::halves(core_count) else { return Ok(()) };
+    let writers = [std::process::id(), alone.nodes[0].server.pid(), pair.nodes[0].server.pid()];
+    let receiver = pair.nodes[1].server.pid();
+    writers.iter().try_for_each(|pid| here.confine(*pid))?;
+    there.confine(receiver)?;
+    let mut rates = Vec::new();
+    for round in 1..=round_count {
+        let what = format!("pipeline {}, apart, round {round} of {round_count}", load.pipeline);
+        progress(Measure::Throughput, &what);
+        let round = run(alone, pair, load)?;
+        rates.push(round.linked_ops_per_s / round.alone_ops_per_s);
+    }
+    let all = Cores { first: 0, count: core_count };
+    writers.iter().chain([&receiver]).try_for_each(|pid| all.confine(*pid))?;
+    let what = format!("SET, pipeline {}: the same, the receiver on its own cores", load.pipeline);
+    sheet.add(Figure { what, value: median(rates), unit: "x", bar: RATE_BAR });
     Ok(())
 }
 
