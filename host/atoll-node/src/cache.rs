@@ -223,6 +223,11 @@ impl Cache {
         Found::Stored(stored, purged)
     }
 
+    /// Whether nothing has been purged or made invalid that `stored` is part of.
+    pub(crate) fn holds(&self, stored: &Stored) -> bool {
+        self.purged(stored).is_none() && !self.is_invalidated(&stored.key, stored.fetched_us)
+    }
+
     fn purged(&self, stored: &Stored) -> Option<Strength> {
         let ledger = self.ledger.read().unwrap_or_else(PoisonError::into_inner);
         if ledger.is_empty() {

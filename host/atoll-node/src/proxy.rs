@@ -4,6 +4,7 @@ mod answer;
 mod fetch;
 mod forward;
 mod lookup;
+mod parts;
 mod records;
 pub(crate) mod settings;
 mod upgrade;

@@ -7,7 +7,9 @@ mod body;
 pub(crate) mod limits;
 
 use crate::https;
+use crate::listen::interim::Interim;
 use anyhow::Context;
+use atoll_core::http_cache::fields;
 use axum::body::Body;
 pub(crate) use body::ResponseBody;
 use body::{Progress, Watched};
@@ -22,6 +24,7 @@ use limits::{EJECTED, FAILURES_IN_A_ROW_MAX, IDLE_COUNT_MAX, IDLE_WAIT};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 /// How long each step of an exchange may take.
@@ -241,7 +244,13 @@ impl Upstream {
             request.headers_mut().insert(header::HOST, name.map_err(|_| UpstreamError::Broken)?);
         }
         let progress = Arc::new(Progress::new());
-        let request = request.map(|body| Watched::new(body, Arc::clone(&progress)));
+        let asked_for = CancellationToken::new();
+        let holds_body = request.headers().contains_key(header::EXPECT);
+        tell_of_interim(&mut request, holds_body.then(|| asked_for.clone()));
+        let request = request.map(|body| {
+            let body = Watched::new(body, Arc::clone(&progress));
+            if holds_body { body.held(asked_for) } else { body }
+        });
         let response = tokio::select! {
             response = self.client.request(request) => response.map_err(|error| kind(&error)),
             () = progress.overdue(self.settings.times) => Err(UpstreamError::Late),
@@ -268,6 +277,27 @@ impl Upstream {
     fn now_ms(&self) -> u64 {
         self.started.elapsed().as_millis() as u64
     }
+}
+
+/// Passes on interim responses to the client, where there is a way, and lets a body go that waits
+/// for 100. An upstream over HTTP/2 tells of none: hyper's client leaves them out.
+fn tell_of_interim(request: &mut Request<Body>, asked_for: Option<CancellationToken>) {
+    let interim = request.extensions_mut().remove::<Interim>();
+    if interim.is_none() && asked_for.is_none() {
+        return;
+    }
+    hyper::ext::on_informational(request, move |response| {
+        if response.status() == StatusCode::CONTINUE {
+            // To tell the client so is the gateway's part: it does when its body is read.
+            if let Some(asked_for) = &asked_for {
+                asked_for.cancel();
+            }
+        } else if let Some(interim) = &interim {
+            let mut headers = response.headers().clone();
+            fields::remove_of_the_connection(&mut headers);
+            interim.send(response.status(), &headers);
+        }
+    });
 }
 
 fn kind(error: &hyper_util::client::legacy::Error) -> UpstreamError {

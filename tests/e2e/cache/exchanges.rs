@@ -4,6 +4,7 @@
 //! Age and Date, so that nothing waits.
 
 use super::origin::{Act, Message, Origin, ask, ask_with_body, node_before, response};
+use crate::node::TestNode;
 
 type Fields<'a> = &'a [(&'a str, &'a str)];
 
@@ -273,6 +274,76 @@ fn a_stored_part_answers_the_parts_that_lie_in_it() {
     assert_eq!(ask(&node, "GET", "/part", &[]).text(), "0123456789", "a part is not the whole");
     assert_eq!(ask(&node, "GET", "/part", &[("Range", "bytes=0-1")]).text(), "01");
     assert_eq!(origin.seen("/part").len(), 2);
+}
+
+/// An upstream with ten bytes, of which it sends what it is asked for.
+fn in_parts(tag: &'static str) -> Origin {
+    Origin::start(move |request, _| {
+        let range = request.field("range");
+        let ends = range.strip_prefix("bytes=").and_then(|range| range.split_once('-'));
+        let (first, last): (usize, usize) = match ends {
+            Some((first, last)) => (first.parse().expect("a number"), last.parse().unwrap_or(9)),
+            None => return Act::Send(response(200, &[FRESH, ("ETag", tag)], "0123456789")),
+        };
+        let held = format!("bytes {first}-{last}/10");
+        let fields = [FRESH, ("ETag", tag), ("Content-Range", &held)];
+        Act::Send(response(206, &fields, &"0123456789"[first..=last]))
+    })
+}
+
+#[track_caller]
+fn check_part(node: &TestNode, range: &str, want: (u16, &str)) {
+    let asked = [("Range", range)];
+    let answer = ask(node, "GET", "/part", if range.is_empty() { &[] } else { &asked });
+    assert_eq!((answer.status(), answer.text().as_str()), want, "{range}");
+}
+
+#[test]
+fn parts_are_put_together_and_the_rest_alone_is_asked_for() {
+    let origin = in_parts("\"a\"");
+    let node = node_before(&origin, "");
+    check_part(&node, "bytes=0-3", (206, "0123"));
+    check_part(&node, "bytes=3-6", (206, "3456"));
+    check_part(&node, "bytes=1-5", (206, "12345"));
+    assert_eq!(origin.seen("/part").len(), 2, "both parts have what the third asks for");
+    check_part(&node, "", (200, "0123456789"));
+    let seen = origin.seen("/part");
+    let last = seen.last().expect("three requests");
+    assert_eq!((seen.len(), last.field("range").as_str()), (3, "bytes=7-"));
+    assert_eq!(last.field("if-range"), "\"a\"");
+    check_part(&node, "", (200, "0123456789"));
+    check_part(&node, "bytes=8-", (206, "89"));
+    assert_eq!(origin.seen("/part").len(), 3);
+}
+
+#[test]
+fn parts_are_left_alone_where_nothing_says_that_they_are_of_the_same() {
+    let origin = in_parts("W/\"a\"");
+    let node = node_before(&origin, "");
+    check_part(&node, "bytes=0-3", (206, "0123"));
+    check_part(&node, "bytes=4-6", (206, "456"));
+    check_part(&node, "bytes=1-5", (206, "12345"));
+    check_part(&node, "", (200, "0123456789"));
+    let seen = origin.seen("/part");
+    assert_eq!((seen.len(), seen[3].field("range").as_str()), (4, ""));
+    // Between the parts it has changed: all of it is sent, and the old part is forgotten.
+    let origin = Origin::start(|request, count| match (count, request.field("range").as_str()) {
+        (0, _) => {
+            let fields = [FRESH, ("ETag", "\"a\""), ("Content-Range", "bytes 0-3/10")];
+            Act::Send(response(206, &fields, "0123"))
+        }
+        // What a server that ignores If-Range does.
+        (1, "bytes=4-") => {
+            let fields = [FRESH, ("ETag", "\"b\""), ("Content-Range", "bytes 4-9/10")];
+            Act::Send(response(206, &fields, "efghij"))
+        }
+        _ => Act::Send(response(200, &[FRESH, ("ETag", "\"b\"")], "abcdefghij")),
+    });
+    let node = node_before(&origin, "");
+    check_part(&node, "bytes=0-3", (206, "0123"));
+    check_part(&node, "", (200, "abcdefghij"));
+    check_part(&node, "bytes=0-3", (206, "abcd"));
+    assert_eq!(origin.seen("/part").len(), 3);
 }
 
 #[test]

@@ -3,11 +3,12 @@
 use super::fetch::{Asked, ERROR, Job};
 use super::forward::{bypass, failure};
 use super::settings::CacheSettings;
-use super::{Proxy, Route, answer};
+use super::{Proxy, Route, answer, parts};
 use crate::cache::flight::{self, Landing, Role};
 use crate::cache::limits::COLLAPSE_WAIT;
 use crate::cache::stored::Stored;
 use crate::cache::{Found, ms_of};
+use crate::listen::interim::Interim;
 use crate::problem::Problem;
 use atoll_core::http_cache::control::RequestControl;
 use atoll_core::http_cache::purge::{Scope, Strength};
@@ -31,10 +32,26 @@ const TRY_COUNT_MAX: usize = 4;
 /// What is to be done after a look.
 enum Next {
     Answer(Response),
-    /// Ask upstream for this reason, about what is stored where there is something.
-    Fetch(Forward, Option<Arc<Stored>>),
+    /// Ask upstream.
+    Fetch(Errand),
     /// The same, side by side with others.
     Alone(Forward),
+}
+
+/// What a request goes upstream for.
+#[derive(Clone, Debug)]
+struct Errand {
+    forward: Forward,
+    /// What is stored, to ask about.
+    stored: Option<Arc<Stored>>,
+    /// The beginning of it, to ask for the rest.
+    part: Option<Arc<Stored>>,
+}
+
+impl Errand {
+    fn new(forward: Forward) -> Errand {
+        Errand { forward, stored: None, part: None }
+    }
 }
 
 impl Proxy {
@@ -60,7 +77,16 @@ impl Proxy {
             return self.pass_on(route, request, authority, bypass(Forward::Bypass, None)).await;
         }
         let asked = self.ask(settings, request, authority);
-        self.look(route, &asked).await
+        match self.look_once(route, &asked) {
+            Next::Answer(answer) => Ok(answer),
+            next => {
+                let answer = self.go_on(route, &asked, next).await;
+                if let Some(interim) = asked.parts.extensions.get::<Interim>() {
+                    interim.sent().await;
+                }
+                answer
+            }
+        }
     }
 
     fn ask(
@@ -88,34 +114,34 @@ impl Proxy {
         }
     }
 
-    async fn look(
+    /// What follows from a look, and from further ones where that came to nothing.
+    async fn go_on(
         self: &Arc<Self>,
         route: &Arc<Route>,
         asked: &Asked,
+        first: Next,
     ) -> Result<Response, Problem> {
+        let mut next = first;
         for _ in 0..TRY_COUNT_MAX {
-            let next = self.look_once(route, asked);
-            if let Next::Answer(answer) = next {
-                return Ok(answer);
-            }
-            if asked.control.only_if_cached {
+            if asked.control.only_if_cached && !matches!(next, Next::Answer(_)) {
                 let detail = "nothing is stored that the request allows, and it allows no more";
                 return Err(Problem::new(StatusCode::GATEWAY_TIMEOUT, "only-if-cached", detail));
             }
             let answer = match next {
-                Next::Answer(answer) => Some(Ok(answer)),
-                Next::Fetch(forward, stored) if asked.parts.method == Method::HEAD => {
-                    return self.pass_head(route, asked, forward, stored).await;
+                Next::Answer(answer) => return Ok(answer),
+                Next::Fetch(errand) if asked.parts.method == Method::HEAD => {
+                    return self.pass_head(route, asked, errand.forward, errand.stored).await;
                 }
                 Next::Alone(forward) if asked.parts.method == Method::HEAD => {
                     return self.pass_head(route, asked, forward, None).await;
                 }
-                Next::Fetch(forward, stored) => self.fetch(route, asked, forward, stored).await,
+                Next::Fetch(errand) => self.fetch(route, asked, errand).await,
                 Next::Alone(forward) => return self.fetch_alone(route, asked, forward).await,
             };
             if let Some(answer) = answer {
                 return answer;
             }
+            next = self.look_once(route, asked);
         }
         self.fetch_alone(route, asked, Forward::UriMiss).await
     }
@@ -124,12 +150,14 @@ impl Proxy {
         let now_ms = ms_of(self.cache.now_us());
         let (stored, purged) = match self.cache.find(&asked.key, &asked.parts.headers) {
             Found::Stored(stored, purged) => (stored, purged),
-            Found::VaryMiss => return Next::Fetch(Forward::VaryMiss, None),
-            Found::Miss => return Next::Fetch(Forward::UriMiss, None),
+            Found::VaryMiss => return Next::Fetch(Errand::new(Forward::VaryMiss)),
+            Found::Miss => return Next::Fetch(Errand::new(Forward::UriMiss)),
             Found::Pass => return Next::Alone(Forward::UriMiss),
         };
         if !answer::can_answer(&stored, asked) {
-            return Next::Fetch(Forward::Partial, None);
+            let is_part = purged == Purged::No && parts::lacks_the_rest(&stored, asked);
+            let part = is_part.then_some(stored);
+            return Next::Fetch(Errand { part, ..Errand::new(Forward::Partial) });
         }
         let report = Report { hit: true, ..Report::default() };
         let reused = reuse::reuse(&stored.meta, &asked.control, purged, now_ms);
@@ -140,7 +168,7 @@ impl Proxy {
                 let is_fresh =
                     purged == Purged::No && reuse::remaining_ms(&stored.meta, now_ms) > 0;
                 let forward = if is_fresh { Forward::Request } else { Forward::Stale };
-                return Next::Fetch(forward, Some(stored));
+                return Next::Fetch(Errand { stored: Some(stored), ..Errand::new(forward) });
             }
         };
         let answer = answer::from_stored(&stored, asked, now_ms, report);
@@ -160,6 +188,7 @@ impl Proxy {
             let job = Job {
                 asked: asked.for_fetch(),
                 stored: Some(stored),
+                part: None,
                 keeps_conditions: false,
                 own: None,
             };
@@ -188,9 +217,9 @@ impl Proxy {
         self: &Arc<Self>,
         route: &Arc<Route>,
         asked: &Asked,
-        forward: Forward,
-        stored: Option<Arc<Stored>>,
+        errand: Errand,
     ) -> Option<Result<Response, Problem>> {
+        let Errand { forward, stored, part } = errand;
         // What is for one person's credentials is mostly for nobody else.
         if asked.parts.headers.contains_key(header::AUTHORIZATION) && stored.is_none() {
             return Some(self.fetch_alone(route, asked, forward).await);
@@ -202,6 +231,7 @@ impl Proxy {
                 let job = Job {
                     asked: asked.for_fetch(),
                     stored: stored.clone(),
+                    part,
                     keeps_conditions: false,
                     own: Some(sender),
                 };
@@ -232,6 +262,7 @@ impl Proxy {
         let job = Job {
             asked: asked.for_fetch(),
             stored: None,
+            part: None,
             keeps_conditions: true,
             own: Some(sender),
         };
@@ -296,7 +327,7 @@ impl Proxy {
         stored: Option<Arc<Stored>>,
     ) -> Result<Response, Problem> {
         let began_us = self.cache.now_us();
-        let parts = self.upstream_head(asked, None)?;
+        let parts = self.upstream_head(asked, None, None)?;
         route.records.upstream_requests.inc();
         route.records.misses.inc();
         let request = http::Request::from_parts(parts, Body::empty());
