@@ -1,9 +1,12 @@
 //! The HTTP cache in front of an upstream that does what the test says.
 
 mod exchanges;
+mod hostile;
 mod interim;
+mod operation;
 mod origin;
 mod passing;
 mod purge;
+mod secure;
 mod suite;
 mod trouble;

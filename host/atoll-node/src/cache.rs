@@ -241,13 +241,36 @@ impl Cache {
     /// Stores a response for requests with these fields. Returns whether it was: one whose fetch
     /// began before a purge or an invalidation of it is not.
     pub(crate) fn store(&self, stored: &Arc<Stored>, vary: &Vary, request: &HeaderMap) -> bool {
+        self.store_valid_since(stored, vary, request, stored.fetched_us)
+    }
+
+    /// The same for the response to a request that made what was there invalid itself, at
+    /// `answered_us` at the latest.
+    pub(crate) fn store_posted(
+        &self,
+        stored: &Arc<Stored>,
+        vary: &Vary,
+        request: &HeaderMap,
+        answered_us: u64,
+    ) -> bool {
+        self.store_valid_since(stored, vary, request, answered_us)
+    }
+
+    /// Stores what nothing has made invalid at `valid_us` or later.
+    fn store_valid_since(
+        &self,
+        stored: &Arc<Stored>,
+        vary: &Vary,
+        request: &HeaderMap,
+        valid_us: u64,
+    ) -> bool {
         let Vary::Fields(names) = vary else { return false };
         let generation = self.generation.load(Ordering::Acquire);
         match self.purged(stored) {
             Some(Strength::Hard) => return false,
             strength => stored.note_check(generation, strength == Some(Strength::Soft)),
         }
-        if self.is_invalidated(&stored.key, stored.fetched_us) {
+        if self.is_invalidated(&stored.key, valid_us) {
             return false;
         }
         // What was asked for later is newer, whichever comes first.
@@ -274,7 +297,7 @@ impl Cache {
             self.slots.insert(variant, Slot::Stored(Arc::clone(stored)));
         }
         // An invalidation that came meanwhile has removed what was there before.
-        if self.is_invalidated(&stored.key, stored.fetched_us) {
+        if self.is_invalidated(&stored.key, valid_us) {
             self.slots.remove(stored.key.as_bytes());
             return false;
         }

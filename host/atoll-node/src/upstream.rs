@@ -4,6 +4,7 @@
 //! one that fails again and again is left alone for a while.
 
 mod body;
+pub(crate) mod health;
 pub(crate) mod limits;
 
 use crate::https;
@@ -12,7 +13,8 @@ use anyhow::Context;
 use atoll_core::http_cache::fields;
 use axum::body::Body;
 pub(crate) use body::ResponseBody;
-use body::{Progress, Watched};
+use body::{Progress, Sending, Watched};
+use health::Checks;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderValue, Request, Response, StatusCode, Uri, Version, header};
 use http_body::Body as _;
@@ -22,7 +24,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use limits::{EJECTED, FAILURES_IN_A_ROW_MAX, IDLE_COUNT_MAX, IDLE_WAIT};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -46,6 +48,8 @@ pub(crate) struct Settings {
     pub(crate) times: Times,
     /// Whether the upstream is told its own name as Host, or the one that the client asked for.
     pub(crate) own_host: bool,
+    /// `None` where failures of requests are all that is known.
+    pub(crate) checks: Option<Checks>,
 }
 
 /// One server.
@@ -66,6 +70,10 @@ pub(crate) enum UpstreamError {
     Late,
     #[error("the upstream's answer is not HTTP as it should be")]
     Broken,
+    #[error("the body of the request did not come in time")]
+    BodyLate,
+    #[error("the body of the request is not HTTP as it should be, or ended too early")]
+    BodyBroken,
 }
 
 impl UpstreamError {
@@ -76,6 +84,8 @@ impl UpstreamError {
             UpstreamError::Closed => (StatusCode::BAD_GATEWAY, "upstream-closed"),
             UpstreamError::Late => (StatusCode::GATEWAY_TIMEOUT, "upstream-timeout"),
             UpstreamError::Broken => (StatusCode::BAD_GATEWAY, "upstream-bad-response"),
+            UpstreamError::BodyLate => (StatusCode::REQUEST_TIMEOUT, "body-timeout"),
+            UpstreamError::BodyBroken => (StatusCode::BAD_REQUEST, "bad-body"),
         }
     }
 }
@@ -98,6 +108,8 @@ struct Server {
     failures_in_a_row: AtomicU32,
     /// In ms since the upstream was made.
     ejected_until_ms: AtomicU64,
+    /// What the health checks say.
+    is_down: AtomicBool,
 }
 
 /// A request that is under way at a server, until it is dropped.
@@ -167,6 +179,7 @@ impl Upstream {
                 under_way: AtomicUsize::new(0),
                 failures_in_a_row: AtomicU32::new(0),
                 ejected_until_ms: AtomicU64::new(0),
+                is_down: AtomicBool::new(false),
             })
         });
         let servers = servers.collect();
@@ -202,7 +215,7 @@ impl Upstream {
         let again = match error {
             UpstreamError::Connect => self.servers.len() > 1,
             UpstreamError::Closed => parts.method.is_idempotent(),
-            UpstreamError::Late | UpstreamError::Broken => false,
+            _ => false,
         };
         if !again {
             return Err(error);
@@ -221,7 +234,8 @@ impl Upstream {
         let best = in_turn.min_by_key(|server| {
             let is_ejected = server.ejected_until_ms.load(Ordering::Relaxed) > now_ms;
             let is_the_other = but.is_some_and(|but| Arc::ptr_eq(but, server));
-            (is_the_other, is_ejected, server.under_way.load(Ordering::Relaxed))
+            let is_down = server.is_down.load(Ordering::Relaxed);
+            (is_down, is_the_other, is_ejected, server.under_way.load(Ordering::Relaxed))
         });
         Arc::clone(best.expect("settings have an address"))
     }
@@ -255,6 +269,11 @@ impl Upstream {
             response = self.client.request(request) => response.map_err(|error| kind(&error)),
             () = progress.overdue(self.settings.times) => Err(UpstreamError::Late),
         };
+        let response = response.map_err(|error| match (progress.sending(), error) {
+            (Sending::Broken, _) => UpstreamError::BodyBroken,
+            (Sending::Waited, UpstreamError::Late) => UpstreamError::BodyLate,
+            (_, error) => error,
+        });
         self.note(server, response.as_ref().err());
         let between_bytes = self.settings.times.between_bytes;
         response.map(|response| response.map(|body| ResponseBody::new(body, place, between_bytes)))
@@ -262,6 +281,10 @@ impl Upstream {
 
     /// Takes note of how a server did.
     fn note(&self, server: &Server, error: Option<&UpstreamError>) {
+        if matches!(error, Some(UpstreamError::BodyLate | UpstreamError::BodyBroken)) {
+            // No client can have a server left alone.
+            return;
+        }
         let Some(error) = error else {
             server.failures_in_a_row.store(0, Ordering::Relaxed);
             return;

@@ -441,3 +441,28 @@ fn fields_that_are_not_in_the_key_do_not_reach_an_upstream_whose_answer_is_store
     assert_eq!((seen.field("x-fine").as_str(), seen.field("host").as_str()), ("1", "example.com"));
     assert_eq!(seen.field("via"), "1.1 atoll");
 }
+
+#[test]
+fn the_response_to_a_post_answers_for_get_where_it_says_so() {
+    let origin = Origin::start(|request, count| {
+        let here = [FRESH, ("Content-Location", "/form?a=1")];
+        match (request.start.split(' ').next(), count) {
+            (Some("POST"), 0) => Act::Send(response(200, &here, "posted")),
+            (Some("POST"), _) => {
+                let broken = b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\n\
+                    Content-Location: /form?a=1\r\nContent-Length: 9\r\n\r\n1234";
+                Act::SendAndClose(broken.to_vec())
+            }
+            _ => Act::Send(response(200, &[FRESH], "asked for")),
+        }
+    });
+    let node = node_before(&origin, "");
+    let post = || ask_with_body(&node, ("POST", "/form?a=1"), &[], "x");
+    assert_eq!(post().text(), "posted");
+    let answer = ask(&node, "GET", "/form?a=1", &[]);
+    assert_eq!((answer.text().as_str(), origin.seen("/form?a=1").len()), ("posted", 1));
+    // Each of them goes to the upstream, and makes invalid what was there before.
+    assert!(!post().is_whole);
+    let answer = ask(&node, "GET", "/form?a=1", &[]);
+    assert_eq!((answer.text().as_str(), origin.seen("/form?a=1").len()), ("asked for", 3));
+}

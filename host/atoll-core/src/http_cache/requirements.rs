@@ -30,6 +30,11 @@ const REQUIREMENTS: &[(&str, &str, Kept)] = &[
     ),
     (
         "3",
+        "POST is understood where RFC 9110 section 9.3.3 lets it answer for GET",
+        Test("rfc_9110_section_9_3_3_post_is_stored_for_get_where_it_says_so_and_how_long"),
+    ),
+    (
+        "3",
         "nor unless its status is final, and understood where 206, 304 or must-understand ask for it",
         Test("section_3_any_final_status_with_explicit_freshness_is_stored"),
     ),

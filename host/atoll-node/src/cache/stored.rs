@@ -115,7 +115,7 @@ impl Stored {
 }
 
 /// Joins pieces that are small: one for a small body, and none much smaller than need be.
-pub(super) fn gather(pieces: impl IntoIterator<Item = Bytes>) -> Box<[Bytes]> {
+pub(crate) fn gather(pieces: impl IntoIterator<Item = Bytes>) -> Box<[Bytes]> {
     let mut gathered: Vec<Bytes> = Vec::new();
     let mut open = BytesMut::new();
     for piece in pieces {

@@ -255,7 +255,12 @@ impl Proxy {
             return refuse(response, None);
         }
         let (parts, body) = response.into_parts();
-        let head = head(asked, (status, parts.headers), storable, (exchanged, &settings.rules));
+        let head = head(
+            &asked.parts.headers,
+            (status, parts.headers),
+            storable,
+            (exchanged, &settings.rules),
+        );
         let span = span.filter(|_| status == StatusCode::PARTIAL_CONTENT);
         Ok((Fill::new(Head { span, length, ..head }), body))
     }
@@ -417,8 +422,8 @@ impl Proxy {
 }
 
 /// The head of a response for its readers, in the form in which it is stored.
-fn head(
-    asked: &Asked,
+pub(super) fn head(
+    asked: &HeaderMap,
     (status, mut headers): (StatusCode, HeaderMap),
     storable: Storable,
     (exchanged, rules): (Exchanged, &Rules),
@@ -436,7 +441,7 @@ fn head(
         }
     }
     let selecting = match &storable.vary {
-        Vary::Fields(names) => selecting_key(names, &asked.parts.headers),
+        Vary::Fields(names) => selecting_key(names, asked),
         Vary::Star => Vec::new(),
     };
     Head {

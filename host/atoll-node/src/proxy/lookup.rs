@@ -2,6 +2,8 @@
 
 use super::fetch::{Asked, ERROR, Job};
 use super::forward::{bypass, failure};
+use super::post::Posted;
+use super::records::From;
 use super::settings::CacheSettings;
 use super::{Proxy, Route, answer, parts};
 use crate::cache::flight::{self, Landing, Role};
@@ -63,24 +65,28 @@ impl Proxy {
         request: Request,
         authority: Option<&Authority>,
     ) -> Result<Response, Problem> {
+        let upstream = |answer| route.records.sent(answer, From::Upstream);
         if invalidation::is_unsafe(request.method()) {
-            return self.write_through(route, settings, request, authority).await;
+            let answer = self.write_through(route, settings, request, authority).await;
+            return answer.map(upstream);
         }
         if ![Method::GET, Method::HEAD].contains(request.method()) {
-            return self.pass_on(route, request, authority, bypass(Forward::Method, None)).await;
+            let why = bypass(Forward::Method, None);
+            return self.pass_on(route, request, authority, why).await.map(upstream);
         }
         let headers = request.headers();
         let is_special = !request.body().is_end_stream()
             || headers.contains_key(header::UPGRADE)
             || precondition::is_for_the_upstream(headers);
         if is_special {
-            return self.pass_on(route, request, authority, bypass(Forward::Bypass, None)).await;
+            let why = bypass(Forward::Bypass, None);
+            return self.pass_on(route, request, authority, why).await.map(upstream);
         }
         let asked = self.ask(settings, request, authority);
         match self.look_once(route, &asked) {
-            Next::Answer(answer) => Ok(answer),
+            Next::Answer(answer) => Ok(route.records.sent(answer, From::Cache)),
             next => {
-                let answer = self.go_on(route, &asked, next).await;
+                let answer = self.go_on(route, &asked, next).await.map(upstream);
                 if let Some(interim) = asked.parts.extensions.get::<Interim>() {
                     interim.sent().await;
                 }
@@ -354,16 +360,29 @@ impl Proxy {
         let target = key_of(settings, request.uri(), authority);
         let path = request.uri().path().to_owned();
         let why = bypass(Forward::Method, None);
+        let host = authority.map_or("", Authority::as_str);
+        let posted = (request.method() == Method::POST).then(|| Posted {
+            key: target.clone(),
+            url: key::Url {
+                host: key::host_of(host),
+                path: path.clone(),
+                query: request.uri().query().map(str::to_owned),
+            },
+            headers: request.headers().clone(),
+            requested_us: self.cache.now_us(),
+        });
         let response = self.pass_on(route, request, authority, why).await?;
         if invalidation::is_success(response.status()) {
             self.cache.invalidate(&target);
-            let host = authority.map_or("", Authority::as_str);
             for other in invalidation::targets(host, &path, response.headers()) {
                 self.cache.invalidate(&other);
             }
             for group in tags::invalidated(response.headers()) {
                 let group = format!("{} {group}", key::host_of(host));
                 self.cache.purge(&Scope::Group(group.into()), Strength::Hard);
+            }
+            if let Some(posted) = posted {
+                return Ok(self.keep_posted(route, settings, posted, response));
             }
         }
         Ok(response)

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
@@ -22,11 +22,33 @@ pub(super) struct Progress {
     started: Instant,
     /// In ms since `started`.
     last_ms: AtomicU64,
+    body: AtomicU8,
+}
+
+/// How the client does with the body of its request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Sending {
+    /// What is missing is not for it to do.
+    Fine = 0,
+    /// It is waited for.
+    Waited = 1,
+    /// What it sent is no body, or it has gone.
+    Broken = 2,
 }
 
 impl Progress {
     pub(super) fn new() -> Progress {
-        Progress { started: Instant::now(), last_ms: AtomicU64::new(0) }
+        Progress { started: Instant::now(), last_ms: AtomicU64::new(0), body: AtomicU8::new(0) }
+    }
+
+    /// How the client does with the body.
+    pub(super) fn sending(&self) -> Sending {
+        match self.body.load(Ordering::Relaxed) {
+            0 => Sending::Fine,
+            1 => Sending::Waited,
+            _ => Sending::Broken,
+        }
     }
 
     fn touch(&self) {
@@ -90,7 +112,14 @@ impl http_body::Body for Watched {
             ready!(leave.as_mut().poll(context));
             self.leave = None;
         }
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        let frame = Pin::new(&mut self.body).poll_frame(context);
+        let sending = match &frame {
+            Poll::Pending => Sending::Waited,
+            Poll::Ready(Some(Err(_))) => Sending::Broken,
+            Poll::Ready(_) => Sending::Fine,
+        };
+        self.progress.body.store(sending as u8, Ordering::Relaxed);
+        let frame = ready!(frame);
         self.progress.touch();
         Poll::Ready(frame)
     }
