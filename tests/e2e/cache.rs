@@ -1,5 +1,6 @@
 //! The HTTP cache in front of an upstream that does what the test says.
 
+mod coding;
 mod exchanges;
 mod hostile;
 mod interim;

@@ -3,6 +3,7 @@
 //! Knows nothing about paths. `axum::serve` has no time-out for headers and no bound on
 //! connections.
 
+pub(crate) mod files;
 pub(crate) mod host;
 pub(crate) mod interim;
 pub(crate) mod linger;
@@ -11,6 +12,7 @@ mod stall;
 
 use anyhow::Context;
 use axum::Router;
+use files::WithFiles;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
@@ -123,6 +125,8 @@ fn connection(
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%peer, %error, "no delay could not be set");
     }
+    let stream = WithFiles::new(stream);
+    let files = stream.files();
     let stream = WriteStall::new(Opening::new(stream, OPENING_WAIT), WRITE_WAIT);
     let stream = WithInterim::new(stream);
     let interim = stream.interim();
@@ -130,6 +134,7 @@ fn connection(
         request.extensions_mut().insert(PeerAddress(peer));
         if request.version() == hyper::Version::HTTP_11 {
             request.extensions_mut().insert(interim.clone());
+            request.extensions_mut().insert(files.clone());
         }
         request.map(axum::body::Body::new)
     });

@@ -5,6 +5,8 @@
 
 use super::origin::{Act, Message, Origin, ask, ask_with_body, node_before, response};
 use crate::node::TestNode;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 
 type Fields<'a> = &'a [(&'a str, &'a str)];
 
@@ -465,4 +467,45 @@ fn the_response_to_a_post_answers_for_get_where_it_says_so() {
     assert!(!post().is_whole);
     let answer = ask(&node, "GET", "/form?a=1", &[]);
     assert_eq!((answer.text().as_str(), origin.seen("/form?a=1").len()), ("asked for", 3));
+}
+
+#[test]
+fn a_large_body_is_the_same_for_every_client_in_whole_and_in_part() {
+    let text: String = (0..400_000).map(|number| format!("{number:07}\n")).collect();
+    let sent = text.clone();
+    let origin =
+        Origin::start(move |_, _| Act::Send(response(200, &[FRESH, ("ETag", "\"a\"")], &sent)));
+    let node = node_before(&origin, "");
+    for _ in 0..3 {
+        assert!(ask(&node, "GET", "/large", &[]).text() == text);
+    }
+    for (range, first, last) in
+        [("bytes=0-0", 0, 0), ("bytes=1000001-2999999", 1_000_001, 2_999_999)]
+    {
+        let answer = ask(&node, "GET", "/large", &[("Range", range)]);
+        assert_eq!(answer.status(), 206);
+        assert!(answer.text() == text[first..=last], "{range}");
+    }
+    // Over a connection that is kept, one answer begins where the other ends.
+    let mut client = TcpStream::connect(node.gateway).expect("the gateway is open");
+    let request = "GET /large HTTP/1.1\r\nHost: example.com\r\n";
+    let last = format!("{request}Connection: close\r\n\r\n");
+    let wanted = format!("{request}\r\n{request}Range: bytes=8-15\r\n\r\n{last}");
+    client.write_all(wanted.as_bytes()).expect("it is taken");
+    let mut got = String::new();
+    client.read_to_string(&mut got).expect("all of it");
+    assert_eq!(got.matches("HTTP/1.1 20").count(), 3);
+    assert!(got.ends_with(&format!("\r\n\r\n{text}")));
+    assert!(got.contains("\r\n\r\n0000001\nHTTP/1.1 200"), "the part between two wholes");
+    // These have no such way: HTTP/1.0, and HTTP/2, which has frames around what it sends.
+    let mut old = TcpStream::connect(node.gateway).expect("the gateway is open");
+    old.write_all(b"GET /large HTTP/1.0\r\nHost: example.com\r\n\r\n").expect("it is taken");
+    let mut got = String::new();
+    old.read_to_string(&mut got).expect("all of it");
+    assert!(got.ends_with(&format!("\r\n\r\n{text}")));
+    let url = format!("http://{}/large", node.gateway);
+    let host = "Host: example.com";
+    let got = crate::tools::run("curl", &["-sS", "--http2-prior-knowledge", "-H", host, &url]);
+    assert!(got == text, "{} bytes over HTTP/2", got.len());
+    assert_eq!(origin.seen("/large").len(), 1);
 }

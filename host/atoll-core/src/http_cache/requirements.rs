@@ -269,7 +269,11 @@ const REQUIREMENTS: &[(&str, &str, Kept)] = &[
         "nothing of a request with no-store, nor its response, is stored",
         Test("section_5_2_1_5_a_request_with_no_store_leaves_nothing_behind"),
     ),
-    ("5.2.1.6", "no-transform is kept to", Because("contents are not transformed")),
+    (
+        "5.2.1.6",
+        "no-transform is kept to",
+        Because("a request with it gets the body as it is; tested in the shell"),
+    ),
     (
         "5.2.1.7",
         "only-if-cached is answered from what is stored, or with 504",
@@ -300,7 +304,11 @@ const REQUIREMENTS: &[(&str, &str, Kept)] = &[
         "no-store: nothing is stored, and nothing kept on purpose in volatile memory",
         Because("the fill of such a response keeps what its reader has yet to take, and no more"),
     ),
-    ("5.2.2.6", "no-transform is kept to", Because("contents are not transformed")),
+    (
+        "5.2.2.6",
+        "no-transform is kept to",
+        Test("what_becomes_no_shorter_or_must_stay_is_left_as_it_is"),
+    ),
     (
         "5.2.2.7",
         "private: not stored by a shared cache, or not the fields that it names",
@@ -343,7 +351,8 @@ const REQUIREMENTS: &[(&str, &str, Kept)] = &[
     ),
 ];
 
-const SOURCES: [&str; 15] = [
+const SOURCES: [&str; 16] = [
+    include_str!("coding.rs"),
     include_str!("control.rs"),
     include_str!("date.rs"),
     include_str!("directive.rs"),

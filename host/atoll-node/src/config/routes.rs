@@ -49,6 +49,9 @@ pub(crate) struct FileRoute {
     ignore_query: Vec<String>,
     #[serde(default)]
     sort_query: bool,
+    /// Whether stored text is sent with a content coding to those who accept one.
+    #[serde(default)]
+    compress: bool,
     /// Longest body that is stored.
     object_max: Option<String>,
 }
@@ -143,6 +146,7 @@ fn cache(route: &FileRoute) -> anyhow::Result<CacheSettings> {
         rules,
         query: QueryRules { ignore: route.ignore_query.clone(), sort: route.sort_query },
         object_bytes_max,
+        compresses: route.compress,
         follows_clients: route.client_directives.unwrap_or(true),
     })
 }

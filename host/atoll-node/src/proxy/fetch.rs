@@ -1,6 +1,7 @@
 //! A fetch that may be stored: it goes on by itself, so that no client's end is another's.
 
 use super::{Proxy, Route, parts};
+use crate::cache::body::StoredBody;
 use crate::cache::fill::{Fill, Head};
 use crate::cache::flight::{Landing, Lead};
 use crate::cache::stored::{Ingredients, Stored};
@@ -306,7 +307,7 @@ impl Proxy {
         &self,
         route: &Route,
         asked: &Asked,
-        (fill, pieces): (&Arc<Fill>, Box<[Bytes]>),
+        (fill, pieces): (&Arc<Fill>, Vec<Bytes>),
         fetched_us: u64,
     ) {
         let mut headers = fill.head.headers.clone();
@@ -322,7 +323,7 @@ impl Proxy {
             headers,
             meta: fill.head.meta.clone(),
             exchanged: fill.head.exchanged,
-            pieces,
+            body: StoredBody::of(pieces),
             span: fill.head.span,
             fetched_us,
         };
@@ -394,7 +395,7 @@ impl Proxy {
             headers,
             meta,
             exchanged,
-            pieces: stored.pieces.clone(),
+            body: stored.body.clone(),
             span: stored.span,
             fetched_us,
         }))

@@ -1,5 +1,6 @@
 //! A request of a route that is cached: a look into the cache, and what follows from it.
 
+use super::answer::CodedAs;
 use super::fetch::{Asked, ERROR, Job};
 use super::forward::{bypass, failure};
 use super::post::Posted;
@@ -8,11 +9,12 @@ use super::settings::CacheSettings;
 use super::{Proxy, Route, answer, parts};
 use crate::cache::flight::{self, Landing, Role};
 use crate::cache::limits::COLLAPSE_WAIT;
-use crate::cache::stored::Stored;
+use crate::cache::stored::{Stored, may_be_coded};
 use crate::cache::{Found, ms_of};
 use crate::listen::interim::Interim;
 use crate::problem::Problem;
-use atoll_core::http_cache::control::RequestControl;
+use atoll_core::http_cache::coding::Coding;
+use atoll_core::http_cache::control::{RequestControl, ResponseControl};
 use atoll_core::http_cache::purge::{Scope, Strength};
 use atoll_core::http_cache::report::{Forward, Report};
 use atoll_core::http_cache::reuse::{self, Failure, Purged, Reuse};
@@ -177,11 +179,30 @@ impl Proxy {
                 return Next::Fetch(Errand { stored: Some(stored), ..Errand::new(forward) });
             }
         };
-        let answer = answer::from_stored(&stored, asked, now_ms, report);
+        let coded = self.coded(route, asked, &stored);
+        let answer = answer::from_stored(&stored, asked, now_ms, (report, coded));
         if reused == Reuse::WhileRevalidate {
             self.revalidate_behind(route, asked, stored);
         }
         Next::Answer(answer)
+    }
+
+    /// What of a stored body is sent: with a coding where the client accepts one and it is there.
+    /// `None` where the route or the response has none of that.
+    fn coded(&self, route: &Route, asked: &Asked, stored: &Stored) -> Option<CodedAs> {
+        if !is_compressed(route, stored) {
+            return None;
+        }
+        let headers = &asked.parts.headers;
+        // A part is one of the body as it is.
+        let wants_itself =
+            headers.contains_key(header::RANGE) || ResponseControl::of(headers).no_transform;
+        let preferred = Coding::preferred(headers).filter(|_| !wants_itself);
+        let coded = preferred.and_then(|coding| {
+            let variant = self.cache.variant_of(&asked.key, headers);
+            Some(CodedAs::Coding(coding, self.cache.coded(stored, coding, &variant)?))
+        });
+        Some(coded.unwrap_or(CodedAs::Itself))
     }
 
     /// Asks upstream about what was just used, unless somebody does already.
@@ -306,12 +327,15 @@ impl Proxy {
                 }
                 count(&route.records.misses);
                 let report = Report { stored: true, ..report };
-                answer::from_fill(&fill, asked, now_ms, report).map(Ok)
+                let varies = route.cache.as_ref().is_some_and(|settings| settings.compresses)
+                    && may_be_coded(fill.head.status, &fill.head.headers);
+                answer::from_fill(&fill, asked, now_ms, (report, varies)).map(Ok)
             }
             Landing::Validated(stored) => {
                 count(&route.records.revalidated);
                 let report = Report { forward_status: Some(304), stored: true, ..report };
-                Some(Ok(answer::from_stored(&stored, asked, now_ms, report)))
+                let coded = self.coded(route, asked, &stored);
+                Some(Ok(answer::from_stored(&stored, asked, now_ms, (report, coded))))
             }
             Landing::Private => {
                 let response = own?.await.ok()?;
@@ -398,6 +422,10 @@ struct Landed {
     stored: Option<Arc<Stored>>,
 }
 
+fn is_compressed(route: &Route, stored: &Stored) -> bool {
+    stored.may_be_coded && route.cache.as_ref().is_some_and(|settings| settings.compresses)
+}
+
 fn key_of(settings: &CacheSettings, uri: &http::Uri, authority: Option<&Authority>) -> String {
     let host = authority.map_or("", Authority::as_str);
     let mut key = String::with_capacity(host.len() + uri.path().len() + 32);
@@ -432,7 +460,8 @@ fn stand_in(
     } else {
         report
     };
-    Ok(answer::from_stored(&stored, asked, now_ms, report))
+    let coded = is_compressed(route, &stored).then_some(CodedAs::Itself);
+    Ok(answer::from_stored(&stored, asked, now_ms, (report, coded)))
 }
 
 fn lost() -> Problem {

@@ -2,12 +2,14 @@
 //! that they are of the same one.
 
 use super::fetch::{Asked, Fetched};
+use crate::cache::body::StoredBody;
 use crate::cache::stored::{Ingredients, Stored};
 use atoll_core::http_cache::freshness::Exchanged;
 use atoll_core::http_cache::partial::Span;
 use atoll_core::http_cache::{fields, validation};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use std::io;
 
 /// Whether a request for all can be one for what `stored`, the beginning, lacks.
 pub(super) fn lacks_the_rest(stored: &Stored, asked: &Asked) -> bool {
@@ -37,7 +39,7 @@ pub(super) fn completed(part: &Stored, fetched: Fetched) -> Option<Fetched> {
     parts.status = StatusCode::OK;
     parts.headers = joined_headers(&part.headers, &parts.headers);
     parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(came.total));
-    let body = body.preceded_by(part.pieces.to_vec());
+    let body = body.preceded_by(part.body.slice(0, held.last - held.first).ok()?);
     Some(Fetched { response: http::Response::from_parts(parts, body), exchanged })
 }
 
@@ -48,14 +50,7 @@ pub(super) fn combined(older: &Stored, newer: Ingredients, bytes_max: u64) -> In
     let (Some(old), Some(new)) = (older.span, newer.span) else { return newer };
     let both = old.joined(&new).filter(|both| is_same && both.length() <= bytes_max);
     let Some(both) = both else { return newer };
-    let mut pieces: Vec<Bytes> = Vec::new();
-    if old.first < new.first {
-        pieces.extend(older.slice(0, new.first - 1 - old.first));
-    }
-    pieces.extend(newer.pieces.iter().cloned());
-    if old.last > new.last {
-        pieces.extend(older.slice(new.last + 1 - old.first, old.last - old.first));
-    }
+    let Ok(pieces) = joined_pieces((older, old), (&newer, new)) else { return newer };
     let mut headers = joined_headers(&older.headers, &newer.headers);
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(both.length()));
     let span = Some(both).filter(|both| !both.is_whole());
@@ -65,12 +60,27 @@ pub(super) fn combined(older: &Stored, newer: Ingredients, bytes_max: u64) -> In
     Ingredients {
         status: if span.is_some() { newer.status } else { StatusCode::OK },
         headers,
-        pieces: pieces.into(),
+        body: StoredBody::of(pieces),
         span,
         // A purge that is newer than either takes both.
         fetched_us: newer.fetched_us.min(older.fetched_us),
         ..newer
     }
+}
+
+fn joined_pieces(
+    (older, old): (&Stored, Span),
+    (newer, new): (&Ingredients, Span),
+) -> io::Result<Vec<Bytes>> {
+    let mut pieces = Vec::new();
+    if old.first < new.first {
+        pieces.extend(older.body.slice(0, new.first - 1 - old.first)?);
+    }
+    pieces.extend(newer.body.slice(0, new.length() - 1)?);
+    if old.last > new.last {
+        pieces.extend(older.body.slice(new.last + 1 - old.first, old.last - old.first)?);
+    }
+    Ok(pieces)
 }
 
 /// The newer fields, and the older ones that it does not have (RFC 9110 section 15.3.7.3).
@@ -124,7 +134,7 @@ mod tests {
             headers,
             meta,
             exchanged,
-            pieces: [body].into(),
+            body: StoredBody::of(vec![body]),
             span: Some(span),
             fetched_us,
         }
@@ -136,7 +146,7 @@ mod tests {
         let span = both.span.map(|span| (span.first, span.last));
         assert_eq!((both.status.as_u16(), span), want);
         let (first, last) = span.unwrap_or((0, 9));
-        let body: Vec<u8> = both.pieces.concat();
+        let body = both.body.slice(0, last - first).expect("memory").concat();
         assert_eq!(body, TEXT[first as usize..=last as usize]);
         assert_eq!(both.headers[header::ETAG], "\"a\"");
         assert_eq!(both.headers.contains_key(header::CONTENT_RANGE), span.is_some());

@@ -5,7 +5,8 @@ use super::fetch::head;
 use super::settings::CacheSettings;
 use super::{Proxy, Route};
 use crate::cache::Cache;
-use crate::cache::stored::{Ingredients, Stored, gather};
+use crate::cache::body::StoredBody;
+use crate::cache::stored::{Ingredients, Stored};
 use atoll_core::http_cache::freshness::Exchanged;
 use atoll_core::http_cache::key::Url;
 use atoll_core::http_cache::storing::{self, Answered};
@@ -66,7 +67,7 @@ impl Proxy {
             headers: head.headers,
             meta: head.meta,
             exchanged,
-            pieces: Box::default(),
+            body: StoredBody::of(Vec::new()),
             span: None,
             // A purge that came while the upstream worked on it takes it. The invalidation by this
             // very request does not: see `Cache::store_posted`.
@@ -119,7 +120,7 @@ impl Keep {
     fn finish(&mut self) {
         let is_whole = self.length.is_none_or(|length| length == self.bytes);
         let Some(mut made_of) = self.made_of.take().filter(|_| is_whole) else { return };
-        made_of.pieces = gather(self.pieces.drain(..));
+        made_of.body = StoredBody::of(std::mem::take(&mut self.pieces));
         made_of.headers.insert(header::CONTENT_LENGTH, self.bytes.into());
         let stored = Arc::new(Stored::new(made_of));
         if self.cache.store_posted(&stored, &self.vary, &self.asked, self.responded_us) {
