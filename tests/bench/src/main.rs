@@ -128,7 +128,8 @@ fn cached(options: &Options, effort: Effort) -> anyhow::Result<()> {
     let peers = server::Peers { nginx: true, varnish: true, wrk: true, redis: false };
     server::require_peers(&peers)?;
     let atoll = binary(options)?;
-    print(&describe_machine())?;
+    let varnish = server::varnish_version();
+    print(&format!("{}Beside them: {varnish}.\n", describe_machine()))?;
     print(&cache::measure(&atoll, effort)?)?;
     Ok(())
 }

@@ -44,9 +44,10 @@ pub(crate) fn nginx(upstream: SocketAddr) -> anyhow::Result<Contestant> {
     // The workers run as somebody else when the master runs as root.
     fs::set_permissions(folder.path(), Permissions::from_mode(0o755))?;
     let configuration = folder.path().join("nginx.conf");
+    // With tcp_nopush the end of a body of 100 KiB waits for 40 ms on loopback.
     let http = format!(
         "    proxy_cache_path {root}/cache levels=1:2 keys_zone=c:10m max_size={CACHE_MIB}m;\n\
-         \x20   server {{ listen {address}; location / {{\n\
+         \x20   server {{ listen {address}; tcp_nopush off; location / {{\n\
          \x20       proxy_pass http://{upstream}; proxy_cache c;\n\
          \x20   }} }}\n",
         root = folder.path().display()
