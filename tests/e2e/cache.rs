@@ -1,7 +1,13 @@
 //! The HTTP cache in front of an upstream that does what the test says.
 
+mod coding;
 mod exchanges;
+mod hostile;
+mod interim;
+mod operation;
 mod origin;
 mod passing;
 mod purge;
+mod secure;
+mod suite;
 mod trouble;

@@ -3,6 +3,7 @@
 //! Decides on heads alone: no bodies, no storage, no clock. What each sentence of RFC 9111 came to is
 //! a table, in `requirements`.
 
+pub mod coding;
 pub mod control;
 pub mod date;
 pub mod directive;

@@ -3,6 +3,8 @@
 //! Decides nothing about freshness: that is `atoll_core::http_cache`. Fetches nothing: that is
 //! `proxy`. What a purge covers is found out at the next look, so a purge costs nothing by itself.
 
+pub(crate) mod body;
+pub(crate) mod coded;
 pub(crate) mod fill;
 pub(crate) mod flight;
 pub(crate) mod limits;
@@ -13,6 +15,7 @@ use crate::node::Node;
 use atoll_core::http_cache::purge::{Ledger, Scope, Strength, Subject};
 use atoll_core::http_cache::reuse::Purged;
 use atoll_core::http_cache::vary::{Vary, selecting_key};
+use coded::{Coded, UnderWay};
 use flight::{Began, Flights, Lead, Role};
 use http::{HeaderMap, HeaderName};
 use limits::{INVALIDATION_PLACES, PASS, SHARD_BYTES_MIN, SHARD_COUNT_MAX};
@@ -34,6 +37,8 @@ enum Slot {
     Pass {
         until_us: u64,
     },
+    /// A stored body with a content coding, under a key of its own.
+    Coded(Arc<Coded>),
 }
 
 #[derive(Debug)]
@@ -49,6 +54,7 @@ impl Weighter<Box<[u8]>, Slot> for ByBytes {
     fn weight(&self, key: &Box<[u8]>, slot: &Slot) -> u64 {
         let of_slot = match slot {
             Slot::Stored(stored) => stored.weight_bytes(),
+            Slot::Coded(coded) => coded.weight_bytes(),
             Slot::Varies(_) | Slot::Pass { .. } => limits::ENTRY_OVERHEAD_BYTES / 2,
         };
         (key.len() + of_slot) as u64
@@ -79,6 +85,7 @@ pub(crate) struct Kept {
 pub(crate) struct Cache {
     slots: quick_cache::sync::Cache<Box<[u8]>, Slot, ByBytes>,
     flights: Arc<Flights>,
+    coding: UnderWay,
     ledger: RwLock<Ledger>,
     /// Goes up with each purge.
     generation: AtomicU64,
@@ -133,6 +140,7 @@ impl Cache {
                 quick_cache::sync::DefaultLifecycle::default(),
             ),
             flights: Arc::default(),
+            coding: UnderWay::default(),
             ledger: RwLock::default(),
             generation: AtomicU64::new(1),
             invalidations: (0..INVALIDATION_PLACES).map(|_| AtomicU64::new(0)).collect(),
@@ -193,7 +201,7 @@ impl Cache {
                 }
             }
             Some(Slot::Pass { until_us }) if until_us > self.now_us() => Found::Pass,
-            Some(Slot::Pass { .. }) => Found::Miss,
+            Some(Slot::Pass { .. } | Slot::Coded(_)) => Found::Miss,
         }
     }
 
@@ -223,6 +231,11 @@ impl Cache {
         Found::Stored(stored, purged)
     }
 
+    /// Whether nothing has been purged or made invalid that `stored` is part of.
+    pub(crate) fn holds(&self, stored: &Stored) -> bool {
+        self.purged(stored).is_none() && !self.is_invalidated(&stored.key, stored.fetched_us)
+    }
+
     fn purged(&self, stored: &Stored) -> Option<Strength> {
         let ledger = self.ledger.read().unwrap_or_else(PoisonError::into_inner);
         if ledger.is_empty() {
@@ -236,13 +249,36 @@ impl Cache {
     /// Stores a response for requests with these fields. Returns whether it was: one whose fetch
     /// began before a purge or an invalidation of it is not.
     pub(crate) fn store(&self, stored: &Arc<Stored>, vary: &Vary, request: &HeaderMap) -> bool {
+        self.store_valid_since(stored, vary, request, stored.fetched_us)
+    }
+
+    /// The same for the response to a request that made what was there invalid itself, at
+    /// `answered_us` at the latest.
+    pub(crate) fn store_posted(
+        &self,
+        stored: &Arc<Stored>,
+        vary: &Vary,
+        request: &HeaderMap,
+        answered_us: u64,
+    ) -> bool {
+        self.store_valid_since(stored, vary, request, answered_us)
+    }
+
+    /// Stores what nothing has made invalid at `valid_us` or later.
+    fn store_valid_since(
+        &self,
+        stored: &Arc<Stored>,
+        vary: &Vary,
+        request: &HeaderMap,
+        valid_us: u64,
+    ) -> bool {
         let Vary::Fields(names) = vary else { return false };
         let generation = self.generation.load(Ordering::Acquire);
         match self.purged(stored) {
             Some(Strength::Hard) => return false,
             strength => stored.note_check(generation, strength == Some(Strength::Soft)),
         }
-        if self.is_invalidated(&stored.key, stored.fetched_us) {
+        if self.is_invalidated(&stored.key, valid_us) {
             return false;
         }
         // What was asked for later is newer, whichever comes first.
@@ -269,7 +305,7 @@ impl Cache {
             self.slots.insert(variant, Slot::Stored(Arc::clone(stored)));
         }
         // An invalidation that came meanwhile has removed what was there before.
-        if self.is_invalidated(&stored.key, stored.fetched_us) {
+        if self.is_invalidated(&stored.key, valid_us) {
             self.slots.remove(stored.key.as_bytes());
             return false;
         }
@@ -289,11 +325,11 @@ impl Cache {
                 let slots = self.slots.iter().filter(|(key, _)| key.starts_with(&prefix));
                 let stored = slots.filter_map(|(_, slot)| match slot {
                     Slot::Stored(stored) => Some(stored),
-                    Slot::Varies(_) | Slot::Pass { .. } => None,
+                    Slot::Varies(_) | Slot::Pass { .. } | Slot::Coded(_) => None,
                 });
                 stored.collect()
             }
-            Some(Slot::Pass { .. }) | None => Vec::new(),
+            Some(Slot::Pass { .. } | Slot::Coded(_)) | None => Vec::new(),
         };
         let with_purges = stored.into_iter().map(|stored| {
             let purged = self.purged(&stored);

@@ -133,6 +133,10 @@ pub(crate) struct FileConfig {
     /// [default: an eighth of --memory-max]
     #[arg(long, value_name = "SIZE", env = "ATOLL_CACHE_MEMORY")]
     cache_memory: Option<String>,
+    /// File to which a line of JSON is added for each request at the gateway; - for stdout
+    /// [default: none]
+    #[arg(long, value_name = "FILE", env = "ATOLL_REQUEST_LOG")]
+    request_log: Option<PathBuf>,
     /// Routes to upstreams; only in the file.
     #[arg(skip)]
     #[serde(default)]
@@ -179,6 +183,8 @@ pub(crate) struct Config {
     pub(crate) links: peers::settings::Settings,
     /// Budget of the HTTP cache, in bytes.
     pub(crate) cache_bytes_max: usize,
+    /// Where requests at the gateway are told of.
+    pub(crate) request_log: Option<PathBuf>,
     /// Routes to upstreams.
     pub(crate) routes: Vec<RouteSettings>,
     /// Longest wait for requests in flight at the end, in ms.
@@ -274,6 +280,7 @@ impl FileConfig {
             role: self.role.or(below.role),
             serve_stale: self.serve_stale.or(below.serve_stale),
             cache_memory: self.cache_memory.or(below.cache_memory),
+            request_log: self.request_log.or(below.request_log),
             route: if self.route.is_empty() { below.route } else { self.route },
             drain_ms: self.drain_ms.or(below.drain_ms),
             log: self.log.or(below.log),
@@ -339,6 +346,7 @@ impl Config {
             },
             links,
             cache_bytes_max,
+            request_log: values.request_log,
             routes,
             drain_ms: values.drain_ms.unwrap_or(10_000),
             log: values.log.unwrap_or_else(|| "info".to_owned()),

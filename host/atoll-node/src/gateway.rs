@@ -1,6 +1,7 @@
 //! The gateway door: public HTTP, routed to handlers and upstreams. All paths are the user's.
 
 mod exchange;
+mod request_log;
 mod streaming;
 
 use crate::handlers::guest::GuestHost;
@@ -17,11 +18,13 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::middleware::from_fn;
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use exchange::Exchange;
 use http::StatusCode;
 use http::uri::Authority;
+use request_log::RequestLog;
 use std::cmp::Ordering;
+use std::path::Path;
 use std::sync::Arc;
 
 /// What requests share.
@@ -31,20 +34,34 @@ struct Gateway {
     proxy: Arc<Proxy>,
     /// Not the API's: no stranger shuts out who runs the node.
     uploads: Uploads,
+    log: Option<RequestLog>,
 }
 
 /// The gateway's one route: whatever comes is matched against the deployed handlers and the routes
-/// to upstreams.
-pub(crate) fn router(node: &Node, handlers: Arc<Handlers>, proxy: Arc<Proxy>) -> Router {
+/// to upstreams. Requests are told of in `request_log`.
+///
+/// # Errors
+///
+/// The log cannot be opened.
+pub(crate) fn router(
+    node: &Node,
+    handlers: Arc<Handlers>,
+    proxy: Arc<Proxy>,
+    request_log: Option<&Path>,
+) -> anyhow::Result<Router> {
     let uploads = Uploads::new(node.store().memory_bytes_max());
-    let gateway = Arc::new(Gateway { handlers, proxy, uploads });
-    Router::new().fallback(dispatch).layer(from_fn(linger::linger)).with_state(gateway)
+    let log = request_log.map(|target| RequestLog::open(node, target)).transpose()?;
+    let gateway = Arc::new(Gateway { handlers, proxy, uploads, log });
+    Ok(Router::new().fallback(dispatch).layer(from_fn(linger::linger)).with_state(gateway))
 }
 
-async fn dispatch(
-    State(gateway): State<Arc<Gateway>>,
-    request: Request,
-) -> Result<Response, Problem> {
+async fn dispatch(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
+    let Some(log) = &gateway.log else { return answer(&gateway, request).await.into_response() };
+    let began = log.began(&request);
+    began.answered(answer(&gateway, request).await.into_response())
+}
+
+async fn answer(gateway: &Gateway, request: Request) -> Result<Response, Problem> {
     let authority = host::asked_for(&request)?;
     let target = Target {
         method: request.method().as_str(),
@@ -62,7 +79,7 @@ async fn dispatch(
             let route = Arc::clone(route);
             gateway.proxy.serve(&route, request, authority.as_ref()).await
         }
-        (None, Some(deployed)) => handle(&gateway, &deployed, (request, authority)).await,
+        (None, Some(deployed)) => handle(gateway, &deployed, (request, authority)).await,
         (None, None) => Err(no_route(&request)),
     }
 }

@@ -3,17 +3,21 @@
 //! Knows nothing about paths. `axum::serve` has no time-out for headers and no bound on
 //! connections.
 
+pub(crate) mod files;
 pub(crate) mod host;
+pub(crate) mod interim;
 pub(crate) mod linger;
 mod opening;
 mod stall;
 
 use anyhow::Context;
 use axum::Router;
+use files::WithFiles;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use interim::WithInterim;
 use opening::Opening;
 use stall::WriteStall;
 use std::net::SocketAddr;
@@ -121,8 +125,17 @@ fn connection(
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%peer, %error, "no delay could not be set");
     }
+    let stream = WithFiles::new(stream);
+    let files = stream.files();
+    let stream = WriteStall::new(Opening::new(stream, OPENING_WAIT), WRITE_WAIT);
+    let stream = WithInterim::new(stream);
+    let interim = stream.interim();
     let service = router.map_request(move |mut request: hyper::Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(PeerAddress(peer));
+        if request.version() == hyper::Version::HTTP_11 {
+            request.extensions_mut().insert(interim.clone());
+            request.extensions_mut().insert(files.clone());
+        }
         request.map(axum::body::Body::new)
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
@@ -138,7 +151,6 @@ fn connection(
         .max_concurrent_streams(STREAM_COUNT_MAX)
         .keep_alive_interval(Some(HEADER_WAIT))
         .max_header_list_size(HEADER_BYTES_MAX as u32);
-    let stream = WriteStall::new(Opening::new(stream, OPENING_WAIT), WRITE_WAIT);
     builder
         .serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service))
         .into_owned()

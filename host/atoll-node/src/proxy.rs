@@ -4,6 +4,8 @@ mod answer;
 mod fetch;
 mod forward;
 mod lookup;
+mod parts;
+mod post;
 mod records;
 pub(crate) mod settings;
 mod upgrade;
@@ -16,9 +18,10 @@ use atoll_core::route::{Pattern, RouteTable, Target};
 use axum::extract::Request;
 use axum::response::Response;
 use http::uri::Authority;
-use records::Records;
+use records::{Figures, From, Records};
 use settings::{CacheSettings, RouteSettings};
 use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// The routes of a node and its cache.
@@ -30,6 +33,7 @@ pub(crate) struct Proxy {
     name: String,
     /// Fetches that go on without the client that began them.
     fetches: TaskTracker,
+    figures: Figures,
 }
 
 /// One route.
@@ -47,7 +51,7 @@ impl Proxy {
         cache: &Arc<Cache>,
         settings: &[RouteSettings],
     ) -> anyhow::Result<Arc<Proxy>> {
-        let figures = records::Figures::register(node);
+        let figures = Figures::register(node);
         let routes: anyhow::Result<Vec<_>> = settings
             .iter()
             .map(|settings| {
@@ -64,7 +68,21 @@ impl Proxy {
             cache: Arc::clone(cache),
             name: node.name().to_owned(),
             fetches: TaskTracker::new(),
+            figures,
         }))
+    }
+
+    /// Begins to check the health of upstreams, where that is asked for, until `shutdown`.
+    pub(crate) fn watch_health(&self, tasks: &TaskTracker, shutdown: &CancellationToken) {
+        for (pattern, route) in self.routes.iter() {
+            let Some((count, _)) = route.upstream.checks() else { continue };
+            for index in 0..count {
+                let address = route.upstream.name_of(index);
+                let is_up = self.figures.upstream_up(&pattern.to_string(), address);
+                let (route, shutdown) = (Arc::clone(route), shutdown.clone());
+                tasks.spawn(async move { route.upstream.watch(index, is_up, shutdown).await });
+            }
+        }
     }
 
     /// The route that takes a request, and its pattern.
@@ -81,7 +99,10 @@ impl Proxy {
     ) -> Result<Response, Problem> {
         match &route.cache {
             Some(settings) => self.serve_cached(route, settings, request, authority).await,
-            None => self.pass(route, request, authority).await,
+            None => self
+                .pass(route, request, authority)
+                .await
+                .map(|answer| route.records.sent(answer, From::Upstream)),
         }
     }
 }

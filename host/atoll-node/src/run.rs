@@ -101,6 +101,7 @@ async fn serve(
         }
     };
     kit.follow_purges(&config, &tasks, &shutdown);
+    kit.proxy.watch_health(&tasks, &shutdown);
     tasks.spawn(sweep::sweep(Arc::clone(&node), shutdown.clone()));
     tasks.spawn(Arc::clone(&kit.handlers).follow(shutdown.clone()));
     tasks.close();
@@ -262,7 +263,8 @@ impl Doors {
                 shared.node,
                 Arc::clone(&shared.kit.handlers),
                 Arc::clone(&shared.kit.proxy),
-            );
+                config.request_log.as_deref(),
+            )?;
             let listener = tokio::net::TcpListener::from_std(listener)?;
             tasks.spawn(listen::serve(listener, router, shared.shutdown.clone()));
         }

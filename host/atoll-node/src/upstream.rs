@@ -4,13 +4,17 @@
 //! one that fails again and again is left alone for a while.
 
 mod body;
+pub(crate) mod health;
 pub(crate) mod limits;
 
 use crate::https;
+use crate::listen::interim::Interim;
 use anyhow::Context;
+use atoll_core::http_cache::fields;
 use axum::body::Body;
 pub(crate) use body::ResponseBody;
-use body::{Progress, Watched};
+use body::{Progress, Sending, Watched};
+use health::Checks;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderValue, Request, Response, StatusCode, Uri, Version, header};
 use http_body::Body as _;
@@ -20,8 +24,9 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use limits::{EJECTED, FAILURES_IN_A_ROW_MAX, IDLE_COUNT_MAX, IDLE_WAIT};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 /// How long each step of an exchange may take.
@@ -43,6 +48,8 @@ pub(crate) struct Settings {
     pub(crate) times: Times,
     /// Whether the upstream is told its own name as Host, or the one that the client asked for.
     pub(crate) own_host: bool,
+    /// `None` where failures of requests are all that is known.
+    pub(crate) checks: Option<Checks>,
 }
 
 /// One server.
@@ -63,6 +70,10 @@ pub(crate) enum UpstreamError {
     Late,
     #[error("the upstream's answer is not HTTP as it should be")]
     Broken,
+    #[error("the body of the request did not come in time")]
+    BodyLate,
+    #[error("the body of the request is not HTTP as it should be, or ended too early")]
+    BodyBroken,
 }
 
 impl UpstreamError {
@@ -73,6 +84,8 @@ impl UpstreamError {
             UpstreamError::Closed => (StatusCode::BAD_GATEWAY, "upstream-closed"),
             UpstreamError::Late => (StatusCode::GATEWAY_TIMEOUT, "upstream-timeout"),
             UpstreamError::Broken => (StatusCode::BAD_GATEWAY, "upstream-bad-response"),
+            UpstreamError::BodyLate => (StatusCode::REQUEST_TIMEOUT, "body-timeout"),
+            UpstreamError::BodyBroken => (StatusCode::BAD_REQUEST, "bad-body"),
         }
     }
 }
@@ -95,6 +108,8 @@ struct Server {
     failures_in_a_row: AtomicU32,
     /// In ms since the upstream was made.
     ejected_until_ms: AtomicU64,
+    /// What the health checks say.
+    is_down: AtomicBool,
 }
 
 /// A request that is under way at a server, until it is dropped.
@@ -164,6 +179,7 @@ impl Upstream {
                 under_way: AtomicUsize::new(0),
                 failures_in_a_row: AtomicU32::new(0),
                 ejected_until_ms: AtomicU64::new(0),
+                is_down: AtomicBool::new(false),
             })
         });
         let servers = servers.collect();
@@ -199,7 +215,7 @@ impl Upstream {
         let again = match error {
             UpstreamError::Connect => self.servers.len() > 1,
             UpstreamError::Closed => parts.method.is_idempotent(),
-            UpstreamError::Late | UpstreamError::Broken => false,
+            _ => false,
         };
         if !again {
             return Err(error);
@@ -218,7 +234,8 @@ impl Upstream {
         let best = in_turn.min_by_key(|server| {
             let is_ejected = server.ejected_until_ms.load(Ordering::Relaxed) > now_ms;
             let is_the_other = but.is_some_and(|but| Arc::ptr_eq(but, server));
-            (is_the_other, is_ejected, server.under_way.load(Ordering::Relaxed))
+            let is_down = server.is_down.load(Ordering::Relaxed);
+            (is_down, is_the_other, is_ejected, server.under_way.load(Ordering::Relaxed))
         });
         Arc::clone(best.expect("settings have an address"))
     }
@@ -241,11 +258,22 @@ impl Upstream {
             request.headers_mut().insert(header::HOST, name.map_err(|_| UpstreamError::Broken)?);
         }
         let progress = Arc::new(Progress::new());
-        let request = request.map(|body| Watched::new(body, Arc::clone(&progress)));
+        let asked_for = CancellationToken::new();
+        let holds_body = request.headers().contains_key(header::EXPECT);
+        tell_of_interim(&mut request, holds_body.then(|| asked_for.clone()));
+        let request = request.map(|body| {
+            let body = Watched::new(body, Arc::clone(&progress));
+            if holds_body { body.held(asked_for) } else { body }
+        });
         let response = tokio::select! {
             response = self.client.request(request) => response.map_err(|error| kind(&error)),
             () = progress.overdue(self.settings.times) => Err(UpstreamError::Late),
         };
+        let response = response.map_err(|error| match (progress.sending(), error) {
+            (Sending::Broken, _) => UpstreamError::BodyBroken,
+            (Sending::Waited, UpstreamError::Late) => UpstreamError::BodyLate,
+            (_, error) => error,
+        });
         self.note(server, response.as_ref().err());
         let between_bytes = self.settings.times.between_bytes;
         response.map(|response| response.map(|body| ResponseBody::new(body, place, between_bytes)))
@@ -253,6 +281,10 @@ impl Upstream {
 
     /// Takes note of how a server did.
     fn note(&self, server: &Server, error: Option<&UpstreamError>) {
+        if matches!(error, Some(UpstreamError::BodyLate | UpstreamError::BodyBroken)) {
+            // No client can have a server left alone.
+            return;
+        }
         let Some(error) = error else {
             server.failures_in_a_row.store(0, Ordering::Relaxed);
             return;
@@ -268,6 +300,27 @@ impl Upstream {
     fn now_ms(&self) -> u64 {
         self.started.elapsed().as_millis() as u64
     }
+}
+
+/// Passes on interim responses to the client, where there is a way, and lets a body go that waits
+/// for 100. An upstream over HTTP/2 tells of none: hyper's client leaves them out.
+fn tell_of_interim(request: &mut Request<Body>, asked_for: Option<CancellationToken>) {
+    let interim = request.extensions_mut().remove::<Interim>();
+    if interim.is_none() && asked_for.is_none() {
+        return;
+    }
+    hyper::ext::on_informational(request, move |response| {
+        if response.status() == StatusCode::CONTINUE {
+            // To tell the client so is the gateway's part: it does when its body is read.
+            if let Some(asked_for) = &asked_for {
+                asked_for.cancel();
+            }
+        } else if let Some(interim) = &interim {
+            let mut headers = response.headers().clone();
+            fields::remove_of_the_connection(&mut headers);
+            interim.send(response.status(), &headers);
+        }
+    });
 }
 
 fn kind(error: &hyper_util::client::legacy::Error) -> UpstreamError {

@@ -5,8 +5,10 @@
 //! booked for the server's processes, never a guess from the throughput.
 //!
 //! `cargo bench-peers replication` holds linked nodes against the bars that the project has set
-//! itself, and fails where one is missed.
+//! itself, and fails where one is missed. `cargo bench-peers cache` measures cached responses beside
+//! nginx's proxy_cache and Varnish.
 
+mod cache;
 mod http;
 mod http_load;
 mod memory;
@@ -56,6 +58,8 @@ enum Task {
         #[arg(value_enum)]
         measures: Vec<Measure>,
     },
+    /// Cached responses of 1 KiB, 100 KiB and 10 MiB beside nginx's proxy_cache and Varnish.
+    Cache,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -95,6 +99,7 @@ fn run(options: &Options) -> anyhow::Result<()> {
         None => compare(options, effort),
         Some(_) if options.only.is_some() => bail!("--only is for the comparison with peers"),
         Some(Task::Replication { measures }) => hold_to_bars(options, measures, effort),
+        Some(Task::Cache) => cached(options, effort),
     }
 }
 
@@ -102,7 +107,8 @@ fn run(options: &Options) -> anyhow::Result<()> {
 fn compare(options: &Options, effort: Effort) -> anyhow::Result<()> {
     let wanted = |part: Part| options.only.is_none_or(|only| only == part);
     let redis = wanted(Part::Resp) || wanted(Part::Memory);
-    server::require_peers(&server::Peers { redis, nginx: wanted(Part::Http) })?;
+    let nginx = wanted(Part::Http);
+    server::require_peers(&server::Peers { redis, nginx, ..server::Peers::default() })?;
     let atoll = binary(options)?;
     print(&describe_machine())?;
     if wanted(Part::Resp) {
@@ -117,11 +123,22 @@ fn compare(options: &Options, effort: Effort) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Measures cached responses beside other caches.
+fn cached(options: &Options, effort: Effort) -> anyhow::Result<()> {
+    let peers = server::Peers { nginx: true, varnish: true, wrk: true, redis: false };
+    server::require_peers(&peers)?;
+    let atoll = binary(options)?;
+    let varnish = server::varnish_version();
+    print(&format!("{}Beside them: {varnish}.\n", describe_machine()))?;
+    print(&cache::measure(&atoll, effort)?)?;
+    Ok(())
+}
+
 /// Measures replication, and fails where a bar is missed.
 fn hold_to_bars(options: &Options, measures: &[Measure], effort: Effort) -> anyhow::Result<()> {
     let measures = if measures.is_empty() { Measure::value_variants() } else { measures };
     let redis = measures.contains(&Measure::Throughput);
-    server::require_peers(&server::Peers { redis, nginx: false })?;
+    server::require_peers(&server::Peers { redis, ..server::Peers::default() })?;
     let atoll = binary(options)?;
     print(&describe_machine())?;
     let sheet = replication::measure(&atoll, measures, effort)?;

@@ -30,10 +30,12 @@ pub(crate) struct Server {
 }
 
 /// Which of the peers a run needs.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Peers {
     pub(crate) redis: bool,
     pub(crate) nginx: bool,
+    pub(crate) varnish: bool,
+    pub(crate) wrk: bool,
 }
 
 /// Where a node listens.
@@ -49,7 +51,7 @@ impl Server {
         self.child.id()
     }
 
-    fn spawn(mut command: Command, folder: TempDir) -> anyhow::Result<Self> {
+    pub(crate) fn spawn(mut command: Command, folder: TempDir) -> anyhow::Result<Self> {
         let log = fs::File::create(folder.path().join("stderr"))?;
         command.stdin(Stdio::null()).stderr(log);
         let program = command.get_program().to_string_lossy().into_owned();
@@ -58,7 +60,7 @@ impl Server {
     }
 
     /// Waits until `ready` says so.
-    fn wait_until(&mut self, ready: impl Fn() -> bool) -> anyhow::Result<()> {
+    pub(crate) fn wait_until(&mut self, ready: impl Fn() -> bool) -> anyhow::Result<()> {
         let deadline = Instant::now() + START_WAIT_MAX;
         while !ready() {
             if let Some(status) = self.child.try_wait()? {
@@ -107,9 +109,16 @@ pub(crate) fn require_peers(peers: &Peers) -> anyhow::Result<()> {
     if peers.nginx {
         programs.push("nginx");
     }
+    if peers.varnish {
+        programs.push("varnishd");
+    }
+    if peers.wrk {
+        programs.push("wrk");
+    }
     for program in programs {
         if Command::new(program).arg("-v").output().is_err() {
-            bail!("{program} is missing: apt-get install redis-server redis-tools nginx-light");
+            let all = "redis-server redis-tools nginx-light varnish wrk";
+            bail!("{program} is missing; Debian's packages are: apt-get install {all}");
         }
     }
     Ok(())
@@ -127,6 +136,13 @@ pub(crate) fn nginx_version() -> String {
     let text = printed_by("nginx", "-v");
     let version = text.split_ascii_whitespace().find_map(|word| word.strip_prefix("nginx/"));
     format!("nginx {}", version.unwrap_or("missing"))
+}
+
+/// `varnishd (varnish-7.1.1 revision …)` as `Varnish 7.1.1`.
+pub(crate) fn varnish_version() -> String {
+    let text = printed_by("varnishd", "-V");
+    let version = text.split_ascii_whitespace().find_map(|word| word.strip_prefix("(varnish-"));
+    format!("Varnish {}", version.unwrap_or("missing"))
 }
 
 fn printed_by(program: &str, argument: &str) -> String {
@@ -196,8 +212,17 @@ pub(crate) fn start_nginx(body_bytes: usize) -> anyhow::Result<(Server, SocketAd
     Ok((server, address))
 }
 
-/// As fast as nginx is commonly tuned: no access log, open files cached, connections never closed.
+/// A static file, with open files cached.
 fn nginx_configuration(folder: &Path, address: SocketAddr) -> String {
+    let root = folder.display();
+    let http =
+        format!("    open_file_cache max=100;\n    server {{ listen {address}; root {root}; }}\n");
+    nginx_tuned(folder, &http)
+}
+
+/// As fast as nginx is commonly tuned: no access log, a worker for each core, connections never
+/// closed.
+pub(crate) fn nginx_tuned(folder: &Path, http: &str) -> String {
     let folder = folder.display();
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .iter()
@@ -215,8 +240,7 @@ fn nginx_configuration(folder: &Path, address: SocketAddr) -> String {
          \x20   sendfile on;\n\
          \x20   tcp_nopush on;\n\
          \x20   keepalive_requests 1000000000;\n\
-         \x20   open_file_cache max=100;\n\
-         \x20   server {{ listen {address}; root {folder}; }}\n\
+         {http}\
          }}\n"
     )
 }

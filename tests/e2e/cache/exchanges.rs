@@ -4,6 +4,9 @@
 //! Age and Date, so that nothing waits.
 
 use super::origin::{Act, Message, Origin, ask, ask_with_body, node_before, response};
+use crate::node::TestNode;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 
 type Fields<'a> = &'a [(&'a str, &'a str)];
 
@@ -275,6 +278,76 @@ fn a_stored_part_answers_the_parts_that_lie_in_it() {
     assert_eq!(origin.seen("/part").len(), 2);
 }
 
+/// An upstream with ten bytes, of which it sends what it is asked for.
+fn in_parts(tag: &'static str) -> Origin {
+    Origin::start(move |request, _| {
+        let range = request.field("range");
+        let ends = range.strip_prefix("bytes=").and_then(|range| range.split_once('-'));
+        let (first, last): (usize, usize) = match ends {
+            Some((first, last)) => (first.parse().expect("a number"), last.parse().unwrap_or(9)),
+            None => return Act::Send(response(200, &[FRESH, ("ETag", tag)], "0123456789")),
+        };
+        let held = format!("bytes {first}-{last}/10");
+        let fields = [FRESH, ("ETag", tag), ("Content-Range", &held)];
+        Act::Send(response(206, &fields, &"0123456789"[first..=last]))
+    })
+}
+
+#[track_caller]
+fn check_part(node: &TestNode, range: &str, want: (u16, &str)) {
+    let asked = [("Range", range)];
+    let answer = ask(node, "GET", "/part", if range.is_empty() { &[] } else { &asked });
+    assert_eq!((answer.status(), answer.text().as_str()), want, "{range}");
+}
+
+#[test]
+fn parts_are_put_together_and_the_rest_alone_is_asked_for() {
+    let origin = in_parts("\"a\"");
+    let node = node_before(&origin, "");
+    check_part(&node, "bytes=0-3", (206, "0123"));
+    check_part(&node, "bytes=3-6", (206, "3456"));
+    check_part(&node, "bytes=1-5", (206, "12345"));
+    assert_eq!(origin.seen("/part").len(), 2, "both parts have what the third asks for");
+    check_part(&node, "", (200, "0123456789"));
+    let seen = origin.seen("/part");
+    let last = seen.last().expect("three requests");
+    assert_eq!((seen.len(), last.field("range").as_str()), (3, "bytes=7-"));
+    assert_eq!(last.field("if-range"), "\"a\"");
+    check_part(&node, "", (200, "0123456789"));
+    check_part(&node, "bytes=8-", (206, "89"));
+    assert_eq!(origin.seen("/part").len(), 3);
+}
+
+#[test]
+fn parts_are_left_alone_where_nothing_says_that_they_are_of_the_same() {
+    let origin = in_parts("W/\"a\"");
+    let node = node_before(&origin, "");
+    check_part(&node, "bytes=0-3", (206, "0123"));
+    check_part(&node, "bytes=4-6", (206, "456"));
+    check_part(&node, "bytes=1-5", (206, "12345"));
+    check_part(&node, "", (200, "0123456789"));
+    let seen = origin.seen("/part");
+    assert_eq!((seen.len(), seen[3].field("range").as_str()), (4, ""));
+    // Between the parts it has changed: all of it is sent, and the old part is forgotten.
+    let origin = Origin::start(|request, count| match (count, request.field("range").as_str()) {
+        (0, _) => {
+            let fields = [FRESH, ("ETag", "\"a\""), ("Content-Range", "bytes 0-3/10")];
+            Act::Send(response(206, &fields, "0123"))
+        }
+        // What a server that ignores If-Range does.
+        (1, "bytes=4-") => {
+            let fields = [FRESH, ("ETag", "\"b\""), ("Content-Range", "bytes 4-9/10")];
+            Act::Send(response(206, &fields, "efghij"))
+        }
+        _ => Act::Send(response(200, &[FRESH, ("ETag", "\"b\"")], "abcdefghij")),
+    });
+    let node = node_before(&origin, "");
+    check_part(&node, "bytes=0-3", (206, "0123"));
+    check_part(&node, "", (200, "abcdefghij"));
+    check_part(&node, "bytes=0-3", (206, "abcd"));
+    assert_eq!(origin.seen("/part").len(), 3);
+}
+
 #[test]
 fn a_304_and_a_head_bring_what_is_stored_up_to_date() {
     let origin = Origin::start(|request, count| {
@@ -369,4 +442,70 @@ fn fields_that_are_not_in_the_key_do_not_reach_an_upstream_whose_answer_is_store
     }
     assert_eq!((seen.field("x-fine").as_str(), seen.field("host").as_str()), ("1", "example.com"));
     assert_eq!(seen.field("via"), "1.1 atoll");
+}
+
+#[test]
+fn the_response_to_a_post_answers_for_get_where_it_says_so() {
+    let origin = Origin::start(|request, count| {
+        let here = [FRESH, ("Content-Location", "/form?a=1")];
+        match (request.start.split(' ').next(), count) {
+            (Some("POST"), 0) => Act::Send(response(200, &here, "posted")),
+            (Some("POST"), _) => {
+                let broken = b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\n\
+                    Content-Location: /form?a=1\r\nContent-Length: 9\r\n\r\n1234";
+                Act::SendAndClose(broken.to_vec())
+            }
+            _ => Act::Send(response(200, &[FRESH], "asked for")),
+        }
+    });
+    let node = node_before(&origin, "");
+    let post = || ask_with_body(&node, ("POST", "/form?a=1"), &[], "x");
+    assert_eq!(post().text(), "posted");
+    let answer = ask(&node, "GET", "/form?a=1", &[]);
+    assert_eq!((answer.text().as_str(), origin.seen("/form?a=1").len()), ("posted", 1));
+    // Each of them goes to the upstream, and makes invalid what was there before.
+    assert!(!post().is_whole);
+    let answer = ask(&node, "GET", "/form?a=1", &[]);
+    assert_eq!((answer.text().as_str(), origin.seen("/form?a=1").len()), ("asked for", 3));
+}
+
+#[test]
+fn a_large_body_is_the_same_for_every_client_in_whole_and_in_part() {
+    let text: String = (0..400_000).map(|number| format!("{number:07}\n")).collect();
+    let sent = text.clone();
+    let origin =
+        Origin::start(move |_, _| Act::Send(response(200, &[FRESH, ("ETag", "\"a\"")], &sent)));
+    let node = node_before(&origin, "");
+    for _ in 0..3 {
+        assert!(ask(&node, "GET", "/large", &[]).text() == text);
+    }
+    for (range, first, last) in
+        [("bytes=0-0", 0, 0), ("bytes=1000001-2999999", 1_000_001, 2_999_999)]
+    {
+        let answer = ask(&node, "GET", "/large", &[("Range", range)]);
+        assert_eq!(answer.status(), 206);
+        assert!(answer.text() == text[first..=last], "{range}");
+    }
+    // Over a connection that is kept, one answer begins where the other ends.
+    let mut client = TcpStream::connect(node.gateway).expect("the gateway is open");
+    let request = "GET /large HTTP/1.1\r\nHost: example.com\r\n";
+    let last = format!("{request}Connection: close\r\n\r\n");
+    let wanted = format!("{request}\r\n{request}Range: bytes=8-15\r\n\r\n{last}");
+    client.write_all(wanted.as_bytes()).expect("it is taken");
+    let mut got = String::new();
+    client.read_to_string(&mut got).expect("all of it");
+    assert_eq!(got.matches("HTTP/1.1 20").count(), 3);
+    assert!(got.ends_with(&format!("\r\n\r\n{text}")));
+    assert!(got.contains("\r\n\r\n0000001\nHTTP/1.1 200"), "the part between two wholes");
+    // These have no such way: HTTP/1.0, and HTTP/2, which has frames around what it sends.
+    let mut old = TcpStream::connect(node.gateway).expect("the gateway is open");
+    old.write_all(b"GET /large HTTP/1.0\r\nHost: example.com\r\n\r\n").expect("it is taken");
+    let mut got = String::new();
+    old.read_to_string(&mut got).expect("all of it");
+    assert!(got.ends_with(&format!("\r\n\r\n{text}")));
+    let url = format!("http://{}/large", node.gateway);
+    let host = "Host: example.com";
+    let got = crate::tools::run("curl", &["-sS", "--http2-prior-knowledge", "-H", host, &url]);
+    assert!(got == text, "{} bytes over HTTP/2", got.len());
+    assert_eq!(origin.seen("/large").len(), 1);
 }

@@ -79,6 +79,11 @@ impl Origin {
         Origin { address, seen }
     }
 
+    /// One that the test runs itself.
+    pub(crate) fn at(address: SocketAddr) -> Origin {
+        Origin { address, seen: Arc::default() }
+    }
+
     /// The requests for `path` so far.
     pub(crate) fn seen(&self, path: &str) -> Vec<Message> {
         let seen = self.seen.lock().expect("no panic");

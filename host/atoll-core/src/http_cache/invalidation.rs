@@ -25,7 +25,7 @@ pub fn targets(host: &str, path: &str, response: &HeaderMap) -> Vec<String> {
 }
 
 /// A reference as `host/path?query`, if it is of this origin.
-fn resolve(host: &str, path: &str, reference: &str) -> Option<String> {
+pub(super) fn resolve(host: &str, path: &str, reference: &str) -> Option<String> {
     let reference = reference.split('#').next().unwrap_or_default();
     let lowered = reference.to_ascii_lowercase();
     if lowered.starts_with("http://") || lowered.starts_with("https://") {

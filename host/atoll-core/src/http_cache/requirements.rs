@@ -30,6 +30,11 @@ const REQUIREMENTS: &[(&str, &str, Kept)] = &[
     ),
     (
         "3",
+        "POST is understood where RFC 9110 section 9.3.3 lets it answer for GET",
+        Test("rfc_9110_section_9_3_3_post_is_stored_for_get_where_it_says_so_and_how_long"),
+    ),
+    (
+        "3",
         "nor unless its status is final, and understood where 206, 304 or must-understand ask for it",
         Test("section_3_any_final_status_with_explicit_freshness_is_stored"),
     ),
@@ -71,7 +76,7 @@ const REQUIREMENTS: &[(&str, &str, Kept)] = &[
     (
         "3.1",
         "trailers are stored apart or discarded, never merged blindly",
-        Because("they are discarded: remove_not_stored, and no trailer is kept by the fill"),
+        Because("they are discarded: no trailer is kept by the fill, which is tested there"),
     ),
     (
         "3.2",
@@ -264,7 +269,11 @@ const REQUIREMENTS: &[(&str, &str, Kept)] = &[
         "nothing of a request with no-store, nor its response, is stored",
         Test("section_5_2_1_5_a_request_with_no_store_leaves_nothing_behind"),
     ),
-    ("5.2.1.6", "no-transform is kept to", Because("contents are not transformed")),
+    (
+        "5.2.1.6",
+        "no-transform is kept to",
+        Because("a request with it gets the body as it is; tested in the shell"),
+    ),
     (
         "5.2.1.7",
         "only-if-cached is answered from what is stored, or with 504",
@@ -295,7 +304,11 @@ const REQUIREMENTS: &[(&str, &str, Kept)] = &[
         "no-store: nothing is stored, and nothing kept on purpose in volatile memory",
         Because("the fill of such a response keeps what its reader has yet to take, and no more"),
     ),
-    ("5.2.2.6", "no-transform is kept to", Because("contents are not transformed")),
+    (
+        "5.2.2.6",
+        "no-transform is kept to",
+        Test("what_becomes_no_shorter_or_must_stay_is_left_as_it_is"),
+    ),
     (
         "5.2.2.7",
         "private: not stored by a shared cache, or not the fields that it names",
@@ -338,7 +351,8 @@ const REQUIREMENTS: &[(&str, &str, Kept)] = &[
     ),
 ];
 
-const SOURCES: [&str; 15] = [
+const SOURCES: [&str; 16] = [
+    include_str!("coding.rs"),
     include_str!("control.rs"),
     include_str!("date.rs"),
     include_str!("directive.rs"),

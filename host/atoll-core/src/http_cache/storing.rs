@@ -3,8 +3,8 @@
 use super::control::{RequestControl, ResponseControl};
 use super::directive::Scope;
 use super::freshness::{self, Exchanged, Lifetime, Source};
-use super::targeted;
 use super::vary::Vary;
+use super::{invalidation, key, targeted};
 use http::{HeaderMap, Method, StatusCode, header};
 
 /// What is done with Set-Cookie in a response that could be stored.
@@ -183,6 +183,33 @@ pub fn judge(
         return Err(Refusal::Useless);
     }
     Ok(Storable { meta, control, vary })
+}
+
+/// Decides whether the response to POST may be stored for later requests with GET: it has to say how
+/// long it is fresh, and that it is what its target is (RFC 9110 section 9.3.3). `url` is the target.
+pub fn judge_post(
+    (asked, url): (Asked<'_>, &key::Url),
+    answered: Answered<'_>,
+    exchanged: Exchanged,
+    rules: &Rules,
+) -> Result<Storable, Refusal> {
+    let mut lines = answered.headers.get_all(header::CONTENT_LOCATION).iter();
+    let line = lines.next().filter(|_| lines.next().is_none());
+    let named = line
+        .and_then(|line| line.to_str().ok())
+        .and_then(|line| invalidation::resolve(&url.host, &url.path, line.trim()));
+    let is_its_target = named.is_some_and(|named| named == url.key());
+    if *asked.method != Method::POST || answered.status != StatusCode::OK || !is_its_target {
+        return Err(Refusal::Method);
+    }
+    // Nothing that the upstream has not said makes it fresh.
+    let rules = Rules { may_guess: false, lifetime_ms: None, ..rules.clone() };
+    let asked = Asked { method: &Method::GET, headers: asked.headers };
+    let storable = judge(asked, answered, exchanged, &rules)?;
+    match storable.meta.lifetime.source {
+        Source::Nothing => Err(Refusal::Unsaid),
+        _ => Ok(storable),
+    }
 }
 
 /// What the directives, the status and the credentials forbid.

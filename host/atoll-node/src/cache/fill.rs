@@ -4,7 +4,6 @@
 //! too long, only what the slowest reader has yet to take is kept, and the upstream waits for it.
 
 use super::limits::WINDOW_BYTES;
-use super::stored::gather;
 use atoll_core::http_cache::freshness::Exchanged;
 use atoll_core::http_cache::partial::Span;
 use atoll_core::http_cache::storing::Meta;
@@ -117,9 +116,8 @@ impl Fill {
     }
 
     /// The whole body has come. Returns it for storing.
-    pub(crate) fn complete(&self) -> Box<[Bytes]> {
-        let pieces = self.end(End::Complete);
-        gather(pieces)
+    pub(crate) fn complete(&self) -> Vec<Bytes> {
+        self.end(End::Complete)
     }
 
     /// The upstream broke off: readers are told.

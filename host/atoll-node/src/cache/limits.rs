@@ -8,6 +8,13 @@ pub(super) const ENTRY_OVERHEAD_BYTES: usize = 400;
 pub(super) const FIELD_OVERHEAD_BYTES: usize = 100;
 /// Stored bodies are kept in pieces of about this size, and small ones in one.
 pub(super) const PIECE_BYTES: usize = 64 * 1024;
+/// Stored bodies from this length on are kept in files in memory, in bytes: it has to be worth a
+/// descriptor.
+pub(super) const FILE_BYTES_MIN: u64 = 1024 * 1024;
+/// Most such files; larger bodies beyond that are kept in pieces.
+pub(super) const FILE_COUNT_MAX: usize = 2_048;
+/// Most bodies that are given a content coding at once, of all that wait for one.
+pub(super) const CODING_COUNT_MAX: usize = 2;
 /// What a fill that is not stored keeps for its slowest reader, in bytes.
 pub(super) const WINDOW_BYTES: usize = 512 * 1024;
 /// How long requests for a response that could not be shared go upstream side by side.

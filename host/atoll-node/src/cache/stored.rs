@@ -1,11 +1,12 @@
 //! A stored response, in the form in which it goes out.
 
-use super::limits::{ENTRY_OVERHEAD_BYTES, FIELD_OVERHEAD_BYTES, PIECE_BYTES};
+use super::body::StoredBody;
+use super::limits::{ENTRY_OVERHEAD_BYTES, FIELD_OVERHEAD_BYTES};
+use atoll_core::http_cache::control::ResponseControl;
 use atoll_core::http_cache::freshness::Exchanged;
 use atoll_core::http_cache::partial::Span;
 use atoll_core::http_cache::storing::Meta;
-use atoll_core::http_cache::tags;
-use bytes::{Bytes, BytesMut};
+use atoll_core::http_cache::{coding, tags, targeted};
 use http::{HeaderMap, StatusCode};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -21,8 +22,7 @@ pub(crate) struct Stored {
     pub(crate) headers: HeaderMap,
     pub(crate) meta: Meta,
     pub(crate) exchanged: Exchanged,
-    /// The body in pieces.
-    pub(crate) pieces: Box<[Bytes]>,
+    pub(crate) body: StoredBody,
     pub(crate) body_bytes: u64,
     /// What part of the representation it is; `None` for all of it.
     pub(crate) span: Option<Span>,
@@ -30,6 +30,8 @@ pub(crate) struct Stored {
     pub(crate) tags: Box<[Box<str>]>,
     /// When its fetch began, or that of its last validation, in microseconds.
     pub(crate) fetched_us: u64,
+    /// Whether it may be sent with a content coding.
+    pub(crate) may_be_coded: bool,
     weight_bytes: usize,
     /// The number of purges that it has been compared with.
     checked: AtomicU64,
@@ -45,7 +47,7 @@ pub(crate) struct Ingredients {
     pub(crate) headers: HeaderMap,
     pub(crate) meta: Meta,
     pub(crate) exchanged: Exchanged,
-    pub(crate) pieces: Box<[Bytes]>,
+    pub(crate) body: StoredBody,
     pub(crate) span: Option<Span>,
     pub(crate) fetched_us: u64,
 }
@@ -53,27 +55,29 @@ pub(crate) struct Ingredients {
 impl Stored {
     /// Puts it together.
     pub(crate) fn new(made_of: Ingredients) -> Stored {
-        let Ingredients { key, host_bytes, status, headers, meta, exchanged, pieces, span, .. } =
+        let Ingredients { key, host_bytes, status, headers, meta, exchanged, body, span, .. } =
             made_of;
-        let body_bytes = pieces.iter().map(Bytes::len).sum::<usize>();
+        let body_bytes = body.bytes();
         let field_bytes: usize = headers
             .iter()
             .map(|(name, value)| name.as_str().len() + value.len() + FIELD_OVERHEAD_BYTES)
             .sum();
         let tags = tags::of(&headers);
+        let may_be_coded = span.is_none() && may_be_coded(status, &headers);
         Stored {
-            weight_bytes: body_bytes + field_bytes + 2 * key.len() + ENTRY_OVERHEAD_BYTES,
+            weight_bytes: body_bytes as usize + field_bytes + 2 * key.len() + ENTRY_OVERHEAD_BYTES,
             key,
             host_bytes,
             status,
             headers,
             meta,
             exchanged,
-            pieces,
-            body_bytes: body_bytes as u64,
+            body,
+            body_bytes,
             span,
             tags,
             fetched_us: made_of.fetched_us,
+            may_be_coded,
             checked: AtomicU64::new(0),
             softly_purged: AtomicBool::new(false),
         }
@@ -96,40 +100,11 @@ impl Stored {
     pub(super) fn is_softly_purged(&self) -> bool {
         self.softly_purged.load(Ordering::Relaxed)
     }
-
-    /// The bytes from `first` to `last` of what is stored, without copying them.
-    pub(crate) fn slice(&self, first: u64, last: u64) -> Vec<Bytes> {
-        let mut found = Vec::new();
-        let mut start = 0_u64;
-        for piece in &self.pieces {
-            let end = start + piece.len() as u64;
-            if end > first && start <= last {
-                let from = first.saturating_sub(start) as usize;
-                let to = (last + 1 - start).min(piece.len() as u64) as usize;
-                found.push(piece.slice(from..to));
-            }
-            start = end;
-        }
-        found
-    }
 }
 
-/// Joins pieces that are small: one for a small body, and none much smaller than need be.
-pub(super) fn gather(pieces: impl IntoIterator<Item = Bytes>) -> Box<[Bytes]> {
-    let mut gathered: Vec<Bytes> = Vec::new();
-    let mut open = BytesMut::new();
-    for piece in pieces {
-        if open.len() + piece.len() > PIECE_BYTES && !open.is_empty() {
-            gathered.push(std::mem::take(&mut open).freeze());
-        }
-        if open.is_empty() && piece.len() >= PIECE_BYTES / 4 {
-            gathered.push(piece);
-        } else {
-            open.extend_from_slice(&piece);
-        }
-    }
-    if !open.is_empty() {
-        gathered.push(Bytes::copy_from_slice(&open));
-    }
-    gathered.into()
+/// Whether a response may be sent with a content coding.
+pub(crate) fn may_be_coded(status: StatusCode, headers: &HeaderMap) -> bool {
+    let is_fixed =
+        ResponseControl::of(headers).no_transform || targeted::control_of(headers).0.no_transform;
+    coding::may_be_coded(status, headers, is_fixed)
 }

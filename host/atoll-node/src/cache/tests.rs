@@ -2,6 +2,7 @@
 
 use super::stored::Ingredients;
 use super::*;
+use crate::cache::body::StoredBody;
 use atoll_core::http_cache::freshness::{Exchanged, Lifetime, Source};
 use atoll_core::http_cache::storing::Meta;
 use bytes::Bytes;
@@ -29,7 +30,7 @@ fn stored(cache: &Cache, tag: &'static str) -> Arc<Stored> {
             has_validator: false,
         },
         exchanged: Exchanged { requested_ms: 0, responded_ms: 0 },
-        pieces: Box::new([Bytes::from_static(b"0123"), Bytes::from_static(b"456789")]),
+        body: StoredBody::of(vec![Bytes::from_static(b"0123"), Bytes::from_static(b"456789")]),
         span: None,
         fetched_us: cache.now_us(),
     }))
@@ -130,22 +131,11 @@ fn the_budget_bounds_what_is_kept() {
 fn a_slice_of_a_body_crosses_its_pieces() {
     let cache = Cache::new(0);
     let stored = stored(&cache, "t");
-    let slice = |first, last| stored.slice(first, last).concat();
+    let slice = |first, last| stored.body.slice(first, last).expect("memory").concat();
     assert_eq!(slice(0, 9), b"0123456789");
     assert_eq!(slice(2, 5), b"2345");
     assert_eq!(slice(4, 4), b"4");
     assert_eq!(slice(9, 9), b"9");
-}
-
-#[test]
-fn small_pieces_are_joined_and_large_ones_kept() {
-    let small = vec![Bytes::from_static(b"abc"); 1_000];
-    let gathered = stored::gather(small);
-    assert_eq!((gathered.len(), gathered[0].len()), (1, 3_000));
-    let large = Bytes::from(vec![0; 100_000]);
-    let gathered = stored::gather([large.clone(), Bytes::from_static(b"x"), large]);
-    let lengths: Vec<usize> = gathered.iter().map(Bytes::len).collect();
-    assert_eq!(lengths, [100_000, 1, 100_000]);
 }
 
 #[tokio::test]

@@ -4,8 +4,9 @@ use super::parse_size;
 use crate::cache::limits::OBJECT_BYTES_DEFAULT;
 use crate::proxy::settings::{CacheSettings, RouteSettings};
 use crate::upstream;
+use crate::upstream::health::Checks;
 use crate::upstream::limits::{
-    ADDRESS_COUNT_MAX, BETWEEN_BYTES_WAIT, CONNECT_WAIT, FIRST_BYTE_WAIT, WAIT_MAX,
+    ADDRESS_COUNT_MAX, BETWEEN_BYTES_WAIT, CONNECT_WAIT, FIRST_BYTE_WAIT, HEALTH_INTERVAL, WAIT_MAX,
 };
 use anyhow::{Context, bail, ensure};
 use atoll_core::http_cache::key::QueryRules;
@@ -30,6 +31,10 @@ pub(crate) struct FileRoute {
     connect_ms: Option<u64>,
     first_byte_ms: Option<u64>,
     between_bytes_ms: Option<u64>,
+    /// What each address is asked to see whether it is well.
+    health_path: Option<String>,
+    /// Time from one such question to the next.
+    health_interval_ms: Option<u64>,
     /// Lifetime of responses that give none.
     ttl_s: Option<u64>,
     stale_while_revalidate_s: Option<u64>,
@@ -44,6 +49,9 @@ pub(crate) struct FileRoute {
     ignore_query: Vec<String>,
     #[serde(default)]
     sort_query: bool,
+    /// Whether stored text is sent with a content coding to those who accept one.
+    #[serde(default)]
+    compress: bool,
     /// Longest body that is stored.
     object_max: Option<String>,
 }
@@ -97,7 +105,16 @@ fn one(route: &FileRoute) -> anyhow::Result<RouteSettings> {
         first_byte: wait("first_byte_ms", route.first_byte_ms, FIRST_BYTE_WAIT)?,
         between_bytes: wait("between_bytes_ms", route.between_bytes_ms, BETWEEN_BYTES_WAIT)?,
     };
-    let upstream = upstream::Settings { addresses: addresses?, times, own_host };
+    let interval = wait("health_interval_ms", route.health_interval_ms, HEALTH_INTERVAL)?;
+    let checks = match route.health_path.as_deref() {
+        None => None,
+        Some(path) if path.starts_with('/') => {
+            let path = path.parse().with_context(|| format!("health_path {path:?}"))?;
+            Some(Checks { path, interval })
+        }
+        Some(path) => bail!("health_path is {path:?}; it starts with /"),
+    };
+    let upstream = upstream::Settings { addresses: addresses?, times, own_host, checks };
     let cache = cache(route)?;
     Ok(RouteSettings { pattern, upstream, cache: route.cache.then_some(cache) })
 }
@@ -129,6 +146,7 @@ fn cache(route: &FileRoute) -> anyhow::Result<CacheSettings> {
         rules,
         query: QueryRules { ignore: route.ignore_query.clone(), sort: route.sort_query },
         object_bytes_max,
+        compresses: route.compress,
         follows_clients: route.client_directives.unwrap_or(true),
     })
 }
@@ -170,6 +188,8 @@ mod tests {
         check_refused(&format!("{PLAIN}colour = 1"), "unknown field");
         check_refused(&format!("{PLAIN}set_cookie = \"eat\""), "refuse, remove or store");
         check_refused(&format!("{PLAIN}connect_ms = 0"), "connect_ms is 1 to");
+        check_refused(&format!("{PLAIN}health_path = \"x\""), "starts with /");
+        check_refused(&format!("{PLAIN}health_interval_ms = 0"), "health_interval_ms is 1 to");
         check_refused(&format!("{PLAIN}host = \"x\""), "client or upstream");
         check_refused("[[route]]\npath = \"/*\"\nupstream = []\n", "1 to 64 addresses");
         for address in ["127.0.0.1:80", "ftp://a", "http://a/path", "http://u@a", "http://"] {

@@ -1,10 +1,13 @@
 //! Answers from what is stored, or from what is just coming.
 
 use super::fetch::Asked;
+use crate::cache::body::{Reading, StoredBody};
 use crate::cache::fill::Fill;
 use crate::cache::stored::Stored;
+use crate::listen::files::Files;
 use crate::problem::Problem;
 use atoll_core::http::range::{self, Selection};
+use atoll_core::http_cache::coding::{self, Coding};
 use atoll_core::http_cache::freshness::Exchanged;
 use atoll_core::http_cache::partial::{self, Span, Wanted};
 use atoll_core::http_cache::report::Report;
@@ -19,6 +22,15 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+
+/// How a response is sent that may be sent with a content coding.
+#[derive(Debug)]
+pub(super) enum CodedAs {
+    /// As it is.
+    Itself,
+    /// With this coding, and this body.
+    Coding(Coding, StoredBody),
+}
 
 /// Whether what is stored can answer the request at all: a part answers only what lies in it.
 pub(super) fn can_answer(stored: &Stored, asked: &Asked) -> bool {
@@ -37,11 +49,34 @@ pub(super) fn can_answer(stored: &Stored, asked: &Asked) -> bool {
 }
 
 /// Answers with what is stored.
-pub(super) fn from_stored(stored: &Stored, asked: &Asked, now_ms: u64, report: Report) -> Response {
+pub(super) fn from_stored(
+    stored: &Stored,
+    asked: &Asked,
+    now_ms: u64,
+    (report, coded): (Report, Option<CodedAs>),
+) -> Response {
     let mut headers = stored.headers.clone();
     finish(&mut headers, &stored.meta, now_ms, report, Age::Always);
+    if coded.is_some() {
+        coding::vary_by_coding(&mut headers);
+    }
+    let coded = match coded {
+        Some(CodedAs::Coding(coding, body)) => {
+            coding::put_on(&mut headers, coding, body.bytes());
+            Some(body)
+        }
+        _ => None,
+    };
     if is_not_modified(asked, stored.status, &stored.headers, stored.exchanged) {
         return not_modified(headers);
+    }
+    if let Some(coded) = coded {
+        let mut response = Response::new(Body::empty());
+        *response.headers_mut() = headers;
+        if asked.parts.method != Method::HEAD {
+            *response.body_mut() = body(&coded, (0, coded.bytes()), asked);
+        }
+        return response;
     }
     let whole =
         Span { first: 0, last: stored.body_bytes.saturating_sub(1), total: stored.body_bytes };
@@ -64,13 +99,11 @@ pub(super) fn from_stored(stored: &Stored, asked: &Asked, now_ms: u64, report: R
     }
     *response.headers_mut() = headers;
     if asked.parts.method != Method::HEAD {
-        *response.body_mut() = match span {
-            None => pieces(stored.pieces.to_vec(), stored.body_bytes),
-            Some(span) => {
-                let slices = stored.slice(span.first - held.first, span.last - held.first);
-                pieces(slices, span.length())
-            }
+        let (first, bytes) = match span {
+            None => (0, stored.body_bytes),
+            Some(span) => (span.first - held.first, span.length()),
         };
+        *response.body_mut() = body(&stored.body, (first, bytes), asked);
     }
     response
 }
@@ -80,12 +113,15 @@ pub(super) fn from_fill(
     fill: &Arc<Fill>,
     asked: &Asked,
     now_ms: u64,
-    report: Report,
+    (report, varies_by_coding): (Report, bool),
 ) -> Option<Response> {
     let reader = fill.reader()?;
     let mut headers = fill.head.headers.clone();
     let age = if report.collapsed { Age::Always } else { Age::IfAny };
     finish(&mut headers, &fill.head.meta, now_ms, report, age);
+    if varies_by_coding {
+        coding::vary_by_coding(&mut headers);
+    }
     if is_not_modified(asked, fill.head.status, &fill.head.headers, fill.head.exchanged) {
         return Some(not_modified(headers));
     }
@@ -204,6 +240,22 @@ fn finish(headers: &mut HeaderMap, meta: &Meta, now_ms: u64, mut report: Report,
     }
     report.ttl_s = Some(reuse::remaining_ms(meta, now_ms).div_euclid(1_000));
     report.append_to(headers);
+}
+
+/// `bytes` of what is stored, from `first` on.
+fn body(stored: &StoredBody, (first, bytes): (u64, u64), asked: &Asked) -> Body {
+    match stored {
+        StoredBody::Pieces(held) if bytes == stored.bytes() => pieces(held.to_vec(), bytes),
+        _ if bytes == 0 => Body::empty(),
+        // From memory: it cannot fail.
+        StoredBody::Pieces(_) => {
+            pieces(stored.slice(first, first + bytes - 1).unwrap_or_default(), bytes)
+        }
+        StoredBody::File { file, .. } => match asked.parts.extensions.get::<Files>() {
+            Some(files) => Body::new(files.body(Arc::clone(file), first, bytes)),
+            None => Body::new(Reading { file: Arc::clone(file), offset: first, left: bytes }),
+        },
+    }
 }
 
 /// A body of pieces that are there.

@@ -1,10 +1,11 @@
 //! A fetch that may be stored: it goes on by itself, so that no client's end is another's.
 
-use super::{Proxy, Route};
+use super::{Proxy, Route, parts};
+use crate::cache::body::StoredBody;
 use crate::cache::fill::{Fill, Head};
 use crate::cache::flight::{Landing, Lead};
-use crate::cache::ms_of;
 use crate::cache::stored::{Ingredients, Stored};
+use crate::cache::{Found, ms_of};
 use crate::problem::Problem;
 use crate::upstream::{ResponseBody, UpstreamError};
 use atoll_core::http_cache::control::RequestControl;
@@ -12,7 +13,7 @@ use atoll_core::http_cache::directive::Scope;
 use atoll_core::http_cache::freshness::{self, Exchanged};
 use atoll_core::http_cache::partial::Span;
 use atoll_core::http_cache::report::{Forward, Report};
-use atoll_core::http_cache::reuse::{self, Failure};
+use atoll_core::http_cache::reuse::{self, Failure, Purged};
 use atoll_core::http_cache::storing::{self, Answered, Refusal, Rules, SetCookie, Storable};
 use atoll_core::http_cache::vary::{Vary, selecting_key};
 use atoll_core::http_cache::{fields, targeted, validation};
@@ -78,6 +79,8 @@ pub(super) struct Job {
     pub(super) asked: Asked,
     /// What is stored, to ask about.
     pub(super) stored: Option<Arc<Stored>>,
+    /// The beginning, where only that is stored: the rest is asked for.
+    pub(super) part: Option<Arc<Stored>>,
     /// Whether the client's own conditions go with it: nobody else gets the response.
     pub(super) keeps_conditions: bool,
     /// Takes the response where it is for nobody else.
@@ -85,9 +88,9 @@ pub(super) struct Job {
 }
 
 /// A response to a fetch.
-struct Fetched {
-    response: http::Response<ResponseBody>,
-    exchanged: Exchanged,
+pub(super) struct Fetched {
+    pub(super) response: http::Response<ResponseBody>,
+    pub(super) exchanged: Exchanged,
 }
 
 impl Proxy {
@@ -99,13 +102,23 @@ impl Proxy {
 
     async fn run(&self, route: &Route, mut job: Job, lead: Lead) {
         let mut about = job.stored.clone().filter(|stored| stored.meta.has_validator);
+        // A purge that came since it was found, and before this fetch began, takes it as well.
+        job.part = job.part.filter(|part| self.cache.holds(part));
         let fetched = loop {
             let fetched = match self.exchange(route, &job, about.as_deref()).await {
                 Ok(fetched) => fetched,
                 Err((status, code)) => return lead.land(Landing::Failed(status, code)),
             };
-            if fetched.response.status() != StatusCode::NOT_MODIFIED {
-                break fetched;
+            match (fetched.response.status(), job.part.take()) {
+                (StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE, Some(part)) => {
+                    match parts::completed(&part, fetched) {
+                        Some(whole) => break whole,
+                        // It does not fit: once more, for all of it.
+                        None => continue,
+                    }
+                }
+                (StatusCode::NOT_MODIFIED, _) => {}
+                _ => break fetched,
             }
             // Not about what we have, or not asked for: once more, for all of it.
             let Some(stored) = about.take() else { break fetched };
@@ -149,14 +162,18 @@ impl Proxy {
         job: &Job,
         about: Option<&Stored>,
     ) -> Result<Fetched, (StatusCode, &'static str)> {
-        let parts = self.upstream_head(&job.asked, about);
-        let mut parts = parts.map_err(|problem| (problem.status(), problem.code()))?;
+        let head = self.upstream_head(&job.asked, about, job.part.as_deref());
+        let mut parts = head.map_err(|problem| (problem.status(), problem.code()))?;
         if job.keeps_conditions {
             for name in &validation::CONDITIONS {
                 if let Some(condition) = job.asked.parts.headers.get(name) {
                     parts.headers.insert(name, condition.clone());
                 }
             }
+        }
+        if job.own.is_none() {
+            // The client has been answered: interim responses would come behind that.
+            parts.extensions.clear();
         }
         let requested_ms = ms_of(self.cache.now_us());
         route.records.upstream_requests.inc();
@@ -176,6 +193,7 @@ impl Proxy {
         &self,
         asked: &Asked,
         about: Option<&Stored>,
+        part: Option<&Stored>,
     ) -> Result<Parts, Problem> {
         let mut parts = asked.parts.clone();
         self.prepare(&mut parts, asked.authority.as_ref())?;
@@ -183,18 +201,19 @@ impl Proxy {
         for name in UNKEYED.iter().chain(&validation::CONDITIONS) {
             headers.remove(name);
         }
-        match about {
-            Some(stored) => {
+        match (about, part) {
+            (Some(stored), _) => {
                 validation::ask_about(&stored.headers, headers);
                 headers.remove(header::RANGE);
             }
-            None if is_single_range(&asked.parts.headers) => {
+            (None, Some(part)) => parts::ask_for_rest(part, headers),
+            (None, None) if is_single_range(&asked.parts.headers) => {
                 if let Some(condition) = asked.parts.headers.get(header::IF_RANGE) {
                     headers.insert(header::IF_RANGE, condition.clone());
                 }
             }
             // The whole is answered, and serves everybody (RFC 9110 section 14.2).
-            None => {
+            (None, None) => {
                 headers.remove(header::RANGE);
             }
         }
@@ -237,7 +256,12 @@ impl Proxy {
             return refuse(response, None);
         }
         let (parts, body) = response.into_parts();
-        let head = head(asked, (status, parts.headers), storable, (exchanged, &settings.rules));
+        let head = head(
+            &asked.parts.headers,
+            (status, parts.headers),
+            storable,
+            (exchanged, &settings.rules),
+        );
         let span = span.filter(|_| status == StatusCode::PARTIAL_CONTENT);
         Ok((Fill::new(Head { span, length, ..head }), body))
     }
@@ -283,7 +307,7 @@ impl Proxy {
         &self,
         route: &Route,
         asked: &Asked,
-        (fill, pieces): (&Arc<Fill>, Box<[Bytes]>),
+        (fill, pieces): (&Arc<Fill>, Vec<Bytes>),
         fetched_us: u64,
     ) {
         let mut headers = fill.head.headers.clone();
@@ -292,17 +316,25 @@ impl Proxy {
         if fill.head.status != StatusCode::NO_CONTENT {
             headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body_bytes));
         }
-        let stored = Arc::new(Stored::new(Ingredients {
+        let mut made_of = Ingredients {
             key: asked.key.as_str().into(),
             host_bytes: asked.host_bytes,
             status: fill.head.status,
             headers,
             meta: fill.head.meta.clone(),
             exchanged: fill.head.exchanged,
-            pieces,
+            body: StoredBody::of(pieces),
             span: fill.head.span,
             fetched_us,
-        }));
+        };
+        let bytes_max = route.cache.as_ref().map_or(0, |settings| settings.object_bytes_max);
+        if made_of.span.is_some()
+            && let Found::Stored(older, Purged::No) =
+                self.cache.find(&asked.key, &asked.parts.headers)
+        {
+            made_of = parts::combined(&older, made_of, bytes_max);
+        }
+        let stored = Arc::new(Stored::new(made_of));
         if self.cache.store(&stored, &fill.head.vary, &asked.parts.headers) {
             route.records.stored_bytes.inc_by(body_bytes as u64);
         }
@@ -363,7 +395,7 @@ impl Proxy {
             headers,
             meta,
             exchanged,
-            pieces: stored.pieces.clone(),
+            body: stored.body.clone(),
             span: stored.span,
             fetched_us,
         }))
@@ -391,8 +423,8 @@ impl Proxy {
 }
 
 /// The head of a response for its readers, in the form in which it is stored.
-fn head(
-    asked: &Asked,
+pub(super) fn head(
+    asked: &HeaderMap,
     (status, mut headers): (StatusCode, HeaderMap),
     storable: Storable,
     (exchanged, rules): (Exchanged, &Rules),
@@ -410,7 +442,7 @@ fn head(
         }
     }
     let selecting = match &storable.vary {
-        Vary::Fields(names) => selecting_key(names, &asked.parts.headers),
+        Vary::Fields(names) => selecting_key(names, asked),
         Vary::Star => Vec::new(),
     };
     Head {

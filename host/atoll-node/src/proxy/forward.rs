@@ -2,6 +2,7 @@
 
 use super::{Proxy, Route, upgrade};
 use crate::listen::PeerAddress;
+use crate::listen::interim::Interim;
 use crate::problem::Problem;
 use crate::upstream::{ResponseBody, UpstreamError};
 use atoll_core::http_cache::fields;
@@ -12,6 +13,7 @@ use axum::response::Response;
 use http::request::Parts;
 use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
+use http_body::Body as _;
 use std::fmt::Write as _;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -42,14 +44,23 @@ impl Proxy {
         let (mut parts, body) = request.into_parts();
         check_coding(&parts.headers)?;
         let upgrade = upgrade::Wanted::of(&mut parts);
+        let waits = !body.is_end_stream() && waits_for_100(&parts);
+        let interim = parts.extensions.get::<Interim>().cloned();
         self.prepare(&mut parts, authority)?;
+        if waits {
+            parts.headers.insert(header::EXPECT, HeaderValue::from_static("100-continue"));
+        }
         if let Some(upgrade) = &upgrade {
             upgrade.write(&mut parts.headers);
         }
         route.records.passed.inc();
         route.records.upstream_requests.inc();
         let request = http::Request::from_parts(parts, body);
-        match route.upstream.send(request).await {
+        let response = route.upstream.send(request).await;
+        if let Some(interim) = interim {
+            interim.sent().await;
+        }
+        match response {
             Ok(mut response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
                 match upgrade {
                     Some(upgrade) => Ok(upgrade.join(&mut response)),
@@ -70,7 +81,7 @@ impl Proxy {
         let headers = &mut parts.headers;
         self.note_passage(headers)?;
         fields::remove_of_the_connection(headers);
-        // The body is asked for when the upstream takes it; to tell it so is the gateway's part.
+        // Nothing waits for 100 but a body.
         headers.remove(header::EXPECT);
         if let Some(authority) = authority {
             // RFC 9112 section 3.2.2: the request line goes before the field.
@@ -98,7 +109,12 @@ impl Proxy {
             _ => "1.1 atoll",
         };
         headers.append(header::VIA, HeaderValue::from_static(via));
+        let interim = parts.extensions.remove::<Interim>();
         parts.extensions.clear();
+        // The way back for interim responses goes with the request.
+        if let Some(interim) = interim {
+            parts.extensions.insert(interim);
+        }
         Ok(())
     }
 
@@ -116,6 +132,13 @@ impl Proxy {
         }
         Ok(())
     }
+}
+
+/// Whether the client sends its body only once it is asked to (RFC 9110 section 10.1.1).
+fn waits_for_100(parts: &Parts) -> bool {
+    let expects = parts.headers.get(header::EXPECT);
+    let is_known = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
+    parts.version >= Version::HTTP_11 && expects.is_some_and(is_known)
 }
 
 /// A response as it comes, without the fields of its connection.

@@ -1,15 +1,20 @@
 //! A request of a route that is cached: a look into the cache, and what follows from it.
 
+use super::answer::CodedAs;
 use super::fetch::{Asked, ERROR, Job};
 use super::forward::{bypass, failure};
+use super::post::Posted;
+use super::records::From;
 use super::settings::CacheSettings;
-use super::{Proxy, Route, answer};
+use super::{Proxy, Route, answer, parts};
 use crate::cache::flight::{self, Landing, Role};
 use crate::cache::limits::COLLAPSE_WAIT;
-use crate::cache::stored::Stored;
+use crate::cache::stored::{Stored, may_be_coded};
 use crate::cache::{Found, ms_of};
+use crate::listen::interim::Interim;
 use crate::problem::Problem;
-use atoll_core::http_cache::control::RequestControl;
+use atoll_core::http_cache::coding::Coding;
+use atoll_core::http_cache::control::{RequestControl, ResponseControl};
 use atoll_core::http_cache::purge::{Scope, Strength};
 use atoll_core::http_cache::report::{Forward, Report};
 use atoll_core::http_cache::reuse::{self, Failure, Purged, Reuse};
@@ -31,10 +36,26 @@ const TRY_COUNT_MAX: usize = 4;
 /// What is to be done after a look.
 enum Next {
     Answer(Response),
-    /// Ask upstream for this reason, about what is stored where there is something.
-    Fetch(Forward, Option<Arc<Stored>>),
+    /// Ask upstream.
+    Fetch(Errand),
     /// The same, side by side with others.
     Alone(Forward),
+}
+
+/// What a request goes upstream for.
+#[derive(Clone, Debug)]
+struct Errand {
+    forward: Forward,
+    /// What is stored, to ask about.
+    stored: Option<Arc<Stored>>,
+    /// The beginning of it, to ask for the rest.
+    part: Option<Arc<Stored>>,
+}
+
+impl Errand {
+    fn new(forward: Forward) -> Errand {
+        Errand { forward, stored: None, part: None }
+    }
 }
 
 impl Proxy {
@@ -46,21 +67,34 @@ impl Proxy {
         request: Request,
         authority: Option<&Authority>,
     ) -> Result<Response, Problem> {
+        let upstream = |answer| route.records.sent(answer, From::Upstream);
         if invalidation::is_unsafe(request.method()) {
-            return self.write_through(route, settings, request, authority).await;
+            let answer = self.write_through(route, settings, request, authority).await;
+            return answer.map(upstream);
         }
         if ![Method::GET, Method::HEAD].contains(request.method()) {
-            return self.pass_on(route, request, authority, bypass(Forward::Method, None)).await;
+            let why = bypass(Forward::Method, None);
+            return self.pass_on(route, request, authority, why).await.map(upstream);
         }
         let headers = request.headers();
         let is_special = !request.body().is_end_stream()
             || headers.contains_key(header::UPGRADE)
             || precondition::is_for_the_upstream(headers);
         if is_special {
-            return self.pass_on(route, request, authority, bypass(Forward::Bypass, None)).await;
+            let why = bypass(Forward::Bypass, None);
+            return self.pass_on(route, request, authority, why).await.map(upstream);
         }
         let asked = self.ask(settings, request, authority);
-        self.look(route, &asked).await
+        match self.look_once(route, &asked) {
+            Next::Answer(answer) => Ok(route.records.sent(answer, From::Cache)),
+            next => {
+                let answer = self.go_on(route, &asked, next).await.map(upstream);
+                if let Some(interim) = asked.parts.extensions.get::<Interim>() {
+                    interim.sent().await;
+                }
+                answer
+            }
+        }
     }
 
     fn ask(
@@ -88,34 +122,34 @@ impl Proxy {
         }
     }
 
-    async fn look(
+    /// What follows from a look, and from further ones where that came to nothing.
+    async fn go_on(
         self: &Arc<Self>,
         route: &Arc<Route>,
         asked: &Asked,
+        first: Next,
     ) -> Result<Response, Problem> {
+        let mut next = first;
         for _ in 0..TRY_COUNT_MAX {
-            let next = self.look_once(route, asked);
-            if let Next::Answer(answer) = next {
-                return Ok(answer);
-            }
-            if asked.control.only_if_cached {
+            if asked.control.only_if_cached && !matches!(next, Next::Answer(_)) {
                 let detail = "nothing is stored that the request allows, and it allows no more";
                 return Err(Problem::new(StatusCode::GATEWAY_TIMEOUT, "only-if-cached", detail));
             }
             let answer = match next {
-                Next::Answer(answer) => Some(Ok(answer)),
-                Next::Fetch(forward, stored) if asked.parts.method == Method::HEAD => {
-                    return self.pass_head(route, asked, forward, stored).await;
+                Next::Answer(answer) => return Ok(answer),
+                Next::Fetch(errand) if asked.parts.method == Method::HEAD => {
+                    return self.pass_head(route, asked, errand.forward, errand.stored).await;
                 }
                 Next::Alone(forward) if asked.parts.method == Method::HEAD => {
                     return self.pass_head(route, asked, forward, None).await;
                 }
-                Next::Fetch(forward, stored) => self.fetch(route, asked, forward, stored).await,
+                Next::Fetch(errand) => self.fetch(route, asked, errand).await,
                 Next::Alone(forward) => return self.fetch_alone(route, asked, forward).await,
             };
             if let Some(answer) = answer {
                 return answer;
             }
+            next = self.look_once(route, asked);
         }
         self.fetch_alone(route, asked, Forward::UriMiss).await
     }
@@ -124,12 +158,14 @@ impl Proxy {
         let now_ms = ms_of(self.cache.now_us());
         let (stored, purged) = match self.cache.find(&asked.key, &asked.parts.headers) {
             Found::Stored(stored, purged) => (stored, purged),
-            Found::VaryMiss => return Next::Fetch(Forward::VaryMiss, None),
-            Found::Miss => return Next::Fetch(Forward::UriMiss, None),
+            Found::VaryMiss => return Next::Fetch(Errand::new(Forward::VaryMiss)),
+            Found::Miss => return Next::Fetch(Errand::new(Forward::UriMiss)),
             Found::Pass => return Next::Alone(Forward::UriMiss),
         };
         if !answer::can_answer(&stored, asked) {
-            return Next::Fetch(Forward::Partial, None);
+            let is_part = purged == Purged::No && parts::lacks_the_rest(&stored, asked);
+            let part = is_part.then_some(stored);
+            return Next::Fetch(Errand { part, ..Errand::new(Forward::Partial) });
         }
         let report = Report { hit: true, ..Report::default() };
         let reused = reuse::reuse(&stored.meta, &asked.control, purged, now_ms);
@@ -140,14 +176,33 @@ impl Proxy {
                 let is_fresh =
                     purged == Purged::No && reuse::remaining_ms(&stored.meta, now_ms) > 0;
                 let forward = if is_fresh { Forward::Request } else { Forward::Stale };
-                return Next::Fetch(forward, Some(stored));
+                return Next::Fetch(Errand { stored: Some(stored), ..Errand::new(forward) });
             }
         };
-        let answer = answer::from_stored(&stored, asked, now_ms, report);
+        let coded = self.coded(route, asked, &stored);
+        let answer = answer::from_stored(&stored, asked, now_ms, (report, coded));
         if reused == Reuse::WhileRevalidate {
             self.revalidate_behind(route, asked, stored);
         }
         Next::Answer(answer)
+    }
+
+    /// What of a stored body is sent: with a coding where the client accepts one and it is there.
+    /// `None` where the route or the response has none of that.
+    fn coded(&self, route: &Route, asked: &Asked, stored: &Stored) -> Option<CodedAs> {
+        if !is_compressed(route, stored) {
+            return None;
+        }
+        let headers = &asked.parts.headers;
+        // A part is one of the body as it is.
+        let wants_itself =
+            headers.contains_key(header::RANGE) || ResponseControl::of(headers).no_transform;
+        let preferred = Coding::preferred(headers).filter(|_| !wants_itself);
+        let coded = preferred.and_then(|coding| {
+            let variant = self.cache.variant_of(&asked.key, headers);
+            Some(CodedAs::Coding(coding, self.cache.coded(stored, coding, &variant)?))
+        });
+        Some(coded.unwrap_or(CodedAs::Itself))
     }
 
     /// Asks upstream about what was just used, unless somebody does already.
@@ -160,6 +215,7 @@ impl Proxy {
             let job = Job {
                 asked: asked.for_fetch(),
                 stored: Some(stored),
+                part: None,
                 keeps_conditions: false,
                 own: None,
             };
@@ -188,9 +244,9 @@ impl Proxy {
         self: &Arc<Self>,
         route: &Arc<Route>,
         asked: &Asked,
-        forward: Forward,
-        stored: Option<Arc<Stored>>,
+        errand: Errand,
     ) -> Option<Result<Response, Problem>> {
+        let Errand { forward, stored, part } = errand;
         // What is for one person's credentials is mostly for nobody else.
         if asked.parts.headers.contains_key(header::AUTHORIZATION) && stored.is_none() {
             return Some(self.fetch_alone(route, asked, forward).await);
@@ -202,6 +258,7 @@ impl Proxy {
                 let job = Job {
                     asked: asked.for_fetch(),
                     stored: stored.clone(),
+                    part,
                     keeps_conditions: false,
                     own: Some(sender),
                 };
@@ -232,6 +289,7 @@ impl Proxy {
         let job = Job {
             asked: asked.for_fetch(),
             stored: None,
+            part: None,
             keeps_conditions: true,
             own: Some(sender),
         };
@@ -269,12 +327,15 @@ impl Proxy {
                 }
                 count(&route.records.misses);
                 let report = Report { stored: true, ..report };
-                answer::from_fill(&fill, asked, now_ms, report).map(Ok)
+                let varies = route.cache.as_ref().is_some_and(|settings| settings.compresses)
+                    && may_be_coded(fill.head.status, &fill.head.headers);
+                answer::from_fill(&fill, asked, now_ms, (report, varies)).map(Ok)
             }
             Landing::Validated(stored) => {
                 count(&route.records.revalidated);
                 let report = Report { forward_status: Some(304), stored: true, ..report };
-                Some(Ok(answer::from_stored(&stored, asked, now_ms, report)))
+                let coded = self.coded(route, asked, &stored);
+                Some(Ok(answer::from_stored(&stored, asked, now_ms, (report, coded))))
             }
             Landing::Private => {
                 let response = own?.await.ok()?;
@@ -296,7 +357,7 @@ impl Proxy {
         stored: Option<Arc<Stored>>,
     ) -> Result<Response, Problem> {
         let began_us = self.cache.now_us();
-        let parts = self.upstream_head(asked, None)?;
+        let parts = self.upstream_head(asked, None, None)?;
         route.records.upstream_requests.inc();
         route.records.misses.inc();
         let request = http::Request::from_parts(parts, Body::empty());
@@ -323,16 +384,29 @@ impl Proxy {
         let target = key_of(settings, request.uri(), authority);
         let path = request.uri().path().to_owned();
         let why = bypass(Forward::Method, None);
+        let host = authority.map_or("", Authority::as_str);
+        let posted = (request.method() == Method::POST).then(|| Posted {
+            key: target.clone(),
+            url: key::Url {
+                host: key::host_of(host),
+                path: path.clone(),
+                query: request.uri().query().map(str::to_owned),
+            },
+            headers: request.headers().clone(),
+            requested_us: self.cache.now_us(),
+        });
         let response = self.pass_on(route, request, authority, why).await?;
         if invalidation::is_success(response.status()) {
             self.cache.invalidate(&target);
-            let host = authority.map_or("", Authority::as_str);
             for other in invalidation::targets(host, &path, response.headers()) {
                 self.cache.invalidate(&other);
             }
             for group in tags::invalidated(response.headers()) {
                 let group = format!("{} {group}", key::host_of(host));
                 self.cache.purge(&Scope::Group(group.into()), Strength::Hard);
+            }
+            if let Some(posted) = posted {
+                return Ok(self.keep_posted(route, settings, posted, response));
             }
         }
         Ok(response)
@@ -346,6 +420,10 @@ struct Landed {
     own: Option<oneshot::Receiver<Response>>,
     forward: Forward,
     stored: Option<Arc<Stored>>,
+}
+
+fn is_compressed(route: &Route, stored: &Stored) -> bool {
+    stored.may_be_coded && route.cache.as_ref().is_some_and(|settings| settings.compresses)
 }
 
 fn key_of(settings: &CacheSettings, uri: &http::Uri, authority: Option<&Authority>) -> String {
@@ -382,7 +460,8 @@ fn stand_in(
     } else {
         report
     };
-    Ok(answer::from_stored(&stored, asked, now_ms, report))
+    let coded = is_compressed(route, &stored).then_some(CodedAs::Itself);
+    Ok(answer::from_stored(&stored, asked, now_ms, (report, coded)))
 }
 
 fn lost() -> Problem {

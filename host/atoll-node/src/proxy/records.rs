@@ -1,9 +1,15 @@
 //! What is counted for each route.
 
 use crate::node::Node;
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use http_body::Body as _;
+use http_body_util::BodyExt as _;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 
 /// How a request was answered.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -18,9 +24,34 @@ struct OfRoute {
     route: String,
 }
 
+/// Bytes that a route has sent.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Sent {
+    route: String,
+    from: &'static str,
+}
+
+/// An address of a route.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfAddress {
+    route: String,
+    address: String,
+}
+
+/// Where the body of an answer comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum From {
+    /// It was stored, and nobody was asked about it.
+    Cache,
+    /// The upstream was asked, for it or about it.
+    Upstream,
+}
+
 /// The figures of all routes.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Figures {
+    sent_bytes: Family<Sent, Counter>,
+    up: Family<OfAddress, Gauge>,
     requests: Family<Labels, Counter>,
     upstream_requests: Family<OfRoute, Counter>,
     stored_bytes: Family<OfRoute, Counter>,
@@ -47,6 +78,10 @@ pub(super) struct Records {
     pub(super) upstream_requests: Counter,
     /// Bytes of bodies that were stored.
     pub(super) stored_bytes: Counter,
+    /// Bytes of bodies that were sent out of the cache.
+    cache_bytes: Counter,
+    /// And of those that were not.
+    upstream_bytes: Counter,
 }
 
 impl Figures {
@@ -59,13 +94,28 @@ impl Figures {
         metrics.register("upstream_requests", help, figures.upstream_requests.clone());
         let help = "Bytes of bodies that were stored in the HTTP cache";
         metrics.register("cache_stored_bytes", help, figures.stored_bytes.clone());
+        let help = "Bytes of the bodies of answers, by where they came from";
+        metrics.register("proxy_sent_bytes", help, figures.sent_bytes.clone());
+        let help = "Whether the address of an upstream passes its health checks";
+        metrics.register("upstream_up", help, figures.up.clone());
         figures
+    }
+
+    /// Whether an address is well. One that nobody has looked at yet is.
+    pub(super) fn upstream_up(&self, route: &str, address: String) -> Gauge {
+        let gauge = self.up.get_or_create(&OfAddress { route: route.to_owned(), address }).clone();
+        gauge.set(1);
+        gauge
     }
 
     pub(super) fn records(&self, route: &str) -> Records {
         let requests = |outcome| {
             let labels = Labels { route: route.to_owned(), outcome };
             self.requests.get_or_create(&labels).clone()
+        };
+        let sent = |from| {
+            let labels = Sent { route: route.to_owned(), from };
+            self.sent_bytes.get_or_create(&labels).clone()
         };
         let of_route = OfRoute { route: route.to_owned() };
         Records {
@@ -78,6 +128,30 @@ impl Figures {
             failed: requests("failed"),
             upstream_requests: self.upstream_requests.get_or_create(&of_route).clone(),
             stored_bytes: self.stored_bytes.get_or_create(&of_route).clone(),
+            cache_bytes: sent("cache"),
+            upstream_bytes: sent("upstream"),
         }
+    }
+}
+
+impl Records {
+    /// Counts the bytes of an answer: at once where their number is known, and as they go by where
+    /// it is not.
+    pub(super) fn sent(&self, answer: Response, from: From) -> Response {
+        let counter = match from {
+            From::Cache => &self.cache_bytes,
+            From::Upstream => &self.upstream_bytes,
+        };
+        if let Some(bytes) = answer.body().size_hint().exact() {
+            counter.inc_by(bytes);
+            return answer;
+        }
+        let counter = counter.clone();
+        answer.map(|body| {
+            Body::new(body.map_frame(move |frame| {
+                counter.inc_by(frame.data_ref().map_or(0, Bytes::len) as u64);
+                frame
+            }))
+        })
     }
 }

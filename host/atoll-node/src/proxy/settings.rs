@@ -23,6 +23,8 @@ pub(crate) struct CacheSettings {
     pub(crate) query: QueryRules,
     /// Longest body that is stored.
     pub(crate) object_bytes_max: u64,
+    /// Whether stored responses are sent with a content coding.
+    pub(crate) compresses: bool,
     /// Whether what clients ask of a cache is followed.
     pub(crate) follows_clients: bool,
 }

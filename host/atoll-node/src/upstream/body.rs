@@ -1,16 +1,20 @@
 //! Bodies on their way to an upstream and back, and the clocks that run beside them.
 
+use super::limits::CONTINUE_WAIT;
 use super::{Place, Times};
 use axum::body::Body;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
+use std::collections::VecDeque;
+use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::time::{Instant, Sleep, sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
 
 /// When something of a request was last taken by its upstream.
 #[derive(Debug)]
@@ -18,11 +22,33 @@ pub(super) struct Progress {
     started: Instant,
     /// In ms since `started`.
     last_ms: AtomicU64,
+    body: AtomicU8,
+}
+
+/// How the client does with the body of its request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Sending {
+    /// What is missing is not for it to do.
+    Fine = 0,
+    /// It is waited for.
+    Waited = 1,
+    /// What it sent is no body, or it has gone.
+    Broken = 2,
 }
 
 impl Progress {
     pub(super) fn new() -> Progress {
-        Progress { started: Instant::now(), last_ms: AtomicU64::new(0) }
+        Progress { started: Instant::now(), last_ms: AtomicU64::new(0), body: AtomicU8::new(0) }
+    }
+
+    /// How the client does with the body.
+    pub(super) fn sending(&self) -> Sending {
+        match self.body.load(Ordering::Relaxed) {
+            0 => Sending::Fine,
+            1 => Sending::Waited,
+            _ => Sending::Broken,
+        }
     }
 
     fn touch(&self) {
@@ -42,16 +68,35 @@ impl Progress {
     }
 }
 
+/// What a body waits for before it is sent.
+type Leave = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// The body of a request, which says when a piece of it was taken.
-#[derive(Debug)]
 pub(super) struct Watched {
     body: Body,
     progress: Arc<Progress>,
+    leave: Option<Leave>,
+}
+
+impl fmt::Debug for Watched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watched").field("progress", &self.progress).finish_non_exhaustive()
+    }
 }
 
 impl Watched {
     pub(super) fn new(body: Body, progress: Arc<Progress>) -> Watched {
-        Watched { body, progress }
+        Watched { body, progress, leave: None }
+    }
+
+    /// Sends nothing before the upstream has asked for it, or has let `CONTINUE_WAIT` pass: one
+    /// that does not know of 100 waits for the body (RFC 9110 section 10.1.1).
+    pub(super) fn held(mut self, asked_for: CancellationToken) -> Watched {
+        self.leave = Some(Box::pin(async move {
+            // Both mean that it is time.
+            let _ = timeout(CONTINUE_WAIT, asked_for.cancelled()).await;
+        }));
+        self
     }
 }
 
@@ -63,7 +108,18 @@ impl http_body::Body for Watched {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        if let Some(leave) = &mut self.leave {
+            ready!(leave.as_mut().poll(context));
+            self.leave = None;
+        }
+        let frame = Pin::new(&mut self.body).poll_frame(context);
+        let sending = match &frame {
+            Poll::Pending => Sending::Waited,
+            Poll::Ready(Some(Err(_))) => Sending::Broken,
+            Poll::Ready(_) => Sending::Fine,
+        };
+        self.progress.body.store(sending as u8, Ordering::Relaxed);
+        let frame = ready!(frame);
         self.progress.touch();
         Poll::Ready(frame)
     }
@@ -89,6 +145,8 @@ pub(crate) enum BodyError {
 /// The body of a response. It fails where the upstream pauses for too long.
 #[derive(Debug)]
 pub(crate) struct ResponseBody {
+    /// What is sent before it.
+    before: VecDeque<Bytes>,
     body: Incoming,
     wait: Duration,
     /// Runs while a piece is waited for.
@@ -98,7 +156,13 @@ pub(crate) struct ResponseBody {
 
 impl ResponseBody {
     pub(super) fn new(body: Incoming, place: Place, wait: Duration) -> ResponseBody {
-        ResponseBody { body, wait, pause: None, _place: place }
+        ResponseBody { before: VecDeque::new(), body, wait, pause: None, _place: place }
+    }
+
+    /// Puts `pieces` before what comes.
+    pub(crate) fn preceded_by(mut self, pieces: Vec<Bytes>) -> ResponseBody {
+        self.before = pieces.into();
+        self
     }
 }
 
@@ -110,6 +174,9 @@ impl http_body::Body for ResponseBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(piece) = self.before.pop_front() {
+            return Poll::Ready(Some(Ok(Frame::data(piece))));
+        }
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
             self.pause = None;
             return Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Cut)));
@@ -121,10 +188,17 @@ impl http_body::Body for ResponseBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.before.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let before: u64 = self.before.iter().map(|piece| piece.len() as u64).sum();
+        let rest = self.body.size_hint();
+        let mut hint = SizeHint::new();
+        hint.set_lower(rest.lower().saturating_add(before));
+        if let Some(upper) = rest.upper().and_then(|upper| upper.checked_add(before)) {
+            hint.set_upper(upper);
+        }
+        hint
     }
 }

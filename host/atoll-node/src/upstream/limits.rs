@@ -22,3 +22,7 @@ pub(crate) const WAIT_MAX: Duration = Duration::from_secs(3_600);
 pub(crate) const CONNECT_WAIT: Duration = Duration::from_secs(3);
 pub(crate) const FIRST_BYTE_WAIT: Duration = Duration::from_secs(60);
 pub(crate) const BETWEEN_BYTES_WAIT: Duration = Duration::from_secs(30);
+/// Longest wait for `100 Continue` before a body is sent without it.
+pub(super) const CONTINUE_WAIT: Duration = Duration::from_secs(1);
+/// Time between two health checks where the route does not say.
+pub(crate) const HEALTH_INTERVAL: Duration = Duration::from_secs(5);

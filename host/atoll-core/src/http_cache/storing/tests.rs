@@ -198,3 +198,31 @@ fn rfc_9213_section_2_2_a_targeted_field_overrules_cache_control_and_expires() {
     );
     check(&[], 200, &[cdn("max-age=\"9\""), ("cache-control", "no-store")], Some(Refusal::NoStore));
 }
+
+#[test]
+fn rfc_9110_section_9_3_3_post_is_stored_for_get_where_it_says_so_and_how_long() {
+    let check = |method: Method, status: u16, response: Fields<'_>, want: Option<Refusal>| {
+        let (request, response) = (headers(&[]), headers(response));
+        let status = StatusCode::from_u16(status).expect("a status");
+        let url = key::Url::parse("http://a/dir/page?q=1").expect("a URL");
+        let asked = (Asked { method: &method, headers: &request }, &url);
+        let answered = Answered { status, headers: &response };
+        let found = judge_post(asked, answered, AT_ONCE, &Rules::default());
+        assert_eq!(found.err(), want, "{response:?}");
+    };
+    for target in ["/dir/page?q=1", "page?q=1", "http://A:80/dir/page?q=1", "//a/dir/page?q=1"] {
+        check(Method::POST, 200, &[FRESH, ("content-location", target)], None);
+    }
+    let refused = Some(Refusal::Method);
+    for other in ["/dir/page", "/dir/page?q=2", "http://b/dir/page?q=1", ""] {
+        check(Method::POST, 200, &[FRESH, ("content-location", other)], refused);
+    }
+    let here = ("content-location", "/dir/page?q=1");
+    check(Method::POST, 200, &[FRESH], refused);
+    check(Method::POST, 200, &[FRESH, here, here], refused);
+    check(Method::POST, 201, &[FRESH, here], refused);
+    check(Method::PUT, 200, &[FRESH, here], refused);
+    let modified = ("last-modified", "Fri, 27 Nov 2026 00:00:00 GMT");
+    check(Method::POST, 200, &[modified, here], Some(Refusal::Unsaid));
+    check(Method::POST, 200, &[("cache-control", "no-store"), here], Some(Refusal::NoStore));
+}
