@@ -3,6 +3,7 @@
 mod links;
 mod routes;
 
+use crate::handlers::code;
 use crate::journal::{self, Fsync, OnDiskError};
 use crate::peers;
 use crate::proxy::settings::RouteSettings;
@@ -133,6 +134,14 @@ pub(crate) struct FileConfig {
     /// [default: an eighth of --memory-max]
     #[arg(long, value_name = "SIZE", env = "ATOLL_CACHE_MEMORY")]
     cache_memory: Option<String>,
+    /// Directory where compiled handlers are kept, so that a restart does not compile them again, or
+    /// "off" [default: compiled in --data, off without]
+    #[arg(long, value_name = "DIRECTORY", env = "ATOLL_CODE_CACHE")]
+    code_cache: Option<PathBuf>,
+    /// What the compiled handlers may take on disk; what was used longest ago goes first
+    /// [default: 1GiB]
+    #[arg(long, value_name = "SIZE", env = "ATOLL_CODE_CACHE_MAX")]
+    code_cache_max: Option<String>,
     /// Routes to upstreams; only in the file.
     #[arg(skip)]
     #[serde(default)]
@@ -179,6 +188,8 @@ pub(crate) struct Config {
     pub(crate) links: peers::settings::Settings,
     /// Budget of the HTTP cache, in bytes.
     pub(crate) cache_bytes_max: usize,
+    /// Where compiled handlers are kept; `None` is nowhere.
+    pub(crate) code_cache: Option<code::Settings>,
     /// Routes to upstreams.
     pub(crate) routes: Vec<RouteSettings>,
     /// Longest wait for requests in flight at the end, in ms.
@@ -274,6 +285,8 @@ impl FileConfig {
             role: self.role.or(below.role),
             serve_stale: self.serve_stale.or(below.serve_stale),
             cache_memory: self.cache_memory.or(below.cache_memory),
+            code_cache: self.code_cache.or(below.code_cache),
+            code_cache_max: self.code_cache_max.or(below.code_cache_max),
             route: if self.route.is_empty() { below.route } else { self.route },
             drain_ms: self.drain_ms.or(below.drain_ms),
             log: self.log.or(below.log),
@@ -314,6 +327,7 @@ impl Config {
             Some(text) => parse_size(text).context("--cache-memory")?,
             None => memory_bytes_max / 8,
         };
+        let code_cache = code_cache(&values)?;
         let routes = routes::resolve(&values.route)?;
         let config = Config {
             name: values.name.unwrap_or_else(host_name),
@@ -339,6 +353,7 @@ impl Config {
             },
             links,
             cache_bytes_max,
+            code_cache,
             routes,
             drain_ms: values.drain_ms.unwrap_or(10_000),
             log: values.log.unwrap_or_else(|| "info".to_owned()),
@@ -421,6 +436,21 @@ fn disk(values: &FileConfig) -> anyhow::Result<Option<journal::Settings>> {
         "--data is empty; name a directory, or leave it out"
     );
     Ok(Some(journal::Settings { directory, fsync, on_error }))
+}
+
+/// What is said about compiled handlers.
+fn code_cache(values: &FileConfig) -> anyhow::Result<Option<code::Settings>> {
+    let bytes_max = match &values.code_cache_max {
+        Some(text) => parse_size(text).context("--code-cache-max")?,
+        None => 1 << 30,
+    };
+    let directory = match &values.code_cache {
+        Some(given) => Some(given.clone()).filter(|given| given != Path::new("off")),
+        None => values.data.as_ref().map(|data| data.join("compiled")),
+    };
+    let is_empty = directory.as_ref().is_some_and(|directory| directory.as_os_str().is_empty());
+    ensure!(!is_empty, "--code-cache is empty; name a directory, or write off");
+    Ok(directory.map(|directory| code::Settings { directory, bytes_max: bytes_max as u64 }))
 }
 
 /// The address, if others than this machine can reach it.

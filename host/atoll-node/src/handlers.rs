@@ -3,6 +3,7 @@
 //! Requests read one pointer; deployments take turns, compile off the request path and swap that
 //! pointer. A request in flight finishes on the version that it began with.
 
+pub(crate) mod code;
 mod fetch;
 mod follow;
 pub(crate) mod guest;
@@ -21,6 +22,7 @@ use atoll_wasm::engine::{Engine, EngineConfig};
 use atoll_wasm::error::{CallError, CompileError};
 use atoll_wasm::limits::Limits;
 use bytes::Bytes;
+use code::Code;
 use fetch::Client;
 use guest::{GuestHost, Identity, Traces};
 use prometheus_client::encoding::EncodeLabelSet;
@@ -40,6 +42,7 @@ use tracing::{debug, info, warn};
 pub(crate) struct Handlers {
     node: Arc<Node>,
     engine: Engine<GuestHost>,
+    code: Code,
     /// Sends what guests ask of others.
     client: Arc<Client>,
     records: Records,
@@ -145,15 +148,29 @@ impl Deployed {
 
 impl Handlers {
     /// Starts the engine. No handler is deployed yet.
-    pub(crate) fn new(node: Arc<Node>) -> anyhow::Result<Arc<Handlers>> {
+    pub(crate) fn new(
+        node: Arc<Node>,
+        code: Option<&code::Settings>,
+    ) -> anyhow::Result<Arc<Handlers>> {
         let engine = Engine::new(EngineConfig::default())?;
+        let code = Code::open(code, node.metrics());
         let records = Records::open(Arc::clone(&node))?;
         let (live, turn, deployments) = (ArcSwap::default(), Arc::default(), TaskTracker::new());
         let requests = Family::<Outcome, Counter>::default();
         let help = "Requests of handlers, by how they ended";
         node.metrics().register("handler_requests", help, requests.clone());
         let client = Arc::new(Client::new());
-        Ok(Arc::new(Handlers { node, engine, client, records, live, turn, deployments, requests }))
+        Ok(Arc::new(Handlers {
+            node,
+            engine,
+            code,
+            client,
+            records,
+            live,
+            turn,
+            deployments,
+            requests,
+        }))
     }
 
     /// The handler that answers a request for `target`.
@@ -303,7 +320,7 @@ impl Handlers {
         kept.max(live) + 1
     }
 
-    /// The component of this digest: one that is live, or compiled anew.
+    /// The component of this digest: one that is live, from the cache, or compiled anew.
     async fn compiled(
         &self,
         digest: &str,
@@ -312,9 +329,8 @@ impl Handlers {
         if let Some(component) = self.live.load().component(digest) {
             return Ok(component);
         }
-        let engine = self.engine.clone();
-        let compiled = tokio::task::spawn_blocking(move || engine.compile(&bytes)).await;
-        Ok(Arc::new(compiled.map_err(|_| DeployError::GivenUp)??))
+        let made = self.code.component(&self.engine, bytes).await;
+        Ok(Arc::new(made.ok_or(DeployError::GivenUp)??))
     }
 
     /// Checks what needs the compiled component, and makes a first instance.

@@ -49,23 +49,26 @@ struct Base<H: Host> {
 }
 
 impl<H: Host> Component<H> {
-    pub(crate) fn compile(
-        shared: Arc<Shared<H>>,
-        wasm: &[u8],
-    ) -> Result<Component<H>, CompileError> {
+    /// Checks what can be checked before anything is compiled.
+    pub(crate) fn check(shared: &Shared<H>, wasm: &[u8]) -> Result<(), CompileError> {
         let bytes_max = shared.config.component_bytes_max;
         if wasm.len() > bytes_max {
             return Err(CompileError::TooLarge { len: wasm.len(), bytes_max });
         }
-        shape::check_preamble(wasm)?;
-        let component = Compiled::from_binary(&shared.engine, wasm)
-            .map_err(|error| CompileError::Invalid(quote(&format!("{error:#}"))))?;
-        let world = shape::world(&component)?;
-        let imports = shape::imports(&component)?;
+        shape::check_preamble(wasm)
+    }
+
+    /// Makes what can be called of what was compiled or loaded.
+    pub(crate) fn new(
+        shared: Arc<Shared<H>>,
+        component: &Compiled,
+    ) -> Result<Component<H>, CompileError> {
+        let world = shape::world(component)?;
+        let imports = shape::imports(component)?;
         // Names fit; what is left to go wrong are the types behind them.
         let mismatch =
             |error: wasmtime::Error| CompileError::Mismatch(quote(&format!("{error:#}")));
-        let pre = shared.linker.instantiate_pre(&component).map_err(mismatch)?;
+        let pre = shared.linker.instantiate_pre(component).map_err(mismatch)?;
         let base = Base { shared, imports };
         Ok(match world {
             World::Edge => {

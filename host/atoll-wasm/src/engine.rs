@@ -1,15 +1,17 @@
 //! The Wasm engine: how guests are compiled, where they run, how many at once.
 
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio_util::task::TaskTracker;
-use wasmtime::component::{HasSelf, Linker};
+use wasmtime::component::{Component as Compiled, HasSelf, Linker};
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use crate::bindings;
+use crate::code_cache::{CodeCache, Origin, Refused, Subject};
 use crate::component::Component;
-use crate::error::{CompileError, EngineError};
+use crate::error::{CompileError, EngineError, quote};
 use crate::host::Host;
 use crate::instance::Guest;
 use crate::limits::{CORE_INSTANCES_MAX, MEMORIES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX};
@@ -97,9 +99,48 @@ impl<H: Host> Engine<H> {
     /// request's way. Calls take turns. Nothing is kept on disk: the same bytes are compiled again
     /// by the next process.
     pub fn compile(&self, wasm: &[u8]) -> Result<Component<H>, CompileError> {
+        Component::check(&self.shared, wasm)?;
+        Component::new(Arc::clone(&self.shared), &self.compile_code(wasm)?)
+    }
+
+    /// The same, with the code that `cache` holds, if it does: that takes milliseconds. Otherwise
+    /// the cache holds it afterwards.
+    pub fn load_or_compile(
+        &self,
+        wasm: &[u8],
+        cache: &CodeCache,
+    ) -> Result<(Component<H>, Origin), CompileError> {
+        Component::check(&self.shared, wasm)?;
+        let subject = Subject::new(&self.shared.engine, wasm);
+        let found = cache.find(&subject);
+        let loaded = found.and_then(|code| code.map(|code| self.load_code(&code)).transpose());
+        let (code, origin) = match loaded {
+            Ok(Some(code)) => (code, Origin::Loaded),
+            missing => {
+                let code = self.compile_code(wasm)?;
+                let kept = code.serialize().map_err(io::Error::other);
+                let kept = kept.and_then(|bytes| cache.keep(&subject, &bytes));
+                (code, Origin::Compiled { refused: missing.err(), kept })
+            }
+        };
+        Ok((Component::new(Arc::clone(&self.shared), &code)?, origin))
+    }
+
+    fn compile_code(&self, wasm: &[u8]) -> Result<Compiled, CompileError> {
         // A compilation that panicked has left nothing behind that the next could trip over.
-        let _turn = self.shared.compiling.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        Component::compile(Arc::clone(&self.shared), wasm)
+        let _turn = self.shared.compiling.lock().unwrap_or_else(PoisonError::into_inner);
+        Compiled::from_binary(&self.shared.engine, wasm)
+            .map_err(|error| CompileError::Invalid(quote(&format!("{error:#}"))))
+    }
+
+    /// Only for what came out of a [`CodeCache`].
+    #[allow(unsafe_code, reason = "loading compiled code is, by its nature")]
+    fn load_code(&self, code: &[u8]) -> Result<Compiled, Refused> {
+        // SAFETY: these bytes were sealed by this node, with a key that its user alone can read,
+        // right after the engine had made them, for this engine's version and settings; the seal
+        // was checked over this very copy of them. Nobody else can write to it.
+        let loaded = unsafe { Compiled::deserialize(&self.shared.engine, code) };
+        loaded.map_err(|error| Refused::Engine(quote(&format!("{error:#}"))))
     }
 
     /// Waits for the calls that still run. None may begin any more.

@@ -14,6 +14,7 @@
 #![deny(unsafe_code)]
 
 mod bindings;
+pub mod code_cache;
 pub mod component;
 pub mod engine;
 pub mod error;

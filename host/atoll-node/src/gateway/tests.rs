@@ -18,7 +18,7 @@ use tower::ServiceExt as _;
 async fn gateway() -> Router {
     let config = Config::resolve(FileConfig::default()).expect("the defaults");
     let node = Node::new(&config).expect("a node");
-    let handlers = Handlers::new(Arc::clone(&node)).expect("an engine");
+    let handlers = Handlers::new(Arc::clone(&node), None).expect("an engine");
     let path = atoll_guests::build().expect("the guests").path("hello");
     let wanted = Deployment {
         name: "hello".to_owned(),
