@@ -14,13 +14,16 @@ use crate::node::Node;
 use arc_swap::ArcSwap;
 use atoll_core::grant::Grant;
 use atoll_core::limits::HANDLER_COUNT_MAX;
-use atoll_core::manifest::{HandlerLimits, HandlerRecord, HandlerState, ManifestError};
+use atoll_core::manifest::{
+    HandlerLimits, HandlerRecord, HandlerReuse, HandlerState, ManifestError,
+};
 use atoll_core::route::{Pattern, RouteTable, Target};
 use atoll_core::store::edit::WriteError;
 use atoll_wasm::component::Component;
 use atoll_wasm::engine::{Engine, EngineConfig};
 use atoll_wasm::error::{CallError, CompileError};
 use atoll_wasm::limits::Limits;
+use atoll_wasm::reuse::{Pool, Reuse};
 use bytes::Bytes;
 use code::Code;
 use fetch::Client;
@@ -32,7 +35,7 @@ use records::Records;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
@@ -82,6 +85,10 @@ pub(crate) struct Deployed {
     pub(crate) identity: Arc<Identity>,
     /// What one request may use.
     pub(crate) limits: Limits,
+    /// Instances that may be used again, if the record asks for that.
+    pub(crate) pool: Option<Arc<Pool<GuestHost>>>,
+    /// Whether it was said that they are not used again after all.
+    is_pool_given_up: AtomicBool,
     /// Places for requests at once.
     pub(crate) places: Arc<Semaphore>,
     /// What has become of its requests.
@@ -106,6 +113,7 @@ pub(crate) struct Deployment {
     pub(crate) grants: Vec<String>,
     pub(crate) config: BTreeMap<String, String>,
     pub(crate) limits: HandlerLimits,
+    pub(crate) reuse: Option<HandlerReuse>,
     pub(crate) component: Bytes,
 }
 
@@ -143,6 +151,15 @@ impl Deployed {
     pub(crate) fn pattern(&self, target: Target<'_>) -> Option<&Pattern> {
         let matching = self.patterns.iter().filter(|pattern| pattern.matches(target));
         matching.min_by(|a, b| a.specificity(b))
+    }
+
+    /// Says once if instances are not used again any more.
+    fn look_at_pool(&self) {
+        let Some(why) = self.pool.as_ref().and_then(|pool| pool.broken()) else { return };
+        if !self.is_pool_given_up.swap(true, Ordering::Relaxed) {
+            let HandlerRecord { name, version, .. } = &self.record;
+            warn!(handler = name, version, why, "reuse is given up: a fresh instance each time");
+        }
     }
 }
 
@@ -214,6 +231,7 @@ impl Handlers {
                 error.kind()
             }
         };
+        deployed.look_at_pool();
         let handler = name.clone();
         self.requests.get_or_create(&Outcome { handler, outcome }).inc();
     }
@@ -255,6 +273,7 @@ impl Handlers {
             config: wanted.config,
             world: String::new(),
             limits: wanted.limits,
+            reuse: wanted.reuse,
             restores: None,
         };
         let (patterns, grants) = record.check()?;
@@ -354,6 +373,8 @@ impl Handlers {
         });
         let deployed = Arc::new(Deployed {
             limits: limits_of(&record.limits),
+            pool: record.reuse.map(|reuse| component.pool(reuse_of(reuse))),
+            is_pool_given_up: AtomicBool::new(false),
             places: Arc::new(Semaphore::new(record.limits.concurrency as usize)),
             counts: Counts::default(),
             record,
@@ -452,6 +473,10 @@ fn limits_of(limits: &HandlerLimits) -> Limits {
         memory_bytes: bytes(limits.memory_bytes),
         response_bytes: bytes(limits.response_bytes),
     }
+}
+
+fn reuse_of(reuse: HandlerReuse) -> Reuse {
+    Reuse { requests: reuse.requests, idle_ms: reuse.idle_ms }
 }
 
 fn hex(bytes: &[u8]) -> String {

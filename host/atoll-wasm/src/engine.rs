@@ -14,8 +14,9 @@ use crate::component::Component;
 use crate::error::{CompileError, EngineError, quote};
 use crate::host::Host;
 use crate::instance::Guest;
-use crate::limits::{CORE_INSTANCES_MAX, MEMORIES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX};
+use crate::limits::{CORE_INSTANCES_MAX, IDLE_SHARE, MEMORIES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX};
 use crate::memory::Budget;
+use crate::parking::Parking;
 use crate::standard;
 use crate::ticker::Ticker;
 
@@ -61,6 +62,8 @@ pub(crate) struct Shared<H: Host> {
     // Before `engine`, so that the thread has ended when the engine goes.
     pub(crate) ticker: Ticker,
     pub(crate) budget: Arc<Budget>,
+    /// Instances that wait to be used again.
+    pub(crate) parking: Arc<Parking>,
     pub(crate) linker: Linker<Guest<H>>,
     pub(crate) config: EngineConfig,
     pub(crate) engine: wasmtime::Engine,
@@ -85,10 +88,20 @@ impl<H: Host> Engine<H> {
             .map_err(refused)?;
         standard::link(&mut linker).map_err(refused)?;
         let ticker = Ticker::start(engine.weak(), config.instances_max)?;
-        let budget = Arc::new(Budget::new(config.memory_bytes_total));
+        let parking = Arc::new(Parking::new(idle_max(&config)));
+        let budget = Arc::new(Budget::new(config.memory_bytes_total, Arc::clone(&parking)));
         let (compiling, calls) = (Mutex::new(()), TaskTracker::new());
         Ok(Engine {
-            shared: Arc::new(Shared { ticker, budget, linker, config, engine, calls, compiling }),
+            shared: Arc::new(Shared {
+                ticker,
+                budget,
+                parking,
+                linker,
+                config,
+                engine,
+                calls,
+                compiling,
+            }),
         })
     }
 
@@ -183,8 +196,14 @@ fn settings(config: &EngineConfig) -> Config {
     settings
 }
 
+/// Instances that may wait to be used again.
+fn idle_max(config: &EngineConfig) -> u32 {
+    config.instances_max.div_ceil(IDLE_SHARE)
+}
+
 fn pool(config: &EngineConfig) -> PoolingAllocationConfig {
-    let instances = config.instances_max;
+    // Those that wait take no place from those that run.
+    let instances = config.instances_max.saturating_add(idle_max(config));
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances)
         .total_stacks(instances)

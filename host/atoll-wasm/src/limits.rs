@@ -78,6 +78,11 @@ pub const HEADERS_MAX: usize = 128;
 /// Names and values of all header fields of a response together.
 pub const HEADER_BYTES_MAX: usize = 64 << 10;
 
+/// Instances that wait to be used again, for each four that may run at once.
+pub(crate) const IDLE_SHARE: u32 = 4;
+/// Instances in a row that may fail at a request which is not their first; then that is over.
+pub(crate) const REUSE_FAILURES_MAX: u32 = 3;
+
 /// Keys of one `get-many`, entries of one `set-many`, keys of one page.
 pub const KEYS_MAX: usize = 1_000;
 /// Keys of a page when the guest does not say.

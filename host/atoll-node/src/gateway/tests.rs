@@ -26,6 +26,7 @@ async fn gateway() -> Router {
         grants: Vec::new(),
         config: BTreeMap::new(),
         limits: HandlerLimits { concurrency: 1, ..HandlerLimits::default() },
+        reuse: None,
         component: Bytes::from(std::fs::read(path).expect("a built component")),
     };
     handlers.deploy(wanted).await.expect("it is deployed");

@@ -35,10 +35,16 @@ impl Handlers {
                 () = shutdown.cancelled() => return,
             }
             tokio::select! {
-                () = tokio::time::sleep(LOOK_PAUSE) => {}
+                () = tokio::time::sleep(LOOK_PAUSE) => self.sweep_pools(),
                 () = shutdown.cancelled() => return,
             }
         }
+    }
+
+    /// Ends the instances that have waited for long enough.
+    fn sweep_pools(&self) {
+        let live = self.live.load();
+        live.by_name.values().filter_map(|deployed| deployed.pool.as_ref()).for_each(|p| p.sweep());
     }
 
     async fn catch_up(&self, seen: &mut BTreeMap<String, String>) {

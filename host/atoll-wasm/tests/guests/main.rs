@@ -8,3 +8,4 @@ mod fairness;
 mod host;
 mod limits;
 mod refused;
+mod reuse;
