@@ -7,6 +7,7 @@ pub(crate) mod code;
 mod fetch;
 mod follow;
 pub(crate) mod guest;
+pub(crate) mod logs;
 mod records;
 
 use crate::journal::Unsettled;
@@ -22,12 +23,14 @@ use atoll_core::store::edit::WriteError;
 use atoll_wasm::component::Component;
 use atoll_wasm::engine::{Engine, EngineConfig};
 use atoll_wasm::error::{CallError, CompileError};
+use atoll_wasm::host::Level;
 use atoll_wasm::limits::Limits;
 use atoll_wasm::reuse::{Pool, Reuse};
 use bytes::Bytes;
 use code::Code;
 use fetch::Client;
 use guest::{GuestHost, Identity, Traces};
+use logs::Logs;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -49,6 +52,7 @@ pub(crate) struct Handlers {
     /// Sends what guests ask of others.
     client: Arc<Client>,
     records: Records,
+    logs: Logs,
     live: ArcSwap<Live>,
     /// Deployments and removals take turns.
     turn: Arc<tokio::sync::Mutex<()>>,
@@ -159,6 +163,7 @@ impl Deployed {
         if !self.is_pool_given_up.swap(true, Ordering::Relaxed) {
             let HandlerRecord { name, version, .. } = &self.record;
             warn!(handler = name, version, why, "reuse is given up: a fresh instance each time");
+            self.identity.remark(Level::Warn, &format!("reuse is given up: {why}"));
         }
     }
 }
@@ -183,6 +188,7 @@ impl Handlers {
             code,
             client,
             records,
+            logs: Logs::default(),
             live,
             turn,
             deployments,
@@ -226,7 +232,10 @@ impl Handlers {
                 deployed.counts.failures.fetch_add(1, Ordering::Relaxed);
                 match error {
                     CallError::Busy(_) => debug!(handler = name, %error, "handler turned away"),
-                    _ => warn!(handler = name, kind = error.kind(), %error, "handler failed"),
+                    _ => {
+                        warn!(handler = name, kind = error.kind(), %error, "handler failed");
+                        deployed.identity.remark(Level::Error, &error.to_string());
+                    }
                 }
                 error.kind()
             }
@@ -359,7 +368,7 @@ impl Handlers {
         (patterns, grants): (Vec<Pattern>, Vec<Grant>),
         component: Arc<Component<GuestHost>>,
     ) -> Result<Arc<Deployed>, DeployError> {
-        let identity = Identity::new(record.name.clone(), grants, record.config.clone());
+        let identity = Identity::new(&record, grants, self.logs.open(&record.name));
         if let (false, Some(import)) = (identity.reaches_store(), component.store_import()) {
             return Err(DeployError::NotGranted(import.to_owned()));
         }
@@ -396,6 +405,7 @@ impl Handlers {
     fn swap(&self, deployed: &Arc<Deployed>) {
         let HandlerRecord { name, version, .. } = &deployed.record;
         self.live.store(Arc::new(self.live.load().with(Arc::clone(deployed))));
+        self.logs.keep_only(|name| self.live.load().by_name.contains_key(name));
         info!(handler = name, version, "handler deployed");
         self.say(name, HandlerState { version: *version, error: None });
     }
@@ -412,6 +422,7 @@ impl Handlers {
         let is_live = before.by_name.contains_key(name);
         if is_live {
             self.live.store(Arc::new(before.without(name)));
+            self.logs.keep_only(|kept| kept != name);
             info!(handler = name, "handler removed");
         }
         is_live

@@ -1,5 +1,7 @@
 //! `/v1/handlers`: deploying, listing and removing handlers.
 
+mod logs;
+
 use super::Api;
 use super::query::Query;
 use crate::handlers::{DeployError, Deployed, Deployment};
@@ -33,6 +35,7 @@ pub(super) fn router() -> Router<Arc<Api>> {
     Router::new()
         .route("/v1/handlers", get(list))
         .route("/v1/handlers/{name}", get(show).put(deploy).delete(remove))
+        .route("/v1/handlers/{name}/logs", get(logs::logs))
         .route("/v1/handlers/{name}/nodes", get(nodes))
         .route("/v1/handlers/{name}/rollback", post(roll_back))
 }

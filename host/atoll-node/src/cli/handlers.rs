@@ -1,6 +1,7 @@
-//! `atoll deploy`, `atoll handlers`, `atoll rollback`, `atoll remove`: the handlers of a cluster.
+//! `atoll deploy`, `atoll handlers`, `atoll rollback`, `atoll remove`, `atoll logs`: the handlers of a cluster.
 
 mod everywhere;
+pub(super) mod logs;
 
 use super::client::{Ask, COMPILE_WAIT, Client, ClientArgs, accepted, escape, text};
 use super::output::{print, table, visible};
