@@ -61,6 +61,11 @@ impl<H: Host> Component<H> {
         shape::check_preamble(wasm)
     }
 
+    /// Checks that compiling takes a time that is bounded by the component's size.
+    pub(crate) fn check_code(wasm: &[u8]) -> Result<(), CompileError> {
+        shape::check_functions(wasm)
+    }
+
     /// Makes what can be called of what was compiled or loaded.
     pub(crate) fn new(
         shared: Arc<Shared<H>>,

@@ -140,6 +140,7 @@ impl<H: Host> Engine<H> {
     }
 
     fn compile_code(&self, wasm: &[u8]) -> Result<Compiled, CompileError> {
+        Component::<H>::check_code(wasm)?;
         // A compilation that panicked has left nothing behind that the next could trip over.
         let _turn = self.shared.compiling.lock().unwrap_or_else(PoisonError::into_inner);
         Compiled::from_binary(&self.shared.engine, wasm)

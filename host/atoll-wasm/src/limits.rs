@@ -63,6 +63,14 @@ pub(crate) const CURSORS_MAX: usize = 1_024;
 /// Requests that one call may send.
 pub const FETCHES_MAX: u32 = 64;
 
+/// Bytes of one function's code. What a compiler needs for one grows faster than its size, and it
+/// cannot be stopped; the largest that is met, in a Python interpreter, has 420 KiB.
+pub const FUNCTION_BYTES_MAX: usize = 1 << 20;
+/// Blocks within blocks of one function. A large `switch` has some hundreds.
+pub const BLOCK_DEPTH_MAX: usize = 10_000;
+/// Loops of one function: 20,000 in 140 KB take the compiler 12 s (measured), and it grows with their
+/// square.
+pub const LOOP_COUNT_MAX: usize = 2_000;
 /// Core instances, tables and memories of one component. `wit-component` makes three or four
 /// instances and two tables of a Rust crate; interpreters and composed components need more.
 pub const CORE_INSTANCES_MAX: u32 = 32;

@@ -1,6 +1,7 @@
 //! What guests can and cannot do, shown with small components written as text.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod bombs;
 mod calls;
 mod code_cache;
 mod component;
