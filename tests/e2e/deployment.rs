@@ -82,6 +82,57 @@ fn a_node_that_joins_later_or_comes_back_gets_the_handlers_by_itself() {
     });
 }
 
+/// How many components the node has made ready, loaded from its disk or compiled.
+fn components(node: &TestNode, how: &str) -> u64 {
+    let text = node.http("GET", node.api, "/metrics", b"").text().to_owned();
+    let name = format!("atoll_handler_components_total{{how=\"{how}\"}} ");
+    let line = text.lines().find_map(|line| line.strip_prefix(&name));
+    line.map_or(0, |count| count.parse().expect("a count"))
+}
+
+/// Waits until the node calls itself ready, and asks its handler then.
+fn page_once_ready(node: &TestNode) -> (u16, String) {
+    wait_until("the node is ready", || {
+        (node.http("GET", node.api, "/readyz", b"").status == 200).then_some(())
+    });
+    page(node)
+}
+
+#[test]
+fn a_restart_compiles_nothing_again_but_what_was_tampered_with() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().display().to_string();
+    let mut node = TestNode::start_with(&["--data", &data]);
+    deploy(&node, "hello", &[]);
+    assert_eq!((components(&node, "compiled"), components(&node, "loaded")), (1, 0));
+    let restart = |node: &mut TestNode| {
+        node.signal("TERM");
+        assert!(node.wait().success());
+        *node = TestNode::start_with(&["--data", &data]);
+    };
+    restart(&mut node);
+    assert_eq!(page_once_ready(&node), (200, HELLO.to_owned()), "ready is ready");
+    assert_eq!((components(&node, "compiled"), components(&node, "loaded")), (0, 1));
+    assert!(!node.log().contains("compiled"), "{}", node.log());
+
+    let compiled = std::fs::read_dir(folder.path().join("compiled")).expect("the cache");
+    let code = compiled.map(|entry| entry.expect("an entry").path());
+    let code: Vec<PathBuf> =
+        code.filter(|path| path.extension().is_some_and(|suffix| suffix == "code")).collect();
+    let [code] = &code[..] else { panic!("one file: {code:?}") };
+    let mut bytes = std::fs::read(code).expect("the code");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(code, &bytes).expect("it is changed");
+    restart(&mut node);
+    assert_eq!(page_once_ready(&node), (200, HELLO.to_owned()));
+    assert_eq!((components(&node, "compiled"), components(&node, "loaded")), (1, 0));
+    node.wait_for_log("its seal is broken");
+    restart(&mut node);
+    assert_eq!(page_once_ready(&node), (200, HELLO.to_owned()));
+    assert_eq!((components(&node, "compiled"), components(&node, "loaded")), (0, 1));
+}
+
 #[test]
 fn handlers_are_live_again_after_a_restart_with_a_disk() {
     let folder = tempfile::tempdir().expect("a folder");

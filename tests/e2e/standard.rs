@@ -1,6 +1,8 @@
 //! Standard components of the world `wasi:http/proxy`, run unmodified: in Rust, and as other
 //! people's tools make them of JavaScript and Python.
 
+mod logs;
+mod reuse;
 mod tools;
 
 use crate::api::atoll;

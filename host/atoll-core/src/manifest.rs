@@ -36,6 +36,9 @@ pub struct HandlerRecord {
     pub world: String,
     /// What one request may use.
     pub limits: HandlerLimits,
+    /// Whether instances are used again; each request has one of its own otherwise.
+    #[serde(default)]
+    pub reuse: Option<HandlerReuse>,
     /// When it was deployed, ms since the epoch.
     pub deployed_ms: u64,
     /// The version that this one brings back, if it is a rollback.
@@ -77,6 +80,28 @@ impl Default for HandlerLimits {
             response_bytes: 16 << 20,
             concurrency: 256,
         }
+    }
+}
+
+/// How long instances of a handler are used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HandlerReuse {
+    /// Requests that one instance answers at most, one after the other.
+    pub requests: u32,
+    /// How long an instance waits for its next request, in ms.
+    pub idle_ms: u32,
+}
+
+impl HandlerReuse {
+    /// The wait where nobody says another, in ms.
+    pub const IDLE_MS_DEFAULT: u32 = 10_000;
+
+    fn check(&self) -> Result<(), ManifestError> {
+        check_ranges([
+            ("reuse", u64::from(self.requests), 1, 1_000_000),
+            ("reuse_idle_ms", u64::from(self.idle_ms), 1, 3_600_000),
+        ])
     }
 }
 
@@ -128,6 +153,7 @@ impl HandlerRecord {
             return Err(ManifestError::Count);
         }
         self.limits.check()?;
+        self.reuse.iter().try_for_each(HandlerReuse::check)?;
         self.check_config()?;
         let routes = self.routes.iter().map(|text| text.parse());
         let grants = self.grants.iter().map(|text| text.parse());
@@ -221,20 +247,26 @@ pub fn check_name(name: &str) -> Result<(), ManifestError> {
 
 impl HandlerLimits {
     fn check(&self) -> Result<(), ManifestError> {
-        let ranges = [
+        check_ranges([
             ("cpu_ms", u64::from(self.cpu_ms), 1, 60_000),
             ("wall_ms", u64::from(self.wall_ms), 1, 600_000),
             ("memory_bytes", self.memory_bytes, 64 << 10, 128 << 20),
             ("response_bytes", self.response_bytes, 1, 64 << 20),
             ("concurrency", u64::from(self.concurrency), 1, 10_000),
-        ];
-        for (field, value, min, max) in ranges {
-            if !(min..=max).contains(&value) {
-                return Err(ManifestError::Limit { field, value, min, max });
-            }
-        }
-        Ok(())
+        ])
     }
+}
+
+/// Checks numbers, each with its name, its least and its largest value.
+fn check_ranges<const N: usize>(
+    ranges: [(&'static str, u64, u64, u64); N],
+) -> Result<(), ManifestError> {
+    for (field, value, min, max) in ranges {
+        if !(min..=max).contains(&value) {
+            return Err(ManifestError::Limit { field, value, min, max });
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -253,6 +285,7 @@ mod tests {
             config: BTreeMap::from([("greeting".into(), "hello".into())]),
             world: "atoll:edge/handler".into(),
             limits: HandlerLimits::default(),
+            reuse: Some(HandlerReuse { requests: 100, idle_ms: 1_000 }),
             deployed_ms: 1,
             restores: None,
         }
@@ -291,6 +324,11 @@ mod tests {
         );
         check_refused(|r| r.limits.memory_bytes = 1 << 40, "memory_bytes is");
         check_refused(|r| r.limits.cpu_ms = 0, "at least 1");
+        check_refused(|r| r.reuse = Some(HandlerReuse { requests: 0, idle_ms: 1 }), "reuse is 0");
+        check_refused(
+            |r| r.reuse = Some(HandlerReuse { requests: 1, idle_ms: 0 }),
+            "reuse_idle_ms",
+        );
     }
 
     proptest! {

@@ -36,6 +36,8 @@ enum Command {
     Deploy(handlers::DeployArgs),
     /// List the handlers of a node
     Handlers(handlers::HandlersArgs),
+    /// Show what a handler logs
+    Logs(handlers::logs::LogsArgs),
     /// Bring an earlier version of a handler back
     Rollback(handlers::RollbackArgs),
     /// Take a handler away
@@ -69,6 +71,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Kv(args) => kv::kv(&args),
         Command::Deploy(args) => handlers::deploy(&args),
         Command::Handlers(args) => handlers::list(&args),
+        Command::Logs(args) => handlers::logs::logs(&args),
         Command::Rollback(args) => handlers::roll_back(&args),
         Command::Remove(args) => handlers::remove(&args),
         Command::Purge(args) => purge::purge(&args),

@@ -3,6 +3,7 @@
 mod links;
 mod routes;
 
+use crate::handlers::code;
 use crate::journal::{self, Fsync, OnDiskError};
 use crate::peers;
 use crate::proxy::settings::RouteSettings;
@@ -137,6 +138,14 @@ pub(crate) struct FileConfig {
     /// [default: none]
     #[arg(long, value_name = "FILE", env = "ATOLL_REQUEST_LOG")]
     request_log: Option<PathBuf>,
+    /// Directory where compiled handlers are kept, so that a restart does not compile them again, or
+    /// "off" [default: compiled in --data, off without]
+    #[arg(long, value_name = "DIRECTORY", env = "ATOLL_CODE_CACHE")]
+    code_cache: Option<PathBuf>,
+    /// What the compiled handlers may take on disk; what was used longest ago goes first
+    /// [default: 1GiB]
+    #[arg(long, value_name = "SIZE", env = "ATOLL_CODE_CACHE_MAX")]
+    code_cache_max: Option<String>,
     /// Routes to upstreams; only in the file.
     #[arg(skip)]
     #[serde(default)]
@@ -185,6 +194,8 @@ pub(crate) struct Config {
     pub(crate) cache_bytes_max: usize,
     /// Where requests at the gateway are told of.
     pub(crate) request_log: Option<PathBuf>,
+    /// Where compiled handlers are kept; `None` is nowhere.
+    pub(crate) code_cache: Option<code::Settings>,
     /// Routes to upstreams.
     pub(crate) routes: Vec<RouteSettings>,
     /// Longest wait for requests in flight at the end, in ms.
@@ -281,6 +292,8 @@ impl FileConfig {
             serve_stale: self.serve_stale.or(below.serve_stale),
             cache_memory: self.cache_memory.or(below.cache_memory),
             request_log: self.request_log.or(below.request_log),
+            code_cache: self.code_cache.or(below.code_cache),
+            code_cache_max: self.code_cache_max.or(below.code_cache_max),
             route: if self.route.is_empty() { below.route } else { self.route },
             drain_ms: self.drain_ms.or(below.drain_ms),
             log: self.log.or(below.log),
@@ -321,6 +334,7 @@ impl Config {
             Some(text) => parse_size(text).context("--cache-memory")?,
             None => memory_bytes_max / 8,
         };
+        let code_cache = code_cache(&values)?;
         let routes = routes::resolve(&values.route)?;
         let config = Config {
             name: values.name.unwrap_or_else(host_name),
@@ -347,6 +361,7 @@ impl Config {
             links,
             cache_bytes_max,
             request_log: values.request_log,
+            code_cache,
             routes,
             drain_ms: values.drain_ms.unwrap_or(10_000),
             log: values.log.unwrap_or_else(|| "info".to_owned()),
@@ -429,6 +444,21 @@ fn disk(values: &FileConfig) -> anyhow::Result<Option<journal::Settings>> {
         "--data is empty; name a directory, or leave it out"
     );
     Ok(Some(journal::Settings { directory, fsync, on_error }))
+}
+
+/// What is said about compiled handlers.
+fn code_cache(values: &FileConfig) -> anyhow::Result<Option<code::Settings>> {
+    let bytes_max = match &values.code_cache_max {
+        Some(text) => parse_size(text).context("--code-cache-max")?,
+        None => 1 << 30,
+    };
+    let directory = match &values.code_cache {
+        Some(given) => Some(given.clone()).filter(|given| given != Path::new("off")),
+        None => values.data.as_ref().map(|data| data.join("compiled")),
+    };
+    let is_empty = directory.as_ref().is_some_and(|directory| directory.as_os_str().is_empty());
+    ensure!(!is_empty, "--code-cache is empty; name a directory, or write off");
+    Ok(directory.map(|directory| code::Settings { directory, bytes_max: bytes_max as u64 }))
 }
 
 /// The address, if others than this machine can reach it.

@@ -114,7 +114,11 @@ async fn whole(
     let headers = exchange.headers();
     let host = handlers.host(deployed);
     let traces = host.traces();
-    let answer = handler.call(host, exchange.lend(&headers), &deployed.limits).await;
+    let (request, limits) = (exchange.lend(&headers), &deployed.limits);
+    let answer = match &deployed.pool {
+        Some(pool) => handler.call_reusing(pool, host, request, limits).await,
+        None => handler.call(host, request, limits).await,
+    };
     handlers.ended(deployed, answer.as_ref().map(|_| ()));
     let answer = answer.map_err(|error| failure(name, &error))?;
     handlers.settle(&traces).await?;
@@ -139,7 +143,8 @@ async fn stream(
         told.0.ended(&told.1, end);
         drop(place);
     };
-    let answer = proxy.serve(host, request, &deployed.limits, ended).await;
+    let (limits, pool) = (&deployed.limits, deployed.pool.as_ref());
+    let answer = proxy.serve(host, request, limits, pool, ended).await;
     let answer = answer.map_err(|error| failure(name, &error))?;
     // What it writes from here on is not waited for: the answer is on its way.
     handlers.settle(&traces).await?;

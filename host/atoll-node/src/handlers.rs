@@ -3,9 +3,11 @@
 //! Requests read one pointer; deployments take turns, compile off the request path and swap that
 //! pointer. A request in flight finishes on the version that it began with.
 
+pub(crate) mod code;
 mod fetch;
 mod follow;
 pub(crate) mod guest;
+pub(crate) mod logs;
 mod records;
 
 use crate::journal::Unsettled;
@@ -13,16 +15,22 @@ use crate::node::Node;
 use arc_swap::ArcSwap;
 use atoll_core::grant::Grant;
 use atoll_core::limits::HANDLER_COUNT_MAX;
-use atoll_core::manifest::{HandlerLimits, HandlerRecord, HandlerState, ManifestError};
+use atoll_core::manifest::{
+    HandlerLimits, HandlerRecord, HandlerReuse, HandlerState, ManifestError,
+};
 use atoll_core::route::{Pattern, RouteTable, Target};
 use atoll_core::store::edit::WriteError;
 use atoll_wasm::component::Component;
 use atoll_wasm::engine::{Engine, EngineConfig};
 use atoll_wasm::error::{CallError, CompileError};
+use atoll_wasm::host::Level;
 use atoll_wasm::limits::Limits;
+use atoll_wasm::reuse::{Pool, Reuse};
 use bytes::Bytes;
+use code::Code;
 use fetch::Client;
 use guest::{GuestHost, Identity, Traces};
+use logs::Logs;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -30,7 +38,7 @@ use records::Records;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
@@ -40,9 +48,11 @@ use tracing::{debug, info, warn};
 pub(crate) struct Handlers {
     node: Arc<Node>,
     engine: Engine<GuestHost>,
+    code: Code,
     /// Sends what guests ask of others.
     client: Arc<Client>,
     records: Records,
+    logs: Logs,
     live: ArcSwap<Live>,
     /// Deployments and removals take turns.
     turn: Arc<tokio::sync::Mutex<()>>,
@@ -79,6 +89,10 @@ pub(crate) struct Deployed {
     pub(crate) identity: Arc<Identity>,
     /// What one request may use.
     pub(crate) limits: Limits,
+    /// Instances that may be used again, if the record asks for that.
+    pub(crate) pool: Option<Arc<Pool<GuestHost>>>,
+    /// Whether it was said that they are not used again after all.
+    is_pool_given_up: AtomicBool,
     /// Places for requests at once.
     pub(crate) places: Arc<Semaphore>,
     /// What has become of its requests.
@@ -103,6 +117,7 @@ pub(crate) struct Deployment {
     pub(crate) grants: Vec<String>,
     pub(crate) config: BTreeMap<String, String>,
     pub(crate) limits: HandlerLimits,
+    pub(crate) reuse: Option<HandlerReuse>,
     pub(crate) component: Bytes,
 }
 
@@ -141,19 +156,44 @@ impl Deployed {
         let matching = self.patterns.iter().filter(|pattern| pattern.matches(target));
         matching.min_by(|a, b| a.specificity(b))
     }
+
+    /// Says once if instances are not used again any more.
+    fn look_at_pool(&self) {
+        let Some(why) = self.pool.as_ref().and_then(|pool| pool.broken()) else { return };
+        if !self.is_pool_given_up.swap(true, Ordering::Relaxed) {
+            let HandlerRecord { name, version, .. } = &self.record;
+            warn!(handler = name, version, why, "reuse is given up: a fresh instance each time");
+            self.identity.remark(Level::Warn, &format!("reuse is given up: {why}"));
+        }
+    }
 }
 
 impl Handlers {
     /// Starts the engine. No handler is deployed yet.
-    pub(crate) fn new(node: Arc<Node>) -> anyhow::Result<Arc<Handlers>> {
+    pub(crate) fn new(
+        node: Arc<Node>,
+        code: Option<&code::Settings>,
+    ) -> anyhow::Result<Arc<Handlers>> {
         let engine = Engine::new(EngineConfig::default())?;
+        let code = Code::open(code, node.metrics());
         let records = Records::open(Arc::clone(&node))?;
         let (live, turn, deployments) = (ArcSwap::default(), Arc::default(), TaskTracker::new());
         let requests = Family::<Outcome, Counter>::default();
         let help = "Requests of handlers, by how they ended";
         node.metrics().register("handler_requests", help, requests.clone());
         let client = Arc::new(Client::new());
-        Ok(Arc::new(Handlers { node, engine, client, records, live, turn, deployments, requests }))
+        Ok(Arc::new(Handlers {
+            node,
+            engine,
+            code,
+            client,
+            records,
+            logs: Logs::default(),
+            live,
+            turn,
+            deployments,
+            requests,
+        }))
     }
 
     /// The handler that answers a request for `target`.
@@ -192,11 +232,15 @@ impl Handlers {
                 deployed.counts.failures.fetch_add(1, Ordering::Relaxed);
                 match error {
                     CallError::Busy(_) => debug!(handler = name, %error, "handler turned away"),
-                    _ => warn!(handler = name, kind = error.kind(), %error, "handler failed"),
+                    _ => {
+                        warn!(handler = name, kind = error.kind(), %error, "handler failed");
+                        deployed.identity.remark(Level::Error, &error.to_string());
+                    }
                 }
                 error.kind()
             }
         };
+        deployed.look_at_pool();
         let handler = name.clone();
         self.requests.get_or_create(&Outcome { handler, outcome }).inc();
     }
@@ -238,6 +282,7 @@ impl Handlers {
             config: wanted.config,
             world: String::new(),
             limits: wanted.limits,
+            reuse: wanted.reuse,
             restores: None,
         };
         let (patterns, grants) = record.check()?;
@@ -303,7 +348,7 @@ impl Handlers {
         kept.max(live) + 1
     }
 
-    /// The component of this digest: one that is live, or compiled anew.
+    /// The component of this digest: one that is live, from the cache, or compiled anew.
     async fn compiled(
         &self,
         digest: &str,
@@ -312,9 +357,8 @@ impl Handlers {
         if let Some(component) = self.live.load().component(digest) {
             return Ok(component);
         }
-        let engine = self.engine.clone();
-        let compiled = tokio::task::spawn_blocking(move || engine.compile(&bytes)).await;
-        Ok(Arc::new(compiled.map_err(|_| DeployError::GivenUp)??))
+        let made = self.code.component(&self.engine, bytes).await;
+        Ok(Arc::new(made.ok_or(DeployError::GivenUp)??))
     }
 
     /// Checks what needs the compiled component, and makes a first instance.
@@ -324,7 +368,7 @@ impl Handlers {
         (patterns, grants): (Vec<Pattern>, Vec<Grant>),
         component: Arc<Component<GuestHost>>,
     ) -> Result<Arc<Deployed>, DeployError> {
-        let identity = Identity::new(record.name.clone(), grants, record.config.clone());
+        let identity = Identity::new(&record, grants, self.logs.open(&record.name));
         if let (false, Some(import)) = (identity.reaches_store(), component.store_import()) {
             return Err(DeployError::NotGranted(import.to_owned()));
         }
@@ -338,6 +382,8 @@ impl Handlers {
         });
         let deployed = Arc::new(Deployed {
             limits: limits_of(&record.limits),
+            pool: record.reuse.map(|reuse| component.pool(reuse_of(reuse))),
+            is_pool_given_up: AtomicBool::new(false),
             places: Arc::new(Semaphore::new(record.limits.concurrency as usize)),
             counts: Counts::default(),
             record,
@@ -359,6 +405,7 @@ impl Handlers {
     fn swap(&self, deployed: &Arc<Deployed>) {
         let HandlerRecord { name, version, .. } = &deployed.record;
         self.live.store(Arc::new(self.live.load().with(Arc::clone(deployed))));
+        self.logs.keep_only(|name| self.live.load().by_name.contains_key(name));
         info!(handler = name, version, "handler deployed");
         self.say(name, HandlerState { version: *version, error: None });
     }
@@ -375,6 +422,7 @@ impl Handlers {
         let is_live = before.by_name.contains_key(name);
         if is_live {
             self.live.store(Arc::new(before.without(name)));
+            self.logs.keep_only(|kept| kept != name);
             info!(handler = name, "handler removed");
         }
         is_live
@@ -436,6 +484,10 @@ fn limits_of(limits: &HandlerLimits) -> Limits {
         memory_bytes: bytes(limits.memory_bytes),
         response_bytes: bytes(limits.response_bytes),
     }
+}
+
+fn reuse_of(reuse: HandlerReuse) -> Reuse {
+    Reuse { requests: reuse.requests, idle_ms: reuse.idle_ms }
 }
 
 fn hex(bytes: &[u8]) -> String {

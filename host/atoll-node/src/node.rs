@@ -18,8 +18,8 @@ use atoll_core::store::{Dice, Store, StoreConfig};
 use atoll_core::wire::op::EffectRef;
 use bell::Bell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -37,6 +37,8 @@ pub(crate) enum Unready {
     Loading,
     /// Its disk takes no writes, and none is taken that would not be saved.
     Disk,
+    /// It makes ready the handlers that it had before it was started again.
+    Warming,
     /// It has yet to receive the cluster's state.
     Joining,
     /// It was away for so long that it must first drop what the cluster has forgotten.
@@ -56,6 +58,7 @@ impl Unready {
             Unready::Draining => "draining",
             Unready::Loading => "loading",
             Unready::Disk => "disk",
+            Unready::Warming => "warming",
             Unready::Joining => "joining",
             Unready::Stale => "stale",
             Unready::Skewed => "skewed",
@@ -71,6 +74,9 @@ impl Unready {
             Unready::Loading => "this node is still reading its disk; use another",
             Unready::Disk => {
                 "this node's disk takes no writes, so neither does the node; see to it"
+            }
+            Unready::Warming => {
+                "this node is still making ready the handlers that were on its disk; use another"
             }
             Unready::Joining => "this node is still receiving the keys of its cluster; use another",
             Unready::Stale => {
@@ -101,6 +107,8 @@ pub(crate) struct Node {
     log_grown: watch::Receiver<()>,
     log_bell: Arc<Bell>,
     sweep_floor: AtomicU64,
+    /// Until when handlers are waited for; `None`: not any more.
+    warming: Mutex<Option<Instant>>,
     metrics: Metrics,
     replication: Replication,
 }
@@ -144,6 +152,7 @@ impl Node {
             log_grown,
             log_bell,
             sweep_floor: AtomicU64::new(0),
+            warming: Mutex::default(),
             metrics,
             replication,
         });
@@ -253,6 +262,7 @@ impl Node {
         match self.store.obstacle() {
             Some(Obstacle::Loading) => return Some(Unready::Loading),
             Some(Obstacle::Disk) => return Some(Unready::Disk),
+            None if self.is_warming() => return Some(Unready::Warming),
             None => {}
         }
         match self.replication.status().readiness {
@@ -262,6 +272,25 @@ impl Node {
             Readiness::Skewed => Some(Unready::Skewed),
             Readiness::Superseded => Some(Unready::Superseded),
         }
+    }
+
+    /// `/readyz` waits for the handlers from now on, but not for longer than `wait`.
+    pub(crate) fn start_warming(&self, wait: Duration) {
+        *self.warming() = Some(Instant::now() + wait);
+    }
+
+    /// The handlers are as ready as they will be.
+    pub(crate) fn end_warming(&self) {
+        *self.warming() = None;
+    }
+
+    fn is_warming(&self) -> bool {
+        self.warming().is_some_and(|until| Instant::now() < until)
+    }
+
+    fn warming(&self) -> MutexGuard<'_, Option<Instant>> {
+        // A plain value: whoever panicked has left nothing half done.
+        self.warming.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// From now on `/readyz` says no, so that balancers go elsewhere.

@@ -96,6 +96,7 @@ async fn serve(
             let checkpoints = links.checkpoints();
             let node_state = Box::new(move || checkpoints.take().encode());
             let keeping = read.keep(Arc::clone(node.store()), node_state)?;
+            kit.handlers.await_saved();
             node.store().set_obstacle(None);
             Some(keeping)
         }
@@ -198,7 +199,7 @@ struct Kit {
 
 impl Kit {
     fn new(config: &Config, node: &Arc<Node>) -> anyhow::Result<Kit> {
-        let handlers = Handlers::new(Arc::clone(node))?;
+        let handlers = Handlers::new(Arc::clone(node), config.code_cache.as_ref())?;
         let cache = Arc::new(Cache::new(config.cache_bytes_max));
         cache.register(node);
         let purges = Purges::new(node, &cache)?;

@@ -13,8 +13,9 @@ use crate::bindings::HandlerPre;
 use crate::engine::Shared;
 use crate::error::{CallError, CompileError, PLACES_TAKEN, quote};
 use crate::host::{Host, Request, Response};
-use crate::instance::{self, Guest};
+use crate::instance::{self, Guest, Instance};
 use crate::limits::Limits;
+use crate::reuse::{Pool, Reuse};
 use crate::standard;
 use crate::ticker::CallGuard;
 
@@ -46,27 +47,37 @@ pub struct Proxy<H: Host> {
 struct Base<H: Host> {
     shared: Arc<Shared<H>>,
     imports: Vec<String>,
+    /// Which one it is: an instance of another is never taken for one of its own.
+    id: Arc<()>,
 }
 
 impl<H: Host> Component<H> {
-    pub(crate) fn compile(
-        shared: Arc<Shared<H>>,
-        wasm: &[u8],
-    ) -> Result<Component<H>, CompileError> {
+    /// Checks what can be checked before anything is compiled.
+    pub(crate) fn check(shared: &Shared<H>, wasm: &[u8]) -> Result<(), CompileError> {
         let bytes_max = shared.config.component_bytes_max;
         if wasm.len() > bytes_max {
             return Err(CompileError::TooLarge { len: wasm.len(), bytes_max });
         }
-        shape::check_preamble(wasm)?;
-        let component = Compiled::from_binary(&shared.engine, wasm)
-            .map_err(|error| CompileError::Invalid(quote(&format!("{error:#}"))))?;
-        let world = shape::world(&component)?;
-        let imports = shape::imports(&component)?;
+        shape::check_preamble(wasm)
+    }
+
+    /// Checks that compiling takes a time that is bounded by the component's size.
+    pub(crate) fn check_code(wasm: &[u8]) -> Result<(), CompileError> {
+        shape::check_functions(wasm)
+    }
+
+    /// Makes what can be called of what was compiled or loaded.
+    pub(crate) fn new(
+        shared: Arc<Shared<H>>,
+        component: &Compiled,
+    ) -> Result<Component<H>, CompileError> {
+        let world = shape::world(component)?;
+        let imports = shape::imports(component)?;
         // Names fit; what is left to go wrong are the types behind them.
         let mismatch =
             |error: wasmtime::Error| CompileError::Mismatch(quote(&format!("{error:#}")));
-        let pre = shared.linker.instantiate_pre(&component).map_err(mismatch)?;
-        let base = Base { shared, imports };
+        let pre = shared.linker.instantiate_pre(component).map_err(mismatch)?;
+        let base = Base { shared, imports, id: Arc::new(()) };
         Ok(match world {
             World::Edge => {
                 Component::Edge(Handler { base, pre: HandlerPre::new(pre).map_err(mismatch)? })
@@ -104,21 +115,28 @@ impl<H: Host> Component<H> {
     pub async fn try_instance(&self, host: H, limits: &Limits) -> Result<(), CallError> {
         let base = self.base();
         let (limits, _running) = base.enter(limits)?;
-        let mut store = instance::store(&base.shared.engine, host, &base.shared.budget, &limits);
+        let mut instance = base.instance(host, &limits);
+        let store = &mut instance.store;
         match self {
             Component::Edge(handler) => {
-                instance::start(&mut store, &limits, async |store| {
+                instance::start(store, &limits, async |store| {
                     handler.pre.instantiate_async(store).await.map(drop)
                 })
                 .await
             }
             Component::Proxy(proxy) => {
-                instance::start(&mut store, &limits, async |store| {
+                instance::start(store, &limits, async |store| {
                     proxy.pre.instantiate_async(store).await.map(drop)
                 })
                 .await
             }
         }
+    }
+
+    /// Returns a pool for instances of this component that may be used again. One for each version
+    /// of each handler: they share what instances keep.
+    pub fn pool(&self, reuse: Reuse) -> Arc<Pool<H>> {
+        Pool::new(reuse, &self.base().id, &self.base().shared.parking)
     }
 
     fn base(&self) -> &Base<H> {
@@ -142,14 +160,33 @@ impl<H: Host> Handler<H> {
         limits: &Limits,
     ) -> Result<Response, CallError> {
         let (limits, _running) = self.base.enter(limits)?;
-        let shared = &self.base.shared;
-        let mut store = instance::store(&shared.engine, host, &shared.budget, &limits);
-        instance::run(&self.pre, &mut store, request, &limits).await
+        let mut instance = self.base.instance(host, &limits);
+        instance::run(&self.pre, &mut instance, request, &limits).await
+    }
+
+    /// The same, in an instance of `pool` if one waits there. It waits there again afterwards, unless
+    /// the call has failed.
+    pub async fn call_reusing(
+        &self,
+        pool: &Pool<H>,
+        host: H,
+        request: Request<'_>,
+        limits: &Limits,
+    ) -> Result<Response, CallError> {
+        let (limits, _running) = self.base.enter(limits)?;
+        let mut instance = self.base.instance_of(pool, host, &limits);
+        let served = instance.served;
+        let answer = instance::run(&self.pre, &mut instance, request, &limits).await;
+        pool.note(served, answer.as_ref().map(drop));
+        if answer.is_ok() {
+            pool.put(instance);
+        }
+        answer
     }
 }
 
 impl<H: Host> Proxy<H> {
-    /// Answers one request in an instance of its own. Returns when the guest has said how it
+    /// Answers one request in an instance of its own, or in one of `pool`. Returns when the guest has said how it
     /// answers; it then goes on, in a task of the engine's, until it has written the body and
     /// returned. `ended` is told once how that went, unless the caller gave up before the answer.
     ///
@@ -164,6 +201,7 @@ impl<H: Host> Proxy<H> {
         host: H,
         request: http::Request<B>,
         limits: &Limits,
+        pool: Option<&Arc<Pool<H>>>,
         ended: impl FnOnce(Result<(), &CallError>) + Send + 'static,
     ) -> Result<http::Response<AnswerBody>, CallError>
     where
@@ -177,8 +215,13 @@ impl<H: Host> Proxy<H> {
                 return Err(error);
             }
         };
-        let shared = Arc::clone(&self.base.shared);
-        let call = standard::Call { shared, pre: self.pre.clone(), host, limits, ended, running };
+        let instance = match pool {
+            Some(pool) => self.base.instance_of(pool, host, &limits),
+            None => self.base.instance(host, &limits),
+        };
+        let calls = self.base.shared.calls.clone();
+        let (pre, pool) = (self.pre.clone(), pool.cloned());
+        let call = standard::Call { calls, pre, instance, pool, limits, ended, running };
         standard::serve(call, request).await
     }
 }
@@ -188,6 +231,22 @@ impl<H: Host> Base<H> {
     fn enter(&self, limits: &Limits) -> Result<(Limits, CallGuard), CallError> {
         let running = self.shared.ticker.enter().ok_or(CallError::Busy(PLACES_TAKEN))?;
         Ok((limits.bounded(self.shared.config.memory_bytes_max), running))
+    }
+
+    fn instance(&self, host: H, limits: &Limits) -> Instance<H> {
+        Instance::new(&self.shared.engine, host, &self.shared.budget, limits)
+    }
+
+    /// One that waits in the pool, or a new one.
+    fn instance_of(&self, pool: &Pool<H>, host: H, limits: &Limits) -> Instance<H> {
+        assert!(pool.is_of(&self.id), "a pool holds the instances of one component");
+        match pool.take() {
+            Some(mut instance) => {
+                instance.begin(host, limits);
+                instance
+            }
+            None => self.instance(host, limits),
+        }
     }
 }
 

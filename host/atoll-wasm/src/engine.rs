@@ -1,19 +1,22 @@
 //! The Wasm engine: how guests are compiled, where they run, how many at once.
 
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio_util::task::TaskTracker;
-use wasmtime::component::{HasSelf, Linker};
+use wasmtime::component::{Component as Compiled, HasSelf, Linker};
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use crate::bindings;
+use crate::code_cache::{CodeCache, Origin, Refused, Subject};
 use crate::component::Component;
-use crate::error::{CompileError, EngineError};
+use crate::error::{CompileError, EngineError, quote};
 use crate::host::Host;
 use crate::instance::Guest;
-use crate::limits::{CORE_INSTANCES_MAX, MEMORIES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX};
+use crate::limits::{CORE_INSTANCES_MAX, IDLE_SHARE, MEMORIES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX};
 use crate::memory::Budget;
+use crate::parking::Parking;
 use crate::standard;
 use crate::ticker::Ticker;
 
@@ -59,6 +62,8 @@ pub(crate) struct Shared<H: Host> {
     // Before `engine`, so that the thread has ended when the engine goes.
     pub(crate) ticker: Ticker,
     pub(crate) budget: Arc<Budget>,
+    /// Instances that wait to be used again.
+    pub(crate) parking: Arc<Parking>,
     pub(crate) linker: Linker<Guest<H>>,
     pub(crate) config: EngineConfig,
     pub(crate) engine: wasmtime::Engine,
@@ -83,10 +88,20 @@ impl<H: Host> Engine<H> {
             .map_err(refused)?;
         standard::link(&mut linker).map_err(refused)?;
         let ticker = Ticker::start(engine.weak(), config.instances_max)?;
-        let budget = Arc::new(Budget::new(config.memory_bytes_total));
+        let parking = Arc::new(Parking::new(idle_max(&config)));
+        let budget = Arc::new(Budget::new(config.memory_bytes_total, Arc::clone(&parking)));
         let (compiling, calls) = (Mutex::new(()), TaskTracker::new());
         Ok(Engine {
-            shared: Arc::new(Shared { ticker, budget, linker, config, engine, calls, compiling }),
+            shared: Arc::new(Shared {
+                ticker,
+                budget,
+                parking,
+                linker,
+                config,
+                engine,
+                calls,
+                compiling,
+            }),
         })
     }
 
@@ -97,9 +112,49 @@ impl<H: Host> Engine<H> {
     /// request's way. Calls take turns. Nothing is kept on disk: the same bytes are compiled again
     /// by the next process.
     pub fn compile(&self, wasm: &[u8]) -> Result<Component<H>, CompileError> {
+        Component::check(&self.shared, wasm)?;
+        Component::new(Arc::clone(&self.shared), &self.compile_code(wasm)?)
+    }
+
+    /// The same, with the code that `cache` holds, if it does: that takes milliseconds. Otherwise
+    /// the cache holds it afterwards.
+    pub fn load_or_compile(
+        &self,
+        wasm: &[u8],
+        cache: &CodeCache,
+    ) -> Result<(Component<H>, Origin), CompileError> {
+        Component::check(&self.shared, wasm)?;
+        let subject = Subject::new(&self.shared.engine, wasm);
+        let found = cache.find(&subject);
+        let loaded = found.and_then(|code| code.map(|code| self.load_code(&code)).transpose());
+        let (code, origin) = match loaded {
+            Ok(Some(code)) => (code, Origin::Loaded),
+            missing => {
+                let code = self.compile_code(wasm)?;
+                let kept = code.serialize().map_err(io::Error::other);
+                let kept = kept.and_then(|bytes| cache.keep(&subject, &bytes));
+                (code, Origin::Compiled { refused: missing.err(), kept })
+            }
+        };
+        Ok((Component::new(Arc::clone(&self.shared), &code)?, origin))
+    }
+
+    fn compile_code(&self, wasm: &[u8]) -> Result<Compiled, CompileError> {
+        Component::<H>::check_code(wasm)?;
         // A compilation that panicked has left nothing behind that the next could trip over.
-        let _turn = self.shared.compiling.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        Component::compile(Arc::clone(&self.shared), wasm)
+        let _turn = self.shared.compiling.lock().unwrap_or_else(PoisonError::into_inner);
+        Compiled::from_binary(&self.shared.engine, wasm)
+            .map_err(|error| CompileError::Invalid(quote(&format!("{error:#}"))))
+    }
+
+    /// Only for what came out of a [`CodeCache`].
+    #[allow(unsafe_code, reason = "loading compiled code is, by its nature")]
+    fn load_code(&self, code: &[u8]) -> Result<Compiled, Refused> {
+        // SAFETY: these bytes were sealed by this node, with a key that its user alone can read,
+        // right after the engine had made them, for this engine's version and settings; the seal
+        // was checked over this very copy of them. Nobody else can write to it.
+        let loaded = unsafe { Compiled::deserialize(&self.shared.engine, code) };
+        loaded.map_err(|error| Refused::Engine(quote(&format!("{error:#}"))))
     }
 
     /// Waits for the calls that still run. None may begin any more.
@@ -142,8 +197,14 @@ fn settings(config: &EngineConfig) -> Config {
     settings
 }
 
+/// Instances that may wait to be used again.
+fn idle_max(config: &EngineConfig) -> u32 {
+    config.instances_max.div_ceil(IDLE_SHARE)
+}
+
 fn pool(config: &EngineConfig) -> PoolingAllocationConfig {
-    let instances = config.instances_max;
+    // Those that wait take no place from those that run.
+    let instances = config.instances_max.saturating_add(idle_max(config));
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances)
         .total_stacks(instances)

@@ -1,6 +1,6 @@
 //! What can go wrong: making an engine, taking in a component, calling it.
 
-use crate::limits::{NAMES_SHOWN_MAX, QUOTE_BYTES_MAX};
+use crate::limits::{BLOCK_DEPTH_MAX, LOOP_COUNT_MAX, NAMES_SHOWN_MAX, QUOTE_BYTES_MAX};
 
 /// Why there is no engine. Nothing is left running.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +43,23 @@ pub enum CompileError {
     /// Broken, or beyond what the engine takes (too many memories, a feature that is off).
     #[error("not a component that this node can run: {0}")]
     Invalid(String),
+    /// One of its functions would keep the compiler busy for minutes.
+    #[error(
+        "a function of the component has {len} bytes of code; at most {bytes_max} are compiled. \
+         Split it, or let the compiler optimise for size"
+    )]
+    FunctionTooLarge {
+        /// Its size.
+        len: usize,
+        /// `FUNCTION_BYTES_MAX`.
+        bytes_max: usize,
+    },
+    /// The same, for how many loops it has, or how deep its blocks lie within one another.
+    #[error(
+        "a function of the component has more than {LOOP_COUNT_MAX} loops, or more than \
+         {BLOCK_DEPTH_MAX} blocks within one another, which is not compiled; split it"
+    )]
+    FunctionTooComplex,
     /// Does not export what the gateway calls.
     #[error(
         "the component exports neither atoll:edge/incoming-handler@0.1.0 nor \

@@ -1,12 +1,13 @@
-//! One instance of a handler and its one call: what it holds, and how its end is told.
+//! One instance of a handler and its calls: what it holds, and how its end is told.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use wasmtime::{PoolConcurrencyLimitError, Store, Trap};
+use wasmtime_wasi_http::p2::bindings::Proxy;
 
-use crate::bindings::HandlerPre;
 use crate::bindings::atoll::edge::types as raw;
+use crate::bindings::{Handler, HandlerPre};
 use crate::error::{CallError, MEMORY_TAKEN, PLACES_TAKEN, quote};
 use crate::host::{Host, Request, Response};
 use crate::limits::{COMPONENT_HANDLES_MAX, HOSTCALL_BYTES_MAX, Limits};
@@ -27,6 +28,54 @@ pub(crate) struct Guest<H: Host> {
     log: Option<Arc<Log>>,
     memory: Limiter,
     pub(crate) meter: Meter,
+}
+
+/// An instance, or a store that is ready for one: until its first call begins.
+pub(crate) struct Instance<H: Host> {
+    pub(crate) store: Store<Guest<H>>,
+    pub(crate) exports: Option<Exports>,
+    /// Requests that it has answered.
+    pub(crate) served: u32,
+}
+
+/// What is called, by the world that the component was made for.
+pub(crate) enum Exports {
+    Edge(Handler),
+    Proxy(Proxy),
+}
+
+impl<H: Host> Instance<H> {
+    pub(crate) fn new(
+        engine: &wasmtime::Engine,
+        host: H,
+        budget: &Arc<Budget>,
+        limits: &Limits,
+    ) -> Instance<H> {
+        Instance { store: store(engine, host, budget, limits), exports: None, served: 0 }
+    }
+
+    /// Another request begins now, with limits of its own; only the memory is what it was.
+    pub(crate) fn begin(&mut self, host: H, limits: &Limits) {
+        self.store.set_epoch_deadline(1);
+        let guest = self.store.data_mut();
+        guest.host = host;
+        guest.keyvalue.begin();
+        guest.memory.begin();
+        guest.meter = Meter::start(limits.cpu_ms);
+        if let Some(log) = &guest.log {
+            log.begin();
+        }
+        if let Some(standard) = &mut guest.standard {
+            standard.begin();
+        }
+    }
+
+    /// A request is over, and another may come.
+    pub(crate) fn rest(&self) {
+        if let Some(standard) = &self.store.data().standard {
+            standard.rest();
+        }
+    }
 }
 
 impl<H: Host> Guest<H> {
@@ -61,16 +110,22 @@ pub(crate) fn store<H: Host>(
     store
 }
 
-/// Makes the instance and runs its one call. The store is of no use afterwards.
+/// Makes the instance unless it is there, and runs one call. After an error it is of no use.
 pub(crate) async fn run<H: Host>(
     pre: &HandlerPre<Guest<H>>,
-    store: &mut Store<Guest<H>>,
+    instance: &mut Instance<H>,
     request: Request<'_>,
     limits: &Limits,
 ) -> Result<Response, CallError> {
+    let Instance { store, exports, .. } = instance;
     let call = async {
-        let instance = pre.instantiate_async(&mut *store).await?;
-        let handler = instance.atoll_edge_incoming_handler();
+        if exports.is_none() {
+            *exports = Some(Exports::Edge(pre.instantiate_async(&mut *store).await?));
+        }
+        let Some(Exports::Edge(handler)) = exports else {
+            return Err(wasmtime::Error::msg("an instance of another world"));
+        };
+        let handler = handler.atoll_edge_incoming_handler();
         handler.call_handle(&mut *store, lend(&request)).await
     };
     let answer = within(limits, call).await?;

@@ -14,6 +14,7 @@
 #![deny(unsafe_code)]
 
 mod bindings;
+pub mod code_cache;
 pub mod component;
 pub mod engine;
 pub mod error;
@@ -23,8 +24,10 @@ mod instance;
 pub mod limits;
 mod log;
 mod memory;
+mod parking;
 mod places;
 mod processor;
 mod response;
+pub mod reuse;
 mod standard;
 mod ticker;

@@ -63,6 +63,14 @@ pub(crate) const CURSORS_MAX: usize = 1_024;
 /// Requests that one call may send.
 pub const FETCHES_MAX: u32 = 64;
 
+/// Bytes of one function's code. What a compiler needs for one grows faster than its size, and it
+/// cannot be stopped; the largest that is met, in a Python interpreter, has 420 KiB.
+pub const FUNCTION_BYTES_MAX: usize = 1 << 20;
+/// Blocks within blocks of one function. A large `switch` has some hundreds.
+pub const BLOCK_DEPTH_MAX: usize = 10_000;
+/// Loops of one function: 20,000 in 140 KB take the compiler 12 s (measured), and it grows with their
+/// square.
+pub const LOOP_COUNT_MAX: usize = 2_000;
 /// Core instances, tables and memories of one component. `wit-component` makes three or four
 /// instances and two tables of a Rust crate; interpreters and composed components need more.
 pub const CORE_INSTANCES_MAX: u32 = 32;
@@ -77,6 +85,11 @@ pub const TABLE_ELEMENTS_MAX: usize = 65_536;
 pub const HEADERS_MAX: usize = 128;
 /// Names and values of all header fields of a response together.
 pub const HEADER_BYTES_MAX: usize = 64 << 10;
+
+/// Instances that wait to be used again, for each four that may run at once.
+pub(crate) const IDLE_SHARE: u32 = 4;
+/// Instances in a row that may fail at a request which is not their first; then that is over.
+pub(crate) const REUSE_FAILURES_MAX: u32 = 3;
 
 /// Keys of one `get-many`, entries of one `set-many`, keys of one page.
 pub const KEYS_MAX: usize = 1_000;

@@ -18,6 +18,11 @@ impl Log {
         Log { logger, lines_left: AtomicU32::new(LOG_LINES_MAX) }
     }
 
+    /// Another call begins, with as many lines as the first.
+    pub(crate) fn begin(&self) {
+        self.lines_left.store(LOG_LINES_MAX, Ordering::Relaxed);
+    }
+
     /// Keeps a line, cut at its bound.
     pub(crate) fn write(&self, level: Level, message: &str) {
         let take = |left: u32| left.checked_sub(1);

@@ -6,12 +6,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use wasmtime::ResourceLimiter;
 
 use crate::limits::{CORE_INSTANCES_MAX, MEMORIES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX};
+use crate::parking::Parking;
 
 /// The linear memory that all instances of an engine may hold together.
 #[derive(Debug)]
 pub(crate) struct Budget {
     held_bytes: AtomicUsize,
     bytes_max: usize,
+    /// Who waits there goes before anyone is refused.
+    parking: Arc<Parking>,
 }
 
 /// Whose bound an instance met.
@@ -34,8 +37,8 @@ pub(crate) struct Limiter {
 }
 
 impl Budget {
-    pub(crate) fn new(bytes_max: usize) -> Budget {
-        Budget { held_bytes: AtomicUsize::new(0), bytes_max }
+    pub(crate) fn new(bytes_max: usize, parking: Arc<Parking>) -> Budget {
+        Budget { held_bytes: AtomicUsize::new(0), bytes_max, parking }
     }
 
     /// Returns what the instances hold now.
@@ -44,6 +47,15 @@ impl Budget {
     }
 
     fn take(&self, bytes: usize) -> bool {
+        while !self.try_take(bytes) {
+            if !self.parking.free_oldest() {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn try_take(&self, bytes: usize) -> bool {
         let before = self.held_bytes.fetch_add(bytes, Ordering::Relaxed);
         let fits = before.saturating_add(bytes) <= self.bytes_max;
         if !fits {
@@ -60,6 +72,11 @@ impl Budget {
 impl Limiter {
     pub(crate) fn new(budget: Arc<Budget>, bytes_max: usize) -> Limiter {
         Limiter { budget, bytes_max, held_bytes: 0, refusal: None }
+    }
+
+    /// Another call begins, for which no memory was refused yet.
+    pub(crate) fn begin(&mut self) {
+        self.refusal = None;
     }
 
     /// Returns the last no, if there was one.
@@ -128,13 +145,17 @@ impl ResourceLimiter for Limiter {
 mod tests {
     use super::*;
 
+    fn budget(bytes_max: usize) -> Arc<Budget> {
+        Arc::new(Budget::new(bytes_max, Arc::new(Parking::new(0))))
+    }
+
     fn limiter(budget: &Arc<Budget>, bytes_max: usize) -> Limiter {
         Limiter::new(Arc::clone(budget), bytes_max)
     }
 
     #[test]
     fn an_instance_meets_its_own_limit_first_over_all_its_memories() {
-        let budget = Arc::new(Budget::new(1_000));
+        let budget = budget(1_000);
         let mut limiter = limiter(&budget, 100);
         assert!(limiter.memory_growing(0, 60, None).unwrap());
         assert!(!limiter.memory_growing(0, 60, None).unwrap());
@@ -145,7 +166,7 @@ mod tests {
 
     #[test]
     fn all_instances_together_stay_within_the_budget() {
-        let budget = Arc::new(Budget::new(150));
+        let budget = budget(150);
         let mut first = limiter(&budget, 100);
         let mut second = limiter(&budget, 100);
         assert!(first.memory_growing(0, 100, None).unwrap());
@@ -157,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_dropped_instance_gives_back_what_it_held() {
-        let budget = Arc::new(Budget::new(150));
+        let budget = budget(150);
         let mut first = limiter(&budget, 100);
         assert!(first.memory_growing(0, 100, None).unwrap());
         drop(first);
@@ -166,7 +187,7 @@ mod tests {
 
     #[test]
     fn growth_past_the_declared_maximum_is_refused_and_holds_nothing() {
-        let budget = Arc::new(Budget::new(1_000));
+        let budget = budget(1_000);
         let mut limiter = limiter(&budget, 1_000);
         assert!(!limiter.memory_growing(0, 200, Some(100)).unwrap());
         assert_eq!((budget.held_bytes(), limiter.refusal()), (0, Some(Refusal::Limit)));

@@ -38,13 +38,17 @@ pub(crate) struct Standard {
     http: WasiHttpCtx,
     table: ResourceTable,
     outbound: Outbound,
+    output: [stdio::Lines; 2],
 }
 
 impl Standard {
     fn new(log: &Arc<Log>, outbound: Outbound) -> Standard {
+        let output =
+            [Level::Info, Level::Warn].map(|level| stdio::Lines::new(Arc::clone(log), level));
+        let [stdout, stderr] = output.clone();
         let mut wasi = WasiCtx::builder();
-        wasi.stdout(stdio::Lines::new(Arc::clone(log), Level::Info))
-            .stderr(stdio::Lines::new(Arc::clone(log), Level::Warn))
+        wasi.stdout(stdout)
+            .stderr(stderr)
             .max_random_size(u64::from(RANDOM_BYTES_MAX))
             .allow_tcp(false)
             .allow_udp(false);
@@ -52,7 +56,17 @@ impl Standard {
         http.set_field_size_limit(HEADER_BYTES_MAX);
         let mut table = ResourceTable::new();
         table.set_max_capacity(RESOURCES_MAX);
-        Standard { wasi: wasi.build(), http, table, outbound }
+        Standard { wasi: wasi.build(), http, table, outbound, output }
+    }
+
+    /// Another call begins.
+    pub(crate) fn begin(&mut self) {
+        self.outbound.begin();
+    }
+
+    /// The call is over.
+    pub(crate) fn rest(&self) {
+        self.output.iter().for_each(stdio::Lines::end_line);
     }
 }
 

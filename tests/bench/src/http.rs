@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use anyhow::{Context, ensure};
 
@@ -58,7 +57,7 @@ pub(crate) fn measure(atoll: &Path, effort: Effort) -> anyhow::Result<String> {
         eprintln!("HTTP: round {round} of {}", effort.rounds);
         for Contestant { name, server, target, outcomes } in &mut contestants {
             let operations = OPERATIONS / effort.divisor;
-            outcomes.push(http_load::run(server, target, operations).context(*name)?);
+            outcomes.push(http_load::run(server.pid(), target, operations).context(*name)?);
         }
     }
     Ok(section(&contestants, effort) + &note)
@@ -100,7 +99,10 @@ fn section(contestants: &[Contestant<'_>], effort: Effort) -> String {
 }
 
 /// Stores the value that is measured.
-fn put(target: &Target) -> anyhow::Result<()> {
+///
+/// # Errors
+/// If the node does not take it.
+pub(crate) fn put(target: &Target) -> anyhow::Result<()> {
     use std::io::{Read, Write};
     let Target { address, path, .. } = target;
     let mut stream = std::net::TcpStream::connect(address)?;
@@ -119,12 +121,7 @@ fn put(target: &Target) -> anyhow::Result<()> {
 fn deploy(atoll: &Path, api: SocketAddr, gateway: SocketAddr) -> anyhow::Result<Target> {
     eprintln!("building the handler {HANDLER}");
     let component = atoll_guests::build()?.path(HANDLER);
-    let mut command = Command::new(atoll);
-    command.arg("deploy").arg(&component).args(["--name", HANDLER]);
-    command.args(["--route", &format!("/{HANDLER}/*"), "--api", &api.to_string()]);
-    let output = command.stdin(Stdio::null()).output().context("atoll deploy")?;
-    let errors = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "atoll deploy: {}", errors.trim());
+    server::deploy(atoll, api, (HANDLER, &component), &[])?;
     let target = Target {
         address: gateway,
         path: format!("/{HANDLER}/bench"),

@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow, ensure};
 
 use crate::process;
-use crate::server::Server;
 use crate::summary::{self, Sample};
 
 /// Connections that are open at once, each on a thread of its own.
@@ -43,12 +42,12 @@ pub(crate) struct Outcome {
 ///
 /// # Errors
 /// If an answer is not `200`, has the wrong length, or does not come.
-pub(crate) fn run(server: &Server, target: &Target, operations: u32) -> anyhow::Result<Outcome> {
+pub(crate) fn run(pid: u32, target: &Target, operations: u32) -> anyhow::Result<Outcome> {
     let each = operations.div_ceil(CONNECTIONS);
     // All connections are open before the clock starts.
     let clients: Vec<Client> =
         (0..CONNECTIONS).map(|_| Client::open(target)).collect::<anyhow::Result<_>>()?;
-    let before_us = process::cpu_us(server.pid())?;
+    let before_us = process::cpu_us(pid)?;
     let start = Instant::now();
     let mut latencies_us = thread::scope(|scope| -> anyhow::Result<Vec<u64>> {
         let mut running = Vec::new();
@@ -63,7 +62,7 @@ pub(crate) fn run(server: &Server, target: &Target, operations: u32) -> anyhow::
         Ok(all)
     })?;
     let elapsed = start.elapsed();
-    let after_us = process::cpu_us(server.pid())?;
+    let after_us = process::cpu_us(pid)?;
     latencies_us.sort_unstable();
     let done = f64::from(each * CONNECTIONS);
     #[expect(clippy::cast_precision_loss, reason = "microseconds of minutes fit in 52 bits")]
@@ -123,7 +122,13 @@ fn read_answer(stream: &mut impl Read, buffer: &mut [u8]) -> anyhow::Result<usiz
     let mut filled = 0;
     loop {
         if let Some(head_end) = find(&buffer[..filled], b"\r\n\r\n") {
-            let body_bytes = check_head(&buffer[..head_end])?;
+            let Some(body_bytes) = check_head(&buffer[..head_end])? else {
+                if let Some(body_bytes) = chunks(&buffer[head_end + 4..filled])? {
+                    return Ok(body_bytes);
+                }
+                filled += read_more(stream, &mut buffer[filled..])?;
+                continue;
+            };
             let whole = head_end + 4 + body_bytes;
             ensure!(whole <= buffer.len(), "an answer of {whole} bytes");
             ensure!(filled <= whole, "more bytes than the answer has");
@@ -131,10 +136,31 @@ fn read_answer(stream: &mut impl Read, buffer: &mut [u8]) -> anyhow::Result<usiz
                 return Ok(body_bytes);
             }
         }
-        ensure!(filled < buffer.len(), "a head of more than {filled} bytes");
-        let read = stream.read(&mut buffer[filled..]).context("waiting for an answer")?;
-        ensure!(read > 0, "the server closed the connection");
-        filled += read;
+        filled += read_more(stream, &mut buffer[filled..])?;
+    }
+}
+
+fn read_more(stream: &mut impl Read, buffer: &mut [u8]) -> anyhow::Result<usize> {
+    ensure!(!buffer.is_empty(), "an answer that does not fit");
+    let read = stream.read(buffer).context("waiting for an answer")?;
+    ensure!(read > 0, "the server closed the connection");
+    Ok(read)
+}
+
+/// Returns the length of a body in chunks, if all of it is there.
+fn chunks(mut bytes: &[u8]) -> anyhow::Result<Option<usize>> {
+    let mut body_bytes = 0;
+    loop {
+        let Some(line_end) = find(bytes, b"\r\n") else { return Ok(None) };
+        let size = std::str::from_utf8(&bytes[..line_end]).context("the size of a chunk")?;
+        let size = usize::from_str_radix(size, 16).context("the size of a chunk")?;
+        ensure!(size <= ANSWER_BYTES_MAX, "a chunk of {size} bytes");
+        let Some(rest) = bytes.get(line_end + 2 + size + 2..) else { return Ok(None) };
+        if size == 0 {
+            ensure!(rest.is_empty(), "more bytes than the answer has");
+            return Ok(Some(body_bytes));
+        }
+        (bytes, body_bytes) = (rest, body_bytes + size);
     }
 }
 
@@ -142,17 +168,20 @@ fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
     bytes.windows(what.len()).position(|window| window == what)
 }
 
-/// Returns the announced length of the body.
-fn check_head(head: &[u8]) -> anyhow::Result<usize> {
+/// Returns the announced length of the body, `None` where it comes in chunks.
+fn check_head(head: &[u8]) -> anyhow::Result<Option<usize>> {
     let head = std::str::from_utf8(head).context("a head that is not UTF-8")?;
     let mut lines = head.split("\r\n");
     let status = lines.next().unwrap_or_default();
     ensure!(status.starts_with("HTTP/1.1 200"), "the server answers {status:?}");
-    let length = lines
-        .filter_map(|line| line.split_once(':'))
-        .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
-        .context("an answer without Content-Length")?;
-    length.1.trim().parse().context("Content-Length")
+    let mut fields = lines.filter_map(|line| line.split_once(':'));
+    let is = |name: &str, wanted: &str| name.eq_ignore_ascii_case(wanted);
+    if fields.clone().any(|(name, _)| is(name, "transfer-encoding")) {
+        return Ok(None);
+    }
+    let length = fields.find(|(name, _)| is(name, "content-length"));
+    let length = length.context("an answer without length")?;
+    length.1.trim().parse().map(Some).context("Content-Length")
 }
 
 #[cfg(test)]
@@ -190,15 +219,21 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_in_chunks_ends_with_an_empty_one() {
+        let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+        check(&format!("{head}3\r\nabc\r\nA\r\n0123456789\r\n0\r\n\r\n"), Ok(13));
+        check(&format!("{head}0\r\n\r\n"), Ok(0));
+    }
+
+    #[test]
     fn answers_that_do_not_count_are_errors() {
         check("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", Err("404"));
-        check(
-            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
-            Err("without Content-Length"),
-        );
+        check("HTTP/1.1 200 OK\r\n\r\n", Err("without length"));
+        check("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na", Err("closed"));
+        check("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n", Err("a chunk"));
         check("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc", Err("closed"));
         check("HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\nabc", Err("an answer of"));
-        check(&format!("HTTP/1.1 200 OK\r\nX: {}", "y".repeat(200)), Err("a head of more"));
+        check(&format!("HTTP/1.1 200 OK\r\nX: {}", "y".repeat(200)), Err("does not fit"));
         check("", Err("closed"));
     }
 }

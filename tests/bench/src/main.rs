@@ -4,6 +4,8 @@
 //! standard output (progress goes to standard error). Processor time is what the kernel has
 //! booked for the server's processes, never a guess from the throughput.
 //!
+//! `cargo bench-peers wasm` measures handlers, beside `wasmtime serve` if it is given.
+//!
 //! `cargo bench-peers replication` holds linked nodes against the bars that the project has set
 //! itself, and fails where one is missed. `cargo bench-peers cache` measures cached responses beside
 //! nginx's proxy_cache and Varnish.
@@ -20,6 +22,7 @@ mod resp_client;
 mod server;
 mod summary;
 mod table;
+mod wasm;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -29,6 +32,7 @@ use anyhow::{Context, bail};
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::replication::Measure;
+use crate::wasm::Others;
 
 /// Compares Atoll with redis-server and nginx on this machine and prints Markdown tables.
 #[derive(Debug, Parser)]
@@ -60,6 +64,16 @@ enum Task {
     },
     /// Cached responses of 1 KiB, 100 KiB and 10 MiB beside nginx's proxy_cache and Varnish.
     Cache,
+    /// Measures handlers, fresh and reused.
+    Wasm {
+        /// The program `wasmtime`, to measure `wasmtime serve` beside.
+        #[arg(long, value_name = "PATH")]
+        wasmtime: Option<PathBuf>,
+        /// A standard component that answers /NAME/hello, NAME being that of its file; may be
+        /// repeated.
+        #[arg(long, value_name = "COMPONENT.wasm")]
+        also: Vec<PathBuf>,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -100,6 +114,10 @@ fn run(options: &Options) -> anyhow::Result<()> {
         Some(_) if options.only.is_some() => bail!("--only is for the comparison with peers"),
         Some(Task::Replication { measures }) => hold_to_bars(options, measures, effort),
         Some(Task::Cache) => cached(options, effort),
+        Some(Task::Wasm { wasmtime, also }) => {
+            let others = Others { wasmtime: wasmtime.clone(), components: also.clone() };
+            measure_handlers(options, &others, effort)
+        }
     }
 }
 
@@ -147,6 +165,18 @@ fn hold_to_bars(options: &Options, measures: &[Measure], effort: Effort) -> anyh
         0 => Ok(()),
         missed => bail!("{missed} of {} bars are missed", sheet.bars()),
     }
+}
+
+/// Measures handlers, beside what else runs them.
+fn measure_handlers(options: &Options, others: &Others, effort: Effort) -> anyhow::Result<()> {
+    wasm::check(others)?;
+    let atoll = binary(options)?;
+    print(&describe_machine())?;
+    if let Some(wasmtime) = &others.wasmtime {
+        print(&format!("Beside {}.\n", server::wasmtime_version(wasmtime)))?;
+    }
+    print(&wasm::measure(&atoll, others, effort)?)?;
+    Ok(())
 }
 
 fn binary(options: &Options) -> anyhow::Result<PathBuf> {

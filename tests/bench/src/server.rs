@@ -1,5 +1,6 @@
 //! The servers that are measured: started on free ports, stopped at the end.
 
+use std::ffi::OsStr;
 use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -16,6 +17,8 @@ use crate::resp_client;
 
 /// Longer than any of them takes to start, even on a busy machine.
 const START_WAIT_MAX: Duration = Duration::from_secs(20);
+/// Longer than `wasmtime serve` takes to compile an interpreter first.
+const COMPILE_WAIT_MAX: Duration = Duration::from_secs(300);
 /// Longer than a server without work takes to end.
 const STOP_WAIT_MAX: Duration = Duration::from_secs(10);
 /// How often a condition is looked at.
@@ -61,7 +64,11 @@ impl Server {
 
     /// Waits until `ready` says so.
     pub(crate) fn wait_until(&mut self, ready: impl Fn() -> bool) -> anyhow::Result<()> {
-        let deadline = Instant::now() + START_WAIT_MAX;
+        self.wait_within(START_WAIT_MAX, ready)
+    }
+
+    fn wait_within(&mut self, wait: Duration, ready: impl Fn() -> bool) -> anyhow::Result<()> {
+        let deadline = Instant::now() + wait;
         while !ready() {
             if let Some(status) = self.child.try_wait()? {
                 bail!("it ended at once ({status}): {}", self.complaint());
@@ -145,7 +152,7 @@ pub(crate) fn varnish_version() -> String {
     format!("Varnish {}", version.unwrap_or("missing"))
 }
 
-fn printed_by(program: &str, argument: &str) -> String {
+fn printed_by(program: impl AsRef<OsStr>, argument: &str) -> String {
     let Ok(output) = Command::new(program).arg(argument).output() else { return String::new() };
     let both = [output.stdout, output.stderr].concat();
     String::from_utf8_lossy(&both).into_owned()
@@ -280,6 +287,53 @@ pub(crate) fn start_atoll_with(binary: &Path, flags: &[String]) -> anyhow::Resul
         .with_context(|| format!("atoll does not say where it listens: {}", server.complaint()))?;
     server.wait_until(|| resp_client::answers(doors.resp)).context("atoll")?;
     Ok((server, doors))
+}
+
+/// Puts a component live as the handler of everything below its name.
+///
+/// # Errors
+/// If the node refuses it.
+pub(crate) fn deploy(
+    atoll: &Path,
+    api: SocketAddr,
+    (name, component): (&str, &Path),
+    arguments: &[&str],
+) -> anyhow::Result<()> {
+    let mut command = Command::new(atoll);
+    command.arg("deploy").arg(component).args(["--name", name]);
+    command.args(["--route", &format!("/{name}/*"), "--api", &api.to_string()]).args(arguments);
+    let output = command.stdin(Stdio::null()).output().context("atoll deploy")?;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "atoll deploy: {}", errors.trim());
+    Ok(())
+}
+
+/// Starts `wasmtime serve` with a component, as it is or with so many requests for each instance.
+///
+/// # Errors
+/// If it does not answer in time; it compiles first.
+pub(crate) fn start_wasmtime(
+    wasmtime: &Path,
+    component: &Path,
+    reuse: Option<&str>,
+) -> anyhow::Result<(Server, SocketAddr)> {
+    let address = free_address()?;
+    let folder = tempfile::tempdir()?;
+    let mut command = Command::new(wasmtime);
+    // What these components import beside HTTP, and memory that an interpreter needs.
+    command.args(["serve", "-Scli,keyvalue,config", "-Opooling-max-memory-size=134217728"]);
+    command.args(["--addr", &address.to_string()]);
+    command.args(reuse.iter().flat_map(|count| ["--max-instance-reuse-count", count]));
+    command.arg(component).stdout(Stdio::null());
+    let mut server = Server::spawn(command, folder)?;
+    let is_up = || TcpStream::connect(address).is_ok();
+    server.wait_within(COMPILE_WAIT_MAX, is_up).context("wasmtime serve")?;
+    Ok((server, address))
+}
+
+/// `wasmtime 48.0.2 (e9f1ea232 2026-09-10)`.
+pub(crate) fn wasmtime_version(wasmtime: &Path) -> String {
+    printed_by(wasmtime, "--version").trim().to_owned()
 }
 
 fn parse_ready(line: &str) -> anyhow::Result<Doors> {

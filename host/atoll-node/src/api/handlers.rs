@@ -1,12 +1,15 @@
 //! `/v1/handlers`: deploying, listing and removing handlers.
 
+mod logs;
+
 use super::Api;
 use super::query::Query;
 use crate::handlers::{DeployError, Deployed, Deployment};
 use crate::problem::Problem;
 use atoll_core::limits::COMPONENT_BYTES_MAX;
-use atoll_core::manifest::{HandlerLimits, HandlerRecord, HandlerState};
+use atoll_core::manifest::{HandlerLimits, HandlerRecord, HandlerReuse, HandlerState};
 use atoll_core::store::edit::WriteError;
+use atoll_wasm::reuse::PoolCounts;
 use axum::extract::{Path, Request, State};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -18,12 +21,21 @@ use std::sync::atomic::Ordering;
 
 /// Parameters of a deployment that are given once; `route`, `grant` and `config` may
 /// be repeated.
-const LIMITS: [&str; 5] = ["cpu_ms", "wall_ms", "memory_bytes", "response_bytes", "concurrency"];
+const ONCE: [&str; 7] = [
+    "cpu_ms",
+    "wall_ms",
+    "memory_bytes",
+    "response_bytes",
+    "concurrency",
+    "reuse",
+    "reuse_idle_ms",
+];
 
 pub(super) fn router() -> Router<Arc<Api>> {
     Router::new()
         .route("/v1/handlers", get(list))
         .route("/v1/handlers/{name}", get(show).put(deploy).delete(remove))
+        .route("/v1/handlers/{name}/logs", get(logs::logs))
         .route("/v1/handlers/{name}/nodes", get(nodes))
         .route("/v1/handlers/{name}/rollback", post(roll_back))
 }
@@ -37,6 +49,30 @@ struct HandlerStatus {
     requests: u64,
     /// Those of them that got an error of the node's in the place of an answer.
     failures: u64,
+    /// What has become of the instances, where they are used again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    instances: Option<Instances>,
+}
+
+/// The instances of one version on this node.
+#[derive(Debug, Serialize)]
+struct Instances {
+    /// Those that were made.
+    started: u64,
+    /// Requests that an instance answered which had answered another before.
+    reused: u64,
+    /// Those that wait for their next request.
+    idle: usize,
+    /// Why they are not used again any more.
+    given_up: Option<String>,
+}
+
+impl Instances {
+    fn of(deployed: &Deployed) -> Option<Instances> {
+        let pool = deployed.pool.as_ref()?;
+        let PoolCounts { started, reused, idle } = pool.counts();
+        Some(Instances { started, reused, idle, given_up: pool.broken().map(str::to_owned) })
+    }
 }
 
 impl HandlerStatus {
@@ -45,6 +81,7 @@ impl HandlerStatus {
             record: deployed.record.clone(),
             requests: deployed.counts.requests.load(Ordering::Relaxed),
             failures: deployed.counts.failures.load(Ordering::Relaxed),
+            instances: Instances::of(deployed),
         }
     }
 }
@@ -75,15 +112,15 @@ async fn deploy(
     request: Request,
 ) -> Result<(StatusCode, Json<HandlerStatus>), Problem> {
     let (parts, body) = request.into_parts();
-    let query = Query::parse_repeatable(parts.uri.query(), &LIMITS, &["route", "grant", "config"])?;
+    let query = Query::parse_repeatable(parts.uri.query(), &ONCE, &["route", "grant", "config"])?;
     let routes = texts(&query, "route")?;
     let grants = texts(&query, "grant")?;
     let config = config(&query)?;
-    let limits = limits(&query)?;
+    let (limits, reuse) = (limits(&query)?, reuse(&query)?);
     api.node.permission().write()?;
     let gathered = api.uploads.gather(&parts.headers, body, COMPONENT_BYTES_MAX).await?;
     let component = gathered.bytes.clone();
-    let wanted = Deployment { name, routes, grants, config, limits, component };
+    let wanted = Deployment { name, routes, grants, config, limits, reuse, component };
     let deployed = api.handlers.deploy(wanted).await.map_err(refusal)?;
     let status = match deployed.record.version {
         1 => StatusCode::CREATED,
@@ -163,15 +200,30 @@ fn config(query: &Query) -> Result<BTreeMap<String, String>, Problem> {
     settings.into_iter().map(pair).collect()
 }
 
+fn number<T: std::str::FromStr>(query: &Query, name: &str, default: T) -> Result<T, Problem> {
+    let Some(value) = query.get(name) else { return Ok(default) };
+    let text = std::str::from_utf8(value).unwrap_or_default();
+    text.parse().map_err(|_| {
+        Problem::bad_request("bad-parameter", format!("{name} is a whole number in range"))
+    })
+}
+
+/// Whether instances are to be used again, and for how long.
+fn reuse(query: &Query) -> Result<Option<HandlerReuse>, Problem> {
+    let idle_ms = number(query, "reuse_idle_ms", HandlerReuse::IDLE_MS_DEFAULT)?;
+    match query.get("reuse") {
+        Some(_) => Ok(Some(HandlerReuse { requests: number(query, "reuse", 0)?, idle_ms })),
+        None if query.get("reuse_idle_ms").is_some() => Err(Problem::bad_request(
+            "bad-parameter",
+            "reuse_idle_ms says how long an instance waits for its next request; say with reuse \
+             how many it answers",
+        )),
+        None => Ok(None),
+    }
+}
+
 /// The limits that were given, and the defaults of the others.
 fn limits(query: &Query) -> Result<HandlerLimits, Problem> {
-    fn number<T: std::str::FromStr>(query: &Query, name: &str, default: T) -> Result<T, Problem> {
-        let Some(value) = query.get(name) else { return Ok(default) };
-        let text = std::str::from_utf8(value).unwrap_or_default();
-        text.parse().map_err(|_| {
-            Problem::bad_request("bad-parameter", format!("{name} is a whole number in range"))
-        })
-    }
     let default = HandlerLimits::default();
     Ok(HandlerLimits {
         cpu_ms: number(query, "cpu_ms", default.cpu_ms)?,

@@ -46,7 +46,7 @@ impl Door {
         let shutdown = CancellationToken::new();
         let api = "127.0.0.1:8081".parse().ok();
         let settings = ApiSettings {
-            handlers: Handlers::new(Arc::clone(&node)).expect("an engine"),
+            handlers: Handlers::new(Arc::clone(&node), None).expect("an engine"),
             purges: Purges::new(&node, &Arc::new(Cache::new(0))).expect("a bucket"),
             token: config.api_token.clone(),
             addresses: Addresses { api, ..Addresses::default() },

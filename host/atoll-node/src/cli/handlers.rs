@@ -1,6 +1,7 @@
-//! `atoll deploy`, `atoll handlers`, `atoll rollback`, `atoll remove`: the handlers of a cluster.
+//! `atoll deploy`, `atoll handlers`, `atoll rollback`, `atoll remove`, `atoll logs`: the handlers of a cluster.
 
 mod everywhere;
+pub(super) mod logs;
 
 use super::client::{Ask, COMPILE_WAIT, Client, ClientArgs, accepted, escape, text};
 use super::output::{print, table, visible};
@@ -17,6 +18,7 @@ Examples:
   cargo guests                             build the examples of this repository
   atoll deploy target/wasm32-unknown-unknown/guest/counter.wasm --route '/counter/*'
   atoll deploy page.wasm --route '/page/*' --config theme=dark --grant http:api.example.com
+  atoll deploy app.wasm --route '/*' --reuse 1000   for a Python handler: many times faster
   atoll deploy api.wasm --name api --route 'GET example.com/api/*' --grant kv:default/api:=r
 
 Routes: [METHOD[,METHOD...] ][HOST]/PATH. A last segment * takes everything below, * elsewhere
@@ -58,6 +60,13 @@ pub(super) struct DeployArgs {
     /// Requests that it answers at once [default: 256]
     #[arg(long, value_name = "COUNT")]
     concurrency: Option<u32>,
+    /// Use an instance again, for so many requests one after the other, in place of a fresh one for
+    /// each; what a guest leaves in memory is then seen by its next request
+    #[arg(long, value_name = "REQUESTS")]
+    reuse: Option<u32>,
+    /// How long an instance waits for its next request, in ms [default: 10000]
+    #[arg(long, value_name = "MS", requires = "reuse")]
+    reuse_idle_ms: Option<u32>,
     /// Wait until every node serves it, with a line for each
     #[arg(long, value_name = "WHO")]
     wait: Option<Wait>,
@@ -187,13 +196,15 @@ impl DeployArgs {
             push("config", setting);
         }
         let memory_bytes = self.memory_mib.map(|mib| u64::from(mib) << 20);
-        let limits = [
+        let numbers = [
             ("cpu_ms", self.cpu_ms.map(u64::from)),
             ("wall_ms", self.wall_ms.map(u64::from)),
             ("memory_bytes", memory_bytes),
             ("concurrency", self.concurrency.map(u64::from)),
+            ("reuse", self.reuse.map(u64::from)),
+            ("reuse_idle_ms", self.reuse_idle_ms.map(u64::from)),
         ];
-        for (name, value) in limits {
+        for (name, value) in numbers {
             if let Some(value) = value {
                 push(name, &value.to_string());
             }

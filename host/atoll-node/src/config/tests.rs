@@ -157,3 +157,26 @@ fn an_unknown_name_in_the_file_is_refused() {
 fn a_secret_never_shows() {
     assert_eq!(format!("{:?}", Secret("hunter2".into())), "***");
 }
+
+#[test]
+fn compiled_handlers_are_kept_beside_the_data_unless_told_otherwise() {
+    let kept = |change: fn(&mut FileConfig)| {
+        let config = with(change).expect("it starts");
+        config.code_cache.map(|kept| (kept.directory.display().to_string(), kept.bytes_max))
+    };
+    assert_eq!(kept(|_| ()), None);
+    let beside = Some(("/d/compiled".to_owned(), 1 << 30));
+    assert_eq!(kept(|v| v.data = Some("/d".into())), beside);
+    let apart = |v: &mut FileConfig| {
+        v.code_cache = Some("/c".into());
+        v.code_cache_max = Some("1MiB".into());
+    };
+    assert_eq!(kept(apart), Some(("/c".to_owned(), 1 << 20)));
+    let off = |v: &mut FileConfig| {
+        v.data = Some("/d".into());
+        v.code_cache = Some("off".into());
+    };
+    assert_eq!(kept(off), None);
+    check_refused(|v| v.code_cache = Some("".into()), "--code-cache is empty");
+    check_refused(|v| v.code_cache_max = Some("much".into()), "--code-cache-max");
+}

@@ -18,7 +18,7 @@ use tower::ServiceExt as _;
 async fn gateway() -> Router {
     let config = Config::resolve(FileConfig::default()).expect("the defaults");
     let node = Node::new(&config).expect("a node");
-    let handlers = Handlers::new(Arc::clone(&node)).expect("an engine");
+    let handlers = Handlers::new(Arc::clone(&node), None).expect("an engine");
     let path = atoll_guests::build().expect("the guests").path("hello");
     let wanted = Deployment {
         name: "hello".to_owned(),
@@ -26,6 +26,7 @@ async fn gateway() -> Router {
         grants: Vec::new(),
         config: BTreeMap::new(),
         limits: HandlerLimits { concurrency: 1, ..HandlerLimits::default() },
+        reuse: None,
         component: Bytes::from(std::fs::read(path).expect("a built component")),
     };
     handlers.deploy(wanted).await.expect("it is deployed");

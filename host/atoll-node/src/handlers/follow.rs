@@ -12,21 +12,39 @@ use tracing::{debug, warn};
 /// Pause between two looks at the records: a page of a small bucket.
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
 
+/// How long `/readyz` waits at most for the handlers that were on the disk. An interpreter that has to
+/// be compiled takes half a minute.
+const WARM_WAIT: Duration = Duration::from_secs(60);
+
 impl Handlers {
+    /// What was read from the disk is waited for before the node calls itself ready. Called once,
+    /// before [`Handlers::follow`].
+    pub(crate) fn await_saved(&self) {
+        if !self.records.stamps().is_empty() {
+            self.node.start_warming(WARM_WAIT);
+        }
+    }
+
     /// Follows until `shutdown`. Compiles off the request path, one handler after the other.
     pub(crate) async fn follow(self: Arc<Self>, shutdown: CancellationToken) {
         // By name: the stamp of the record that was looked at last.
         let mut seen = BTreeMap::new();
         loop {
             tokio::select! {
-                () = self.catch_up(&mut seen) => {}
+                () = self.catch_up(&mut seen) => self.node.end_warming(),
                 () = shutdown.cancelled() => return,
             }
             tokio::select! {
-                () = tokio::time::sleep(LOOK_PAUSE) => {}
+                () = tokio::time::sleep(LOOK_PAUSE) => self.sweep_pools(),
                 () = shutdown.cancelled() => return,
             }
         }
+    }
+
+    /// Ends the instances that have waited for long enough.
+    fn sweep_pools(&self) {
+        let live = self.live.load();
+        live.by_name.values().filter_map(|deployed| deployed.pool.as_ref()).for_each(|p| p.sweep());
     }
 
     async fn catch_up(&self, seen: &mut BTreeMap<String, String>) {

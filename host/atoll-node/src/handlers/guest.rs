@@ -1,11 +1,13 @@
 //! What a guest reaches: the store as far as it was granted, the clock, its log.
 
 use super::fetch::{Client, GuestFetcher};
+use super::logs::HandlerLog;
 use crate::node::Node;
 use atoll_core::clock::Now;
 use atoll_core::entry::Deadline;
 use atoll_core::grant::{Grant, HttpGrant, KvGrant};
 use atoll_core::key::{BucketName, KeyError, check_key};
+use atoll_core::manifest::HandlerRecord;
 use atoll_core::store::Bucket;
 use atoll_core::store::edit::{Edit, NewValue, WriteError};
 use atoll_core::store::list::ListQuery;
@@ -27,6 +29,9 @@ use tracing::{debug, error, info, trace, warn};
 pub(crate) struct Identity {
     /// The handler's name.
     pub(crate) name: String,
+    version: u64,
+    /// Where its last lines are kept.
+    kept: Arc<HandlerLog>,
     /// The keys that it may use. What is not among them is denied.
     kv: Vec<KvGrant>,
     /// The hosts that it may send requests to.
@@ -36,9 +41,9 @@ pub(crate) struct Identity {
 
 impl Identity {
     pub(super) fn new(
-        name: String,
+        record: &HandlerRecord,
         grants: Vec<Grant>,
-        config: BTreeMap<String, String>,
+        kept: Arc<HandlerLog>,
     ) -> Identity {
         let (mut kv, mut http) = (Vec::new(), Vec::new());
         for grant in grants {
@@ -47,7 +52,18 @@ impl Identity {
                 Grant::Http(grant) => http.push(grant),
             }
         }
-        Identity { name, kv, http, config }
+        let (name, config) = (record.name.clone(), record.config.clone());
+        Identity { name, version: record.version, kept, kv, http, config }
+    }
+
+    /// The last lines that the handler has logged.
+    pub(crate) fn kept_log(&self) -> &Arc<HandlerLog> {
+        &self.kept
+    }
+
+    /// Adds what the node says of the handler to its log, but not to the node's.
+    pub(super) fn remark(&self, level: Level, text: &str) {
+        self.kept.write(self.version, level, text);
     }
 
     /// Whether it may use any key at all.
@@ -63,6 +79,7 @@ impl Identity {
 
 impl Logger for Identity {
     fn log(&self, level: Level, text: &str) {
+        self.kept.write(self.version, level, text);
         // Not as `message`, which is printed as it is: with its line breaks it could forge lines.
         let handler = self.name.as_str();
         match level {

@@ -8,7 +8,7 @@ use std::task::Poll;
 fn handlers(toml: &str) -> Arc<Handlers> {
     let values: FileConfig = toml::from_str(toml).expect("the test's configuration");
     let config = Config::resolve(values).expect("the test's configuration");
-    Handlers::new(Node::new(&config).expect("a node")).expect("an engine")
+    Handlers::new(Node::new(&config).expect("a node"), None).expect("an engine")
 }
 
 fn record(digest: &str) -> HandlerRecord {
@@ -23,6 +23,7 @@ fn record(digest: &str) -> HandlerRecord {
         config: BTreeMap::new(),
         world: String::new(),
         limits: HandlerLimits::default(),
+        reuse: None,
         restores: None,
     }
 }
@@ -52,6 +53,7 @@ async fn a_deployment_that_nobody_waits_for_ends_before_the_next_begins() {
         grants: Vec::new(),
         config: BTreeMap::new(),
         limits: HandlerLimits::default(),
+        reuse: None,
         component: Bytes::from(std::fs::read(path).expect("a built component")),
     };
     {

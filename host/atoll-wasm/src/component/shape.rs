@@ -1,10 +1,12 @@
 //! What a component is and what it wants, by the names that it exports and imports.
 
+use wasmparser::{FunctionBody, Operator, Parser, Payload};
 use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
 
 use crate::bindings::atoll::edge::types as raw;
 use crate::error::{CompileError, quote};
+use crate::limits::{BLOCK_DEPTH_MAX, FUNCTION_BYTES_MAX, LOOP_COUNT_MAX};
 use crate::standard;
 
 const EDGE_EXPORT: &str = "atoll:edge/incoming-handler@0.1.0";
@@ -45,6 +47,47 @@ pub(super) fn check_preamble(wasm: &[u8]) -> Result<(), CompileError> {
         return Err(CompileError::CoreModule);
     }
     Ok(())
+}
+
+/// Refuses what would keep the compiler busy for minutes: it cannot be stopped, and others wait.
+pub(super) fn check_functions(wasm: &[u8]) -> Result<(), CompileError> {
+    for payload in Parser::new(0).parse_all(wasm) {
+        match payload {
+            Ok(Payload::CodeSectionEntry(body)) => {
+                let (len, bytes_max) = (body.range().len(), FUNCTION_BYTES_MAX);
+                if len > bytes_max {
+                    return Err(CompileError::FunctionTooLarge { len, bytes_max });
+                }
+                if is_too_complex(&body).unwrap_or_default() {
+                    return Err(CompileError::FunctionTooComplex);
+                }
+            }
+            Ok(_) => {}
+            // The compiler reads it in the same way, and says what is broken.
+            Err(_) => return Ok(()),
+        }
+    }
+    Ok(())
+}
+
+fn is_too_complex(body: &FunctionBody<'_>) -> wasmparser::Result<bool> {
+    let (mut depth, mut loops) = (0_usize, 0);
+    for operator in body.get_operators_reader()? {
+        match operator? {
+            Operator::Loop { .. } => {
+                depth += 1;
+                loops += 1;
+            }
+            Operator::Block { .. } | Operator::If { .. } | Operator::TryTable { .. } => depth += 1,
+            // That of the function itself is one more.
+            Operator::End => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > BLOCK_DEPTH_MAX || loops > LOOP_COUNT_MAX {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Finds out which world the component was made for. One that satisfies both is taken as ours.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -66,6 +66,9 @@ impl Body for AnswerBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         let frame = ready!(Pin::new(&mut self.inner).poll_frame(context));
+        if !matches!(frame, Some(Ok(_))) {
+            self.progress.note_sent();
+        }
         Poll::Ready(match frame {
             Some(Ok(frame)) => Some(self.take(frame)),
             Some(Err(_)) => Some(Err(BrokenOff)),
@@ -83,6 +86,12 @@ impl Body for AnswerBody {
     }
 }
 
+impl Drop for AnswerBody {
+    fn drop(&mut self) {
+        self.progress.note_sent();
+    }
+}
+
 impl fmt::Debug for AnswerBody {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut body = formatter.debug_struct("AnswerBody");
@@ -90,15 +99,32 @@ impl fmt::Debug for AnswerBody {
     }
 }
 
-/// A request's body on its way to the guest.
+/// A request's body on its way to the guest, which has it until the call ends.
 pub(super) struct RequestBody<B> {
-    inner: Pin<Box<B>>,
+    lent: Lent<B>,
     progress: Arc<Progress>,
 }
 
+/// The body itself, to be taken back. A guest that is used again may have kept its handle on it,
+/// and its connection would wait for ever.
+pub(super) struct Lent<B>(Arc<Mutex<Option<Pin<Box<B>>>>>);
+
 impl<B> RequestBody<B> {
-    pub(super) fn new(inner: B, progress: Arc<Progress>) -> RequestBody<B> {
-        RequestBody { inner: Box::pin(inner), progress }
+    pub(super) fn new(inner: B, progress: Arc<Progress>) -> (RequestBody<B>, Lent<B>) {
+        let lent = Arc::new(Mutex::new(Some(Box::pin(inner))));
+        (RequestBody { lent: Lent(Arc::clone(&lent)), progress }, Lent(lent))
+    }
+}
+
+impl<B> Lent<B> {
+    pub(super) fn take_back(&self) {
+        let body = self.lock().take();
+        drop(body);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Pin<Box<B>>>> {
+        // A body that panicked is not asked again by whoever saw that.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -111,10 +137,16 @@ where
     type Error = Error;
 
     fn poll_frame(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        let frame = ready!(self.inner.as_mut().poll_frame(context));
+        let frame = match self.lent.lock().as_mut() {
+            Some(body) => ready!(body.as_mut().poll_frame(context)),
+            None => {
+                let over = "the call that this body came with is over".to_owned();
+                return Poll::Ready(Some(Err(Error::InternalError(Some(over)))));
+            }
+        };
         self.progress.note();
         Poll::Ready(
             frame.map(|frame| frame.map_err(|error| Error::InternalError(Some(error.to_string())))),
@@ -122,10 +154,10 @@ where
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        self.lent.lock().as_ref().map_or_else(SizeHint::default, |body| body.size_hint())
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.lent.lock().as_ref().is_some_and(|body| body.is_end_stream())
     }
 }

@@ -9,6 +9,7 @@ use http::{Request, Response};
 use http_body::Body;
 use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinHandle};
+use tokio_util::task::TaskTracker;
 use wasmtime::Store;
 use wasmtime::component::Resource;
 use wasmtime_wasi_http::WasiHttpView;
@@ -19,20 +20,23 @@ use wasmtime_wasi_http::p2::types::{HostIncomingRequest, HostResponseOutparam};
 use super::answer;
 use super::body::{AnswerBody, RequestBody};
 use super::progress::Progress;
-use crate::engine::Shared;
 use crate::error::CallError;
 use crate::host::Host;
-use crate::instance::{self, Guest};
+use crate::instance::{self, Exports, Guest, Instance};
 use crate::limits::Limits;
+use crate::reuse::Pool;
 use crate::ticker::CallGuard;
 
 type Answer = Result<Response<AnswerBody>, CallError>;
 
 /// What one call is made of.
 pub(crate) struct Call<H: Host, E> {
-    pub(crate) shared: Arc<Shared<H>>,
+    /// Where its task is counted.
+    pub(crate) calls: TaskTracker,
     pub(crate) pre: ProxyPre<Guest<H>>,
-    pub(crate) host: H,
+    pub(crate) instance: Instance<H>,
+    /// Where the instance goes afterwards.
+    pub(crate) pool: Option<Arc<Pool<H>>>,
     pub(crate) limits: Limits,
     /// Told how the call has ended, once.
     pub(crate) ended: E,
@@ -59,7 +63,7 @@ where
     B::Error: std::fmt::Display,
 {
     let (sender, answered) = oneshot::channel();
-    let tasks = call.shared.calls.clone();
+    let tasks = call.calls.clone();
     let task = tasks.spawn(call.run(request, sender));
     let mut caller = EndsWithCaller(Some(task.abort_handle()));
     let answer = match answered.await {
@@ -89,14 +93,18 @@ impl<H: Host, E: FnOnce(Result<(), &CallError>) + Send + 'static> Call<H, E> {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: std::fmt::Display,
     {
-        let Call { shared, pre, host, limits, ended, running } = self;
-        let progress = Arc::new(Progress::new());
-        let mut store = instance::store(&shared.engine, host, &shared.budget, &limits);
-        let meter = store.data().meter.clone();
-        let arguments = arguments(&mut store, request, &limits, &progress, answered);
+        let Call { calls: _, pre, mut instance, pool, limits, ended, running } = self;
+        let (progress, served) = (Arc::new(Progress::new()), instance.served);
+        let meter = instance.store.data().meter.clone();
+        let (body, lent) = {
+            let (head, body) = request.into_parts();
+            let (body, lent) = RequestBody::new(body, Arc::clone(&progress));
+            (Request::from_parts(head, body), lent)
+        };
+        let arguments = arguments(&mut instance.store, body, &limits, &progress, answered);
+        let wall = Duration::from_millis(limits.wall_ms.into());
         let outcome = {
-            let guest = meter.turns(handle(&pre, &mut store, arguments));
-            let wall = Duration::from_millis(limits.wall_ms.into());
+            let guest = meter.turns(handle(&pre, &mut instance, arguments));
             tokio::select! {
                 biased;
                 ended = guest => Some(ended),
@@ -106,16 +114,31 @@ impl<H: Host, E: FnOnce(Result<(), &CallError>) + Send + 'static> Call<H, E> {
         let outcome = match outcome {
             Some(Ok(())) if progress.is_answered() => Ok(()),
             Some(Ok(())) => Err(CallError::NoAnswer),
-            Some(Err(error)) => Err(instance::explain(&error, store.data(), &limits)),
+            Some(Err(error)) => Err(instance::explain(&error, instance.store.data(), &limits)),
             None => Err(CallError::WallLimit { wall_ms: limits.wall_ms }),
         };
         let outcome = progress.refusal().map_or(outcome, Err);
-        if outcome.is_err() {
-            progress.fail();
+        lent.take_back();
+        if let Some(pool) = &pool {
+            pool.note(served, outcome.as_ref().copied());
         }
-        drop(store);
+        let Some(pool) = pool.filter(|_| outcome.is_ok()) else {
+            if outcome.is_err() {
+                progress.fail();
+            }
+            drop(instance);
+            drop(running);
+            ended(outcome.as_ref().copied());
+            return outcome;
+        };
         drop(running);
-        ended(outcome.as_ref().copied());
+        ended(Ok(()));
+        // A guest may have kept its handle on the answer's body and never end it: then it is not used
+        // again, and the body breaks off with its instance.
+        tokio::select! {
+            () = progress.sent() => pool.put(instance),
+            () = progress.stalled(wall) => progress.fail(),
+        }
         outcome
     }
 }
@@ -125,7 +148,7 @@ type Arguments = wasmtime::Result<(Resource<HostIncomingRequest>, Resource<HostR
 /// What the guest is called with: the request, and the place where it puts its answer.
 fn arguments<H: Host, B>(
     store: &mut Store<Guest<H>>,
-    request: Request<B>,
+    request: Request<RequestBody<B>>,
     limits: &Limits,
     progress: &Arc<Progress>,
     answered: oneshot::Sender<Answer>,
@@ -138,7 +161,6 @@ where
         Some("https") => Scheme::Https,
         _ => Scheme::Http,
     };
-    let request = request.map(|body| RequestBody::new(body, Arc::clone(progress)));
     let mut http = store.data_mut().http();
     let request = http.new_incoming_request(scheme, request)?;
     let (limits, progress) = (*limits, Arc::clone(progress));
@@ -156,10 +178,16 @@ where
 
 async fn handle<H: Host>(
     pre: &ProxyPre<Guest<H>>,
-    store: &mut Store<Guest<H>>,
+    instance: &mut Instance<H>,
     arguments: Arguments,
 ) -> wasmtime::Result<()> {
     let (request, place) = arguments?;
-    let proxy = pre.instantiate_async(&mut *store).await?;
+    let Instance { store, exports, .. } = instance;
+    if exports.is_none() {
+        *exports = Some(Exports::Proxy(pre.instantiate_async(&mut *store).await?));
+    }
+    let Some(Exports::Proxy(proxy)) = exports else {
+        return Err(wasmtime::Error::msg("an instance of another world"));
+    };
     proxy.wasi_http_incoming_handler().call_handle(&mut *store, request, place).await
 }

@@ -38,6 +38,11 @@ impl<B> KeyValue<B> {
     pub(crate) fn new() -> KeyValue<B> {
         KeyValue { swaps: Places::new(), cursors: Vec::new() }
     }
+
+    /// Another call begins, which has listed nothing yet.
+    pub(crate) fn begin(&mut self) {
+        self.cursors.clear();
+    }
 }
 
 /// A compare-and-swap in preparation.

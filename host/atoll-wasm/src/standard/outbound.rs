@@ -26,6 +26,11 @@ impl Outbound {
     pub(crate) fn new(fetcher: Arc<dyn Fetcher>, log: Arc<Log>) -> Outbound {
         Outbound { fetcher, log, fetches_left: FETCHES_MAX }
     }
+
+    /// Another call begins, which has sent nothing yet.
+    pub(crate) fn begin(&mut self) {
+        self.fetches_left = FETCHES_MAX;
+    }
 }
 
 impl WasiHttpHooks for Outbound {

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use crate::error::CallError;
@@ -17,6 +18,7 @@ pub(super) struct Progress {
     is_answered: AtomicBool,
     has_failed: AtomicBool,
     refusal: Mutex<Option<CallError>>,
+    sent: Notify,
 }
 
 impl Progress {
@@ -28,6 +30,7 @@ impl Progress {
             is_answered: AtomicBool::new(false),
             has_failed: AtomicBool::new(false),
             refusal: Mutex::default(),
+            sent: Notify::new(),
         }
     }
 
@@ -63,6 +66,16 @@ impl Progress {
 
     pub(super) fn refusal(&self) -> Option<CallError> {
         lock(&self.refusal).clone()
+    }
+
+    /// The answer's body has come to its end, or nobody wants the rest.
+    pub(super) fn note_sent(&self) {
+        self.sent.notify_one();
+    }
+
+    /// Completes once that was noted. For one to wait for.
+    pub(super) async fn sent(&self) {
+        self.sent.notified().await;
     }
 
     /// Completes once nothing has moved for so long, or the whole takes longer than anything may.

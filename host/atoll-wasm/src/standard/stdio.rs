@@ -31,6 +31,14 @@ impl Lines {
         Lines(Arc::new(Shared { log, level, line: Mutex::default() }))
     }
 
+    /// What was written last needs no line end: the call is over.
+    pub(crate) fn end_line(&self) {
+        let line = std::mem::take(&mut *self.0.line.lock().unwrap_or_else(PoisonError::into_inner));
+        if !line.is_empty() {
+            self.0.write(&line);
+        }
+    }
+
     fn take_in(&self, mut bytes: &[u8]) {
         let mut line = self.0.line.lock().unwrap_or_else(PoisonError::into_inner);
         while let Some(end) = bytes.iter().position(|&byte| byte == b'\n') {

@@ -6,7 +6,7 @@ use atoll_wasm::error::CallError;
 use atoll_wasm::limits::{Limits, TICK_MS};
 
 use crate::component::{Answer, handler};
-use crate::host::{GET, Nothing, compile, runtime};
+use crate::host::{GET, Nothing, alone, compile, runtime};
 use crate::limits::{LOOP, thread_time};
 
 /// Two ticks at most while the timer fires, two while the call runs, and one for measuring.
@@ -14,6 +14,7 @@ const DELAY_MAX: Duration = Duration::from_millis(5 * TICK_MS);
 
 #[test]
 fn a_loop_delays_a_timer_and_a_call_on_its_thread_by_a_few_ticks() {
+    let _alone = alone();
     let looping = compile(&handler(LOOP));
     let quick = compile(&handler(&Answer::OK.code()));
     let limits = Limits { cpu_ms: 300, wall_ms: 60_000, ..Limits::default() };

@@ -1,6 +1,6 @@
 //! A host for guests that need nothing of it, and what every test calls with.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use atoll_wasm::component::{Component, Handler};
 use atoll_wasm::engine::{Engine, EngineConfig};
@@ -132,6 +132,12 @@ pub(crate) fn compile_on(engine: &Engine<Nothing>, wasm: &[u8]) -> Handler<Nothi
 pub(crate) fn shared() -> &'static Engine<Nothing> {
     static SHARED: OnceLock<Engine<Nothing>> = OnceLock::new();
     SHARED.get_or_init(|| engine(EngineConfig { instances_max: 64, ..SMALL }))
+}
+
+/// Held by a test that measures small times, and by those that keep every processor busy for long.
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Runs one call to its end, on this thread.

@@ -6,6 +6,8 @@
 mod bindings;
 mod store;
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use bindings::wasi::config::store as config;
 use bindings::wasi::logging::logging::{self, Level};
 use wasip2::cli::{environment, exit, stdout};
@@ -62,11 +64,34 @@ impl wasip2::exports::http::incoming_handler::Guest for Standard {
                 stdout::get_stdout().blocking_write_and_flush(line).expect("it is taken");
                 answer(place, "logged");
             }
+            "count" => answer(place, &format!("{}\n", count())),
+            "keep-body" => {
+                let body = begin(place, &[]);
+                write(&body, b"and no end");
+                std::mem::forget(body);
+            }
+            "keep-request" => {
+                let incoming = request.consume().expect("it is asked for once");
+                std::mem::forget(incoming);
+                std::mem::forget(request);
+                answer(place, &format!("{}\n", count()));
+            }
+            "unended-line" => {
+                let line = format!("request {} without its end", count());
+                stdout::get_stdout().blocking_write_and_flush(line.as_bytes()).expect("taken");
+                answer(place, "printed\n");
+            }
             "store" => answer(place, &store::try_everything()),
             "fetch" => answer(place, &fetch(query)),
             _ => answer(place, "hello from the standard\n"),
         }
     }
+}
+
+/// How many requests this instance has counted.
+fn count() -> u32 {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    COUNT.fetch_add(1, Ordering::Relaxed) + 1
 }
 
 fn begin(place: ResponseOutparam, fields: &[(&str, &str)]) -> OutgoingBody {

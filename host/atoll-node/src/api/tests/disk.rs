@@ -2,6 +2,7 @@
 
 use super::Door;
 use atoll_core::store::gate::Obstacle;
+use std::time::Duration;
 
 #[tokio::test]
 async fn while_the_node_loads_reads_are_served_and_writes_told_to_wait() {
@@ -24,6 +25,19 @@ async fn while_the_node_loads_reads_are_served_and_writes_told_to_wait() {
     assert_eq!(door.get("/livez").await.status, 200);
     door.node.store().set_obstacle(None);
     door.check(&door.put("/v1/kv/default/k", "v2").await, 204);
+    assert_eq!(door.get("/readyz").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_node_waits_for_its_handlers_but_not_for_ever() {
+    let door = Door::new();
+    door.node.start_warming(Duration::from_secs(600));
+    let ready = door.get("/readyz").await;
+    assert_eq!((ready.status, &ready.json()["code"]), (503, &"warming".into()));
+    door.check(&door.put("/v1/kv/default/k", "v").await, 201);
+    door.node.end_warming();
+    assert_eq!(door.get("/readyz").await.status, 200);
+    door.node.start_warming(Duration::ZERO);
     assert_eq!(door.get("/readyz").await.status, 200);
 }
 

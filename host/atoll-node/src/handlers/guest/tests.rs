@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::config::{Config, FileConfig};
+use atoll_core::manifest::HandlerLimits;
 use atoll_core::replica::status::{Readiness, Status};
 use std::io::Write;
 use std::sync::Mutex;
@@ -13,7 +14,21 @@ fn guest(grants: &[&str]) -> (GuestHost, GuestBucket) {
     let config = Config::resolve(FileConfig::default()).expect("the defaults");
     let node = Node::new(&config).expect("a node");
     let grants = grants.iter().map(|text| text.parse().expect("a grant")).collect();
-    let identity = Arc::new(Identity::new("test".to_owned(), grants, BTreeMap::new()));
+    let record = HandlerRecord {
+        name: "test".to_owned(),
+        version: 1,
+        digest: String::new(),
+        component_bytes: 0,
+        routes: Vec::new(),
+        grants: Vec::new(),
+        config: BTreeMap::new(),
+        world: String::new(),
+        limits: HandlerLimits::default(),
+        reuse: None,
+        deployed_ms: 0,
+        restores: None,
+    };
+    let identity = Arc::new(Identity::new(&record, grants, Arc::default()));
     let mut guest = GuestHost::new(node, identity, Arc::new(Client::new()));
     let bucket = guest.open("default").expect("it is granted");
     for key in KEYS {

@@ -1,0 +1,180 @@
+//! Instances that answer more than one request, where a handler asks for that.
+//!
+//! A [`Pool`] is for one version of one handler: an instance never passes from one to another. It
+//! comes back only after an answer that went well, so a trap, a limit or a client that left ends it.
+//! Nothing promises a guest that its memory survives.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::error::CallError;
+use crate::host::Host;
+use crate::instance::Instance;
+use crate::limits::REUSE_FAILURES_MAX;
+use crate::parking::{Lot, Parking, Place};
+
+/// How long instances are used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reuse {
+    /// Requests that one instance answers at most; 1 is no reuse at all.
+    pub requests: u32,
+    /// How long one waits for its next request, in milliseconds.
+    pub idle_ms: u32,
+}
+
+/// The instances of one version of one handler that wait for their next request.
+pub struct Pool<H: Host> {
+    reuse: Reuse,
+    /// Of the component that they are instances of.
+    component: Arc<()>,
+    parking: Arc<Parking>,
+    /// The one that waits for the shortest time last: it is used next, its memory is in the caches.
+    idle: Mutex<Vec<Idle<H>>>,
+    started: AtomicU64,
+    reused: AtomicU64,
+    /// Requests in a row that a used instance has failed.
+    failed: AtomicU32,
+    broken: OnceLock<String>,
+}
+
+struct Idle<H: Host> {
+    instance: Instance<H>,
+    since: Instant,
+    _place: Place,
+}
+
+/// What has become of a pool's instances.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PoolCounts {
+    /// Instances that were made.
+    pub started: u64,
+    /// Requests that were given to an instance that had answered another.
+    pub reused: u64,
+    /// Instances that wait now.
+    pub idle: usize,
+}
+
+impl<H: Host> Pool<H> {
+    pub(crate) fn new(reuse: Reuse, component: &Arc<()>, parking: &Arc<Parking>) -> Arc<Pool<H>> {
+        let pool = Arc::new(Pool {
+            reuse,
+            component: Arc::clone(component),
+            parking: Arc::clone(parking),
+            idle: Mutex::default(),
+            started: AtomicU64::new(0),
+            reused: AtomicU64::new(0),
+            failed: AtomicU32::new(0),
+            broken: OnceLock::new(),
+        });
+        let lot: Arc<dyn Lot> = Arc::<Pool<H>>::clone(&pool);
+        parking.add(Arc::downgrade(&lot));
+        pool
+    }
+
+    /// Returns what has become of the instances.
+    pub fn counts(&self) -> PoolCounts {
+        PoolCounts {
+            started: self.started.load(Ordering::Relaxed),
+            reused: self.reused.load(Ordering::Relaxed),
+            idle: self.idle().len(),
+        }
+    }
+
+    /// Returns why instances are not used again any more: several in a row failed at a request that
+    /// was not their first.
+    pub fn broken(&self) -> Option<&str> {
+        self.broken.get().map(String::as_str)
+    }
+
+    /// Ends the instances that have waited for long enough. To be called now and then, so that they
+    /// hold no memory for ever.
+    pub fn sweep(&self) {
+        let wait = Duration::from_millis(self.reuse.idle_ms.into());
+        let expired: Vec<Idle<H>> = {
+            let mut idle = self.idle();
+            let fresh = idle.iter().position(|idle| idle.since.elapsed() < wait);
+            let count = fresh.unwrap_or(idle.len());
+            idle.drain(..count).collect()
+        };
+        drop(expired);
+    }
+
+    /// Tells whether the instances are of this component.
+    pub(crate) fn is_of(&self, component: &Arc<()>) -> bool {
+        Arc::ptr_eq(&self.component, component)
+    }
+
+    /// Returns the instance that came last, if it has not waited for too long.
+    pub(crate) fn take(&self) -> Option<Instance<H>> {
+        let wait = Duration::from_millis(self.reuse.idle_ms.into());
+        let last = if self.broken.get().is_none() { self.idle().pop() } else { None };
+        let taken = last.filter(|idle| idle.since.elapsed() < wait).map(|idle| idle.instance);
+        let count = if taken.is_some() { &self.reused } else { &self.started };
+        count.fetch_add(1, Ordering::Relaxed);
+        taken
+    }
+
+    /// Notes how a request of an instance went that had answered `served` others before.
+    pub(crate) fn note(&self, served: u32, end: Result<(), &CallError>) {
+        match end {
+            // Not the guest's fault, and a first request says nothing about the next.
+            Err(CallError::Busy(_)) => {}
+            _ if served == 0 => {}
+            Ok(()) => self.failed.store(0, Ordering::Relaxed),
+            Err(error) => {
+                let failed = self.failed.fetch_add(1, Ordering::Relaxed) + 1;
+                if failed >= REUSE_FAILURES_MAX {
+                    self.give_up(error);
+                }
+            }
+        }
+    }
+
+    /// Takes an instance back that has answered one more request.
+    pub(crate) fn put(&self, mut instance: Instance<H>) {
+        instance.served += 1;
+        if instance.served >= self.reuse.requests || self.broken.get().is_some() {
+            return;
+        }
+        instance.rest();
+        let Some(place) = self.parking.enter() else { return };
+        self.idle().push(Idle { instance, since: Instant::now(), _place: place });
+    }
+
+    fn give_up(&self, error: &CallError) {
+        let why =
+            format!("{REUSE_FAILURES_MAX} instances in a row failed when used again: {error}");
+        // The first reason stays.
+        let _ = self.broken.set(why);
+        let idle = std::mem::take(&mut *self.idle());
+        drop(idle);
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Idle<H>>> {
+        // Instances come and go whole: whoever panicked has left nothing half done.
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<H: Host> Lot for Pool<H> {
+    fn oldest(&self) -> Option<Instant> {
+        self.idle().first().map(|idle| idle.since)
+    }
+
+    fn free_oldest(&self) {
+        let oldest = {
+            let mut idle = self.idle();
+            if idle.is_empty() { None } else { Some(idle.remove(0)) }
+        };
+        drop(oldest);
+    }
+}
+
+impl<H: Host> fmt::Debug for Pool<H> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut pool = formatter.debug_struct("Pool");
+        pool.field("reuse", &self.reuse).field("counts", &self.counts()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,80 @@
+//! Instances of standard handlers that answer more than one request.
+
+use super::{check, deploy, get, node_with_standard, tools};
+use crate::node::{TestNode, wait_until};
+use crate::tools::output;
+use serde_json::Value;
+
+/// What the node says of the instances of its only handler.
+fn instances(node: &TestNode) -> Value {
+    node.http("GET", node.api, "/v1/handlers", b"").json()["handlers"][0]["instances"].clone()
+}
+
+#[test]
+fn an_instance_answers_again_and_keeps_no_connection_or_line_from_the_request_before() {
+    let node = node_with_standard(&["--reuse", "1000", "--wall-ms", "1500"]);
+    // The next request may come while the last one's answer is on its way: then it has another.
+    let count = || get(&node, "/s/count").text().trim().parse::<u32>().expect("a number");
+    wait_until("an instance has answered five", || (count() >= 5).then_some(()));
+    assert!(instances(&node)["reused"].as_u64().is_some_and(|reused| reused >= 4));
+    // Two requests on one connection, the bodies of which the guest never reads nor drops.
+    let url = format!("http://{}/s/keep-request", node.gateway);
+    let body = "x".repeat(100_000);
+    let curl = ["--silent", "--max-time", "20", "--data", &body, &url, "--data", &body, &url];
+    let came = output("curl", &curl);
+    assert!(came.status.success(), "both are answered");
+    assert_eq!(String::from_utf8_lossy(&came.stdout).lines().count(), 2);
+    for _ in 0..5 {
+        check(&node, "/s/unended-line", "printed\n");
+    }
+    let lines = || node.log().matches("without its end").count();
+    wait_until("every line was ended", || (lines() == 5).then_some(()));
+    assert!(!node.log().contains("its endrequest"), "{}", node.log());
+}
+
+#[test]
+fn an_instance_that_does_not_end_its_answer_is_not_used_again() {
+    let node = node_with_standard(&["--reuse", "1000", "--wall-ms", "500"]);
+    check(&node, "/s/count", "1\n");
+    let url = format!("http://{}/s/keep-body", node.gateway);
+    let curl = output("curl", &["--silent", "--max-time", "20", &url]);
+    assert!(!curl.status.success(), "the answer broke off");
+    assert_eq!(String::from_utf8_lossy(&curl.stdout), "and no end");
+    check(&node, "/s/count", "1\n");
+    let panicked = get(&node, "/s/panic");
+    assert_eq!(panicked.json()["code"], "handler-trap");
+    check(&node, "/s/count", "1\n");
+    assert_eq!(instances(&node)["given_up"], Value::Null);
+}
+
+#[test]
+fn a_python_handler_is_used_again_and_a_javascript_one_cannot_be() {
+    let node = TestNode::start_with(&["--log", "info"]);
+    let often = ["--reuse", "1000", "--cpu-ms", "1000", "--memory-mib", "128"];
+    deploy(
+        &node,
+        &tools::python(),
+        &[&["--name", "app", "--route", "/app/*"], &often[..]].concat(),
+    );
+    for _ in 0..20 {
+        assert_eq!(get(&node, "/app/hello").status, 200);
+    }
+    let about = instances(&node);
+    // The next request may come while the last one's answer is on its way.
+    assert!(about["reused"].as_u64().is_some_and(|reused| reused >= 15), "{about}");
+    let (success, _, stderr) = crate::api::atoll(&node, &["remove", "app"]);
+    assert!(success, "{stderr}");
+
+    deploy(
+        &node,
+        &tools::javascript(),
+        &[&["--name", "app", "--route", "/app/*"], &often[..]].concat(),
+    );
+    let answers: Vec<u16> = (0..12).map(|_| get(&node, "/app/hello").status).collect();
+    let failed = answers.iter().filter(|status| **status != 200).count();
+    assert_eq!(failed, 3, "{answers:?}");
+    assert!(answers[6..].iter().all(|status| *status == 200), "{answers:?}");
+    node.wait_for_log("reuse is given up");
+    let about = instances(&node);
+    assert!(about["given_up"].as_str().is_some_and(|why| why.contains("3 instances")), "{about}");
+}
