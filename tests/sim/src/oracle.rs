@@ -1,8 +1,8 @@
 //! The oracle: every write that was ever made, joined, nothing ever forgotten.
 
 use atoll_core::clock::{Now, Stamp};
-use atoll_core::entry::op::{Effect, Op};
-use atoll_core::entry::{Entry, Visible};
+use atoll_core::entry::op::{Change, Effect, Op};
+use atoll_core::entry::{Deadline, Entry, Visible};
 use atoll_core::key::BucketName;
 use atoll_core::replica::vector::Vector;
 use std::collections::{BTreeMap, BTreeSet};
@@ -72,6 +72,7 @@ impl Oracle {
                 | Effect::Message { .. } => {}
             }
         }
+        open_keys.extend(self.revived());
         let certain = entries
             .into_iter()
             .filter(|(key, _)| !open_keys.contains(key) && !open_buckets.contains(&key.0));
@@ -82,6 +83,31 @@ impl Oracle {
                 (key, shown)
             })
             .collect()
+    }
+}
+
+impl Oracle {
+    /// Keys to whose value somebody gave another deadline that did not know of one which had passed:
+    /// others may have forgotten the value by then.
+    fn revived(&self) -> BTreeSet<Key> {
+        let mut deadlines: BTreeMap<(&BucketName, &[u8], Stamp), Vec<(Stamp, Deadline)>> =
+            BTreeMap::new();
+        for op in &self.ops {
+            let Effect::Key { bucket, key, change } = &op.effect else { continue };
+            let (version, deadline) = match change {
+                Change::Set { deadline, .. } => (op.stamp, *deadline),
+                Change::Touch { base, deadline } => (*base, *deadline),
+                Change::Delete { .. } | Change::Count { .. } => continue,
+            };
+            deadlines.entry((bucket, &key[..], version)).or_default().push((op.stamp, deadline));
+        }
+        let is_revived = |given: &[(Stamp, Deadline)]| {
+            given.iter().any(|(stamp, deadline)| {
+                given.iter().any(|(later, _)| later > stamp && deadline.is_past(later.hlc.millis()))
+            })
+        };
+        let revived = deadlines.into_iter().filter(|(_, given)| is_revived(given));
+        revived.map(|((bucket, key, _), _)| (bucket.clone(), key.to_vec())).collect()
     }
 }
 

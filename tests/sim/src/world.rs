@@ -160,16 +160,23 @@ impl World {
         while self.now_us < end_us && self.faults.is_empty() && self.is_syncing() {
             self.run_until(self.now_us + 10_000);
         }
-        // Time for what is dead to be forgotten.
-        let skew_us = self.plan.skews_us.iter().map(|skew| skew.unsigned_abs()).max().unwrap_or(0);
-        let end_us = self.now_us + 250_000 + 4 * skew_us;
         // By any clock, what was written with a deadline has expired before the end.
+        let skew_us = self.plan.skews_us.iter().map(|skew| skew.unsigned_abs()).max().unwrap_or(0);
         let expired_us = self.plan.active_us + workload::LIFETIME_MS * 1_000 + 2 * skew_us;
         self.run_until(self.now_us.max(expired_us));
-        // Whatever could still come back must have the time to.
+        // Time for what is dead to be forgotten, which it is not while a sync is under way. And
+        // whatever could still come back must have the time to.
+        let mut quiet_us = 250_000 + 4 * skew_us;
         let mut clean_count = 0;
-        while self.now_us < end_us && self.faults.is_empty() && clean_count < CLEAN_COUNT {
+        while self.now_us < end_us
+            && quiet_us > 0
+            && self.faults.is_empty()
+            && clean_count < CLEAN_COUNT
+        {
             self.run_until(self.now_us + 10_000);
+            if self.is_even() && !self.is_syncing() {
+                quiet_us = quiet_us.saturating_sub(10_000);
+            }
             clean_count = if self.is_clean() { clean_count + 1 } else { 0 };
         }
     }
