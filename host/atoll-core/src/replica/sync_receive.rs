@@ -139,8 +139,12 @@ impl Replica {
                 around.store.forget_flushes();
             }
         }
+        // A replica writes nothing itself: where the sender has all that it has, it has no part in
+        // what is not listed, covered or not.
+        let has_all = self.settings.role == Role::Replica && begin.vector.has_all_of(&self.vector);
+        let everything = has_all.then(|| self.everything(around.store));
         if let Some(receiving) = &mut self.receiving {
-            receiving.drops.join(&begin.vector);
+            receiving.drops.join(everything.as_ref().unwrap_or(&begin.vector));
             receiving.begun = Some(begin);
         }
         Ok(())
