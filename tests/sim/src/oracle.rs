@@ -10,6 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// A key of a bucket.
 pub type Key = (BucketName, Vec<u8>);
 
+/// A version of a key of a bucket.
+type Version<'o> = (&'o BucketName, &'o [u8], Stamp);
+
 /// All writes.
 #[derive(Debug, Default)]
 pub struct Oracle {
@@ -90,8 +93,7 @@ impl Oracle {
     /// Keys to whose value somebody gave another deadline that did not know of one which had passed:
     /// others may have forgotten the value by then.
     fn revived(&self) -> BTreeSet<Key> {
-        let mut deadlines: BTreeMap<(&BucketName, &[u8], Stamp), Vec<(Stamp, Deadline)>> =
-            BTreeMap::new();
+        let mut deadlines: BTreeMap<Version, Vec<(Stamp, Deadline)>> = BTreeMap::new();
         for op in &self.ops {
             let Effect::Key { bucket, key, change } = &op.effect else { continue };
             let (version, deadline) = match change {
