@@ -36,8 +36,10 @@ pub(super) fn measure(atoll: &Path, effort: Effort, sheet: &mut Sheet) -> anyhow
     for (name, node) in ["writer", "receiver"].into_iter().zip(pair) {
         let ratio = node.resident / alone.resident;
         add(sheet, name, ("resident, to the node alone", ratio, "x", GROWTH_BAR));
+        let twice = (node.resident + node.further) / (alone.resident + alone.further);
+        add(sheet, name, ("the same with twice as many keys", twice, "x", GROWTH_BAR));
         let further = node.further / alone.further;
-        add(sheet, name, ("for each further key, to the node alone", further, "x", GROWTH_BAR));
+        add(sheet, name, ("for each further key, to the node alone", further, "x", Bar::Free));
         let without = (node.resident - node.log) / alone.resident;
         add(sheet, name, ("without the log for links, to the node alone", without, "x", Bar::Free));
         add(sheet, name, ("resident, for each key", node.resident, "B", Bar::Free));
