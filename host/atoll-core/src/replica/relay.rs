@@ -28,8 +28,13 @@ pub(super) struct Relaying {
 }
 
 impl Replica {
-    /// Notes whose effects may be in the store and in nobody's stream.
-    pub(super) fn note_uncovered(&mut self, sources: BTreeMap<Uuid, Hlc>) {
+    /// Notes whose effects may be in the store and in nobody's stream. What a master has known
+    /// everyone to have is: a peer that has not dropped it yet would bring it back to be relayed
+    /// again, for as long as there are syncs.
+    pub(super) fn note_uncovered(&mut self, mut sources: BTreeMap<Uuid, Hlc>) {
+        if self.settings.role == Role::Master {
+            sources.retain(|_, newest| *newest > self.floor.first);
+        }
         self.uncovered.extend(sources.into_keys());
         self.changed = true;
     }

@@ -105,7 +105,11 @@ impl World {
         let clock = self.stamp_now(index);
         let forgets = |node: &Node| {
             let process = node.process.as_ref();
-            process.map(|process| process.replica.sweep_floor(node.moment(self.now_us)))
+            let floor =
+                process.map(|process| process.replica.sweep_floor(node.moment(self.now_us)));
+            // Or it had, when it was last up.
+            let saved = node.snapshots.iter().map(|snapshot| snapshot.saved.floor).max();
+            floor.max(saved)
         };
         let others = self.nodes.iter().enumerate().filter(|(other, _)| *other != index);
         self.slow_clock |= others.filter_map(|(_, node)| forgets(node)).any(|floor| clock <= floor);
