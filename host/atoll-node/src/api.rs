@@ -8,6 +8,7 @@ mod backup;
 mod cache;
 mod cluster;
 mod count;
+mod events;
 mod guard;
 mod handlers;
 mod kv;

@@ -1,6 +1,7 @@
 //! `GET /v1/handlers/NAME/logs`: what a handler has logged on this node, and goes on to log.
 
 use super::super::Api;
+use super::super::events;
 use super::super::limits::WATCH_KEEP_ALIVE;
 use super::super::query::Query;
 use super::{number, unknown};
@@ -12,7 +13,7 @@ use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream;
-use http::{HeaderMap, HeaderValue, header};
+use http::HeaderMap;
 use serde::Serialize;
 use std::convert::Infallible;
 use std::fmt::Write as _;
@@ -65,9 +66,7 @@ fn follow(
     tail: usize,
     headers: &HeaderMap,
 ) -> Result<Response, Problem> {
-    let place = Arc::clone(&api.watchers).try_acquire_owned().map_err(|_| {
-        Problem::busy("watchers-full", "this node has as many watchers as it takes", 10)
-    })?;
+    let place = events::place(api)?;
     let last = headers.get("last-event-id").and_then(|last| last.to_str().ok()?.parse().ok());
     let next = last.map_or_else(|| log.tail(tail), |last: u64| last.saturating_add(1));
     let (grown, shutdown) = (log.grown(), api.shutdown.clone());
@@ -76,11 +75,7 @@ fn follow(
         let text = follower.next_text().await?;
         Some((Ok::<_, Infallible>(Bytes::from(text)), follower))
     });
-    let mut response = Response::new(Body::from_stream(lines));
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Ok(response)
+    Ok(events::response(Body::from_stream(lines)))
 }
 
 impl Follower {

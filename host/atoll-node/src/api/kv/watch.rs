@@ -6,6 +6,7 @@
 //! that expires makes no event: its end was told when it was written.
 
 use super::super::Api;
+use super::super::events;
 use super::super::limits::{WATCH_KEEP_ALIVE, WATCH_PAUSE, WATCH_STEP_MAX};
 use super::super::query::{Query, seconds_number};
 use super::name::Name;
@@ -22,7 +23,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use futures_util::stream;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, Method, StatusCode};
 use serde::Serialize;
 use std::convert::Infallible;
 use std::fmt::Write as _;
@@ -100,13 +101,8 @@ pub(super) fn watch(
         let detail = format!("a prefix has at most {KEY_BYTES_MAX} bytes");
         return Err(Problem::bad_request("bad-prefix", detail));
     }
-    let place = Arc::clone(&api.watchers).try_acquire_owned().map_err(|_| {
-        Problem::busy("watchers-full", "this node has as many watchers as it takes", 10)
-    })?;
-    let mut response = Response::new(Body::empty());
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let place = events::place(api)?;
+    let mut response = events::response(Body::empty());
     if parts.method == Method::HEAD {
         return Ok(response);
     }
