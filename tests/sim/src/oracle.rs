@@ -87,9 +87,7 @@ impl Oracle {
             })
             .collect()
     }
-}
 
-impl Oracle {
     /// Keys to whose value somebody gave another deadline that did not know of one which had passed:
     /// others may have forgotten the value by then.
     fn revived(&self) -> BTreeSet<Key> {

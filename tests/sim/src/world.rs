@@ -347,8 +347,10 @@ impl World {
         let mut out = std::mem::take(&mut self.out);
         let rest = process.replica.poll(&process.store, moment, &mut out);
         // What a replica forgets too early only it can lack.
-        let known = process.knows_while_forgetting(&self.plan.roles, moment);
-        let known = known.filter(|_| role == Role::Master);
+        let known = match role {
+            Role::Master => process.knows_while_forgetting(&self.plan.roles, moment),
+            Role::Replica => None,
+        };
         let late = process.replica.counts().late_adopted;
         let news = late - std::mem::replace(&mut process.late_told, late);
         for op in process.own_ops() {

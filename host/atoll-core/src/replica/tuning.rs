@@ -75,13 +75,13 @@ pub struct Rules {
     pub receiver: bool,
     /// A node that may have missed what others forgot drops what they do not list.
     pub stale: bool,
-    /// While it does so, it takes nothing from elsewhere.
+    /// While it does so, or has yet to hear whether it must, it takes nothing from elsewhere.
     pub exclusive: bool,
     /// A node that has not met its configured peers holds the floor.
     pub hold: bool,
     /// Effects that no vector covers get a place in a stream before their origin is let go.
     pub relay: bool,
-    /// Nothing is dropped that a sync under way may still have to send.
+    /// Nothing is dropped while a sync is under way, out or in.
     pub pin: bool,
     /// A receiver takes over the sender's floor.
     pub floor_travels: bool,
