@@ -358,11 +358,11 @@ impl Replica {
         if is_pinned { Hlc::ZERO } else { floor }
     }
 
-    /// Whether a sync is under way, out or in. What it lists and what its vector says must agree: a
-    /// write that comes in meanwhile must not find what is dead, and others find it forgotten.
+    /// Whether a sync is under way, out or in, or was asked for. What it lists and what its vector
+    /// says must agree: a write that comes in meanwhile must not find what is dead, and others find
+    /// it forgotten.
     fn is_syncing(&self) -> bool {
-        self.links.values().any(|link| link.serve.is_some())
-            || self.receiving.as_ref().is_some_and(Receiving::has_begun)
+        self.receiving.is_some() || self.links.values().any(|link| link.serve.is_some())
     }
 
     /// Whether there is a link with this process.

@@ -20,7 +20,8 @@ const SENDS_MAX: f64 = 8.0;
 enum Catch {
     /// A run of this aim goes wrong, at this seed or a later one.
     Aimed(Aim, u64),
-    /// An interleaving goes wrong.
+    /// An interleaving goes wrong where nothing is pinned: the pin is the other rule that would
+    /// catch it.
     Scripted(fn(Rules) -> Verdict),
     /// In a calm mesh of seven, ops are sent far more often than there are nodes.
     Traffic,
@@ -59,9 +60,12 @@ fn check(rule: &str) {
             assert!(seed.is_some(), "without {rule} nothing goes wrong");
         }
         Catch::Scripted(run) => {
-            let verdict = run(Rules::ALL);
-            assert!(verdict.faults.is_empty(), "{:#?}", verdict.faults);
-            assert!(!run(without).faults.is_empty(), "without {rule} nothing goes wrong");
+            for rules in [Rules::ALL, Rules { pin: false, ..Rules::ALL }, without] {
+                let verdict = run(rules);
+                assert!(verdict.faults.is_empty(), "{rules:?}: {:#?}", verdict.faults);
+            }
+            let unpinned = run(Rules { pin: false, ..without });
+            assert!(!unpinned.faults.is_empty(), "without {rule} nothing goes wrong");
         }
         Catch::Traffic => {
             let (sends, most) = (sends_by_op(Rules::ALL), sends_by_op(without));
