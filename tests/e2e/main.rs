@@ -25,3 +25,4 @@ mod resp;
 mod standard;
 mod start;
 mod tools;
+mod transactions;

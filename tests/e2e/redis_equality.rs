@@ -26,7 +26,7 @@ fn replies_equal_those_of_redis_server() {
         let (mut ours, mut theirs) = (Client::connect(node.resp), Client::connect(redis.resp));
         assert_eq!(ours.call(&[b"FLUSHALL"]), theirs.call(&[b"FLUSHALL"]));
         for step in 0..STEP_COUNT {
-            let command = command(&mut dice);
+            let command = random_command(&mut dice);
             let arguments: Vec<&[u8]> = command.iter().map(|word| word.as_bytes()).collect();
             let (got, want) = (ours.call(&arguments), theirs.call(&arguments));
             let (got, want) = (comparable(&command[0], got), comparable(&command[0], want));
@@ -79,7 +79,7 @@ fn shortened(text: &str) -> String {
 }
 
 /// The reply without what may differ: the order of keys.
-fn comparable(name: &str, reply: Reply) -> Reply {
+pub(crate) fn comparable(name: &str, reply: Reply) -> Reply {
     let by_text = |reply: &Reply| format!("{reply:?}");
     match (name.to_ascii_uppercase().as_str(), reply) {
         ("KEYS", Reply::Many(mark, mut keys)) => {
@@ -103,7 +103,7 @@ fn comparable(name: &str, reply: Reply) -> Reply {
     }
 }
 
-fn same(name: &str, got: &Reply, want: &Reply) -> bool {
+pub(crate) fn same(name: &str, got: &Reply, want: &Reply) -> bool {
     let name = name.to_ascii_uppercase();
     match (got, want) {
         (Reply::Integer(got), Reply::Integer(want))
@@ -273,7 +273,8 @@ const TEMPLATES: &[&str] = &[
     "ROLE",
 ];
 
-fn command(dice: &mut Dice) -> Vec<String> {
+/// A command of one of the templates.
+pub(crate) fn random_command(dice: &mut Dice) -> Vec<String> {
     let mut words = Vec::new();
     for part in dice.pick(TEMPLATES).split(' ') {
         let word = match part {

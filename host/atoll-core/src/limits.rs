@@ -64,6 +64,12 @@ pub const REPLY_BATCH_BYTES: usize = 1024 * 1024;
 /// Bytes that commands of one connection copy within values before other connections have their
 /// turn.
 pub const TURN_WORK_BYTES: usize = 1024 * 1024;
+/// Commands between MULTI and EXEC.
+pub const TRANSACTION_COMMAND_COUNT_MAX: usize = 65_536;
+/// Bytes of their arguments, and what it takes to keep them.
+pub const TRANSACTION_BYTES_MAX: usize = REQUEST_BYTES_MAX;
+/// Keys under WATCH in one connection.
+pub const WATCHED_KEY_COUNT_MAX: usize = 65_536;
 /// Longest pattern of KEYS and SCAN, in bytes.
 pub const GLOB_BYTES_MAX: usize = 1_024;
 /// Longest name that a RESP client may give itself or its library, in bytes.

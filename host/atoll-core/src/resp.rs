@@ -20,3 +20,4 @@ pub mod session;
 pub mod tally;
 #[cfg(test)]
 mod tests;
+mod transaction;

@@ -2,7 +2,8 @@
 //!
 //! A key's shard is locked for each look and each write; writes then take the sequencer, which
 //! gives them their stamp and their place in the log. Locks are always taken in that order, shards
-//! by ascending index. Nothing here waits for a peer, a disk or a guest.
+//! by ascending index, and those of several buckets one bucket after the other, by address. Nothing
+//! here waits for a peer, a disk or a guest.
 
 pub mod ahead;
 pub mod apply;
@@ -324,8 +325,8 @@ impl Store {
         self.make_room(grows)
     }
 
-    /// Refuses `grows` more bytes where the budget does not hold them.
-    fn make_room(&self, grows: usize) -> Result<(), WriteError> {
+    /// Refuses `grows` more bytes of keys and values where the budget does not hold them.
+    pub fn make_room(&self, grows: usize) -> Result<(), WriteError> {
         let (used, max) = (self.used_bytes(), self.memory_bytes_max());
         if used.saturating_add(grows) > max {
             return Err(WriteError::Full { used, max });
@@ -338,17 +339,21 @@ impl Store {
     /// The memory is freed by the next sweeps, or at once where more than half of the budget is
     /// used.
     pub fn flush(&self, bucket: &Bucket, now: Now) -> Stamp {
-        let mut sequencer = self.sequencer();
-        let stamp = sequencer.stamp(now, self.origin());
-        bucket.flushed.advance(stamp);
-        let effect = EffectRef::Flush { bucket: BucketRef::of(&bucket.name) };
-        self.number(&mut sequencer, now, stamp, effect);
-        drop(sequencer);
+        let stamp = self.mark_flushed(&mut self.sequencer(), bucket, now);
         self.drop_flushed(bucket, now);
         stamp
     }
 
-    fn drop_flushed(&self, bucket: &Bucket, now: Now) {
+    fn mark_flushed(&self, sequencer: &mut Sequencer, bucket: &Bucket, now: Now) -> Stamp {
+        let stamp = sequencer.stamp(now, self.origin());
+        bucket.flushed.advance(stamp);
+        let effect = EffectRef::Flush { bucket: BucketRef::of(&bucket.name) };
+        self.number(sequencer, now, stamp, effect);
+        stamp
+    }
+
+    /// Frees what a flush has killed, where there is not much room.
+    pub fn drop_flushed(&self, bucket: &Bucket, now: Now) {
         // Freed later, what is dead comes on top of what is used: not where there is no room for
         // both.
         let has_room = self.used_bytes() < self.memory_bytes_max() / 2;

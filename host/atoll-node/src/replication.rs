@@ -210,11 +210,8 @@ impl Replication {
         let _ = self.forgetter.set(forgetter);
     }
 
-    /// Publishes a message of a client of this node: here at once, elsewhere as its stream gets
-    /// there. Returns how many subscriptions it met on this node.
-    ///
-    /// A replica originates nothing: its messages stay on it, as those of a Redis replica do.
-    pub(crate) fn publish(&self, channel: Bytes, payload: Bytes) -> Result<usize, PublishError> {
+    /// Whether a client of this node may publish a message.
+    pub(crate) fn check_message(&self, channel: &[u8], payload: &[u8]) -> Result<(), PublishError> {
         if channel.len() > CHANNEL_BYTES_MAX {
             return Err(PublishError::Channel { len: channel.len() });
         }
@@ -222,16 +219,23 @@ impl Replication {
             return Err(PublishError::Message { len: payload.len() });
         }
         match self.permission().write() {
-            Err(Refusal::ReadOnly) => {}
-            Err(refusal @ (Refusal::Skewed | Refusal::Superseded)) => return Err(refusal.into()),
-            // A message is never stale.
-            Ok(()) | Err(Refusal::NoQuorum) => {
-                if let Some(outlet) = self.outlet.get() {
-                    outlet(&channel, &payload);
-                }
-            }
+            // A message is never stale, and those of a replica stay on it.
+            Ok(()) | Err(Refusal::NoQuorum | Refusal::ReadOnly) => Ok(()),
+            Err(refusal @ (Refusal::Skewed | Refusal::Superseded)) => Err(refusal.into()),
         }
-        Ok(self.messages.deliver(&channel, &payload))
+    }
+
+    /// Sends a message of a client of this node to the others, where it arrives as this node's
+    /// stream gets there.
+    ///
+    /// A replica originates nothing: its messages stay on it, as those of a Redis replica do.
+    pub(crate) fn tell_others(&self, channel: &Bytes, payload: &Bytes) {
+        if self.permission().write() == Err(Refusal::ReadOnly) {
+            return;
+        }
+        if let Some(outlet) = self.outlet.get() {
+            outlet(channel, payload);
+        }
     }
 
     /// Hands a message of another node to those who listen here. For the transport, which calls it

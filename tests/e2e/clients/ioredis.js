@@ -43,6 +43,14 @@ async function check(protocol) {
   assert.equal(await listener.punsubscribe(), 0);
   assert.equal(await listener.get("name"), "ada");
   listener.disconnect();
+  const [set, incr] = await redis.multi().set("t", 1).incr("t").exec();
+  assert.deepEqual([set, incr], [[null, "OK"], [null, 2]]);
+  await redis.watch("t");
+  const meanwhile = redis.duplicate();
+  await meanwhile.set("t", "theirs");
+  meanwhile.disconnect();
+  assert.equal(await redis.multi().set("t", "mine").exec(), null);
+  assert.equal(await redis.getdel("t"), "theirs");
   assert.equal(await redis.wait(1, 50), 0);
   const other = redis.duplicate({ db: 5 });
   assert.equal(await other.get("hits"), null);

@@ -34,6 +34,19 @@ def check(protocol):
     for n in range(1000):
         pipeline.set(f"key:{n}", n)
     assert all(pipeline.execute())
+    with client.pipeline() as transaction:
+        transaction.set("t", 1).incr("t").expire("t", 100).get("t")
+        assert transaction.execute() == [True, 2, True, "2"]
+        transaction.watch("t")
+        client.set("t", "other")
+        transaction.multi()
+        transaction.set("t", "mine")
+        try:
+            transaction.execute()
+            raise AssertionError("a watched key had changed")
+        except redis.WatchError:
+            pass
+    client.delete("t")
     assert len(list(client.scan_iter("key:*", count=100))) == 1000
     assert sorted(client.keys("key:99?")) == [f"key:{n}" for n in range(990, 1000)]
     assert client.dbsize() in (1002, 1003)  # an expired key counts until it is collected

@@ -3,7 +3,7 @@
 use super::command::{COMMANDS, Command};
 use super::output::Protocol;
 use std::fmt::Write as _;
-use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// No command yet.
@@ -22,6 +22,8 @@ pub struct Client {
     command: AtomicU16,
     mode: AtomicU8,
     subscriptions: [AtomicU32; 2],
+    /// Commands that wait for EXEC; -1 without MULTI.
+    queued: AtomicI32,
     labels: Mutex<Labels>,
 }
 
@@ -82,6 +84,7 @@ impl Client {
             command: AtomicU16::new(NO_COMMAND),
             mode: AtomicU8::new(Mode::Normal as u8),
             subscriptions: Default::default(),
+            queued: AtomicI32::new(-1),
             labels: Mutex::default(),
         }
     }
@@ -131,6 +134,12 @@ impl Client {
         }
     }
 
+    /// Notes how many commands wait for EXEC, after a MULTI.
+    pub(super) fn set_queued(&self, queued: Option<usize>) {
+        let queued = queued.map_or(-1, |queued| i32::try_from(queued).unwrap_or(i32::MAX));
+        self.queued.store(queued, Relaxed);
+    }
+
     pub(super) fn set_command(&self, command: &'static Command) {
         self.command.store(command.index() as u16, Relaxed);
     }
@@ -160,7 +169,7 @@ impl Client {
         let _ = write!(
             line,
             "id={id} addr={address} laddr={local} name={name} age={age} idle={idle} flags={flags} \
-             db={db} sub={channels} psub={patterns} ssub=0 multi=-1 cmd={command} user=default redir=-1 resp={protocol} \
+             db={db} sub={channels} psub={patterns} ssub=0 multi={queued} cmd={command} user=default redir=-1 resp={protocol} \
              lib-name={library} lib-ver={version}",
             id = self.id,
             address = self.address,
@@ -172,6 +181,7 @@ impl Client {
             channels = self.subscriptions[0].load(Relaxed),
             patterns = self.subscriptions[1].load(Relaxed),
             db = self.database.load(Relaxed),
+            queued = self.queued.load(Relaxed),
             command = command.map_or("NULL", |command| command.name),
             protocol = self.protocol.load(Relaxed),
             library = labels.library,

@@ -19,9 +19,10 @@ pub trait Cluster {
     fn holder_count(&self, seq: u64) -> usize;
     /// Who listens to messages here.
     fn messages(&self) -> &Arc<Messages>;
-    /// Publishes a message here and on the other nodes; returns how many subscriptions it met
-    /// here. The error is worded for a person.
-    fn publish(&self, channel: Bytes, payload: Bytes) -> Result<usize, String>;
+    /// Whether a message may be published. The error is worded for a person.
+    fn check_message(&self, channel: &[u8], payload: &[u8]) -> Result<(), String>;
+    /// Publishes a message on the other nodes.
+    fn tell_others(&self, channel: &Bytes, payload: &Bytes);
     /// Whether reads are served while the node is cut off.
     fn stale_reads(&self) -> StaleReads;
     /// Changes that while the node runs.

@@ -3,6 +3,7 @@
 pub mod table;
 
 use super::fault::Fault;
+use super::request::Arguments;
 use super::session::Call;
 use table::ROWS;
 
@@ -31,6 +32,8 @@ pub struct Command {
     pub(super) access: Access,
     /// Whether a client of RESP2 may give it while it listens to messages.
     pub(super) runs_while_listening: bool,
+    /// What becomes of it between MULTI and EXEC.
+    pub(super) within: Within,
     index: u8,
     word: u128,
 }
@@ -55,6 +58,17 @@ pub(super) enum Access {
     Read,
     /// Changes them.
     Write,
+}
+
+/// What becomes of a command between MULTI and EXEC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Within {
+    /// It waits for EXEC. It touches none but the keys that its arguments name, or nothing.
+    Queued,
+    /// It is about the transaction or the connection, and runs at once.
+    AtOnce,
+    /// It would wait for something, or look at more than what a transaction holds.
+    Refused,
 }
 
 /// A number of arguments, the names included; negative is "at least".
@@ -83,6 +97,19 @@ pub(super) struct Keys {
     pub(super) first: i8,
     pub(super) last: i8,
     pub(super) step: i8,
+}
+
+impl Keys {
+    /// The arguments that are keys.
+    pub(super) fn of<'a>(self, arguments: Arguments<'a>) -> impl Iterator<Item = &'a [u8]> {
+        let (first, step) = (usize::from(self.first.unsigned_abs()), self.step.unsigned_abs());
+        let last = match self.last {
+            last if last < 0 => arguments.len().saturating_sub(usize::from(last.unsigned_abs())),
+            last => usize::from(last.unsigned_abs()),
+        };
+        let count = if first == 0 { 0 } else { (last + 1).saturating_sub(first) };
+        arguments.from(first).take(count).step_by(usize::from(step.max(1)))
+    }
 }
 
 impl Arity {
@@ -126,6 +153,7 @@ impl Command {
             subcommands: &[],
             access: Access::None,
             runs_while_listening: false,
+            within: Within::Refused,
             index: 0,
             word: 0,
         }
@@ -162,8 +190,19 @@ impl Command {
         self.access == Access::Write
     }
 
+    /// Which arguments are keys; they are all that the command touches.
     pub(super) const fn keys(self, first: i8, last: i8, step: i8) -> Command {
-        Command { keys: Keys { first, last, step }, ..self }
+        Command { keys: Keys { first, last, step }, within: Within::Queued, ..self }
+    }
+
+    /// What becomes of it between MULTI and EXEC, where it names no keys.
+    pub(super) const fn within(self, within: Within) -> Command {
+        Command { within, ..self }
+    }
+
+    /// Whether it may need more memory for what it is given.
+    pub(super) fn grows(&self) -> bool {
+        self.flags.contains(&Flag::DenyOom)
     }
 
     pub(super) const fn about(

@@ -15,6 +15,7 @@ pub(super) mod ranges;
 pub(super) mod replication;
 pub(super) mod server;
 pub(super) mod strings;
+pub(super) mod transaction;
 
 use super::output::Output;
 use crate::store::view::{ValueRef, View};

@@ -87,6 +87,12 @@ pub enum Fault {
         /// Why.
         refusal: Refusal,
     },
+    /// A transaction with a command that was refused when it was queued.
+    #[error("EXECABORT Transaction discarded because of previous errors.")]
+    Spoilt,
+    /// A transaction that could not be executed as a whole.
+    #[error("EXECABORT Transaction discarded because of: {0}")]
+    Discarded(Box<Fault>),
     /// Anything with words of its own.
     #[error("ERR {0}")]
     Other(String),

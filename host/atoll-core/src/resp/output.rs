@@ -211,6 +211,14 @@ impl Output {
         }
     }
 
+    /// No array.
+    pub fn null_array(&mut self) {
+        match self.protocol {
+            Protocol::Resp2 => self.raw(b"*-1\r\n"),
+            Protocol::Resp3 => self.null(),
+        }
+    }
+
     /// The header of an array of `len` replies.
     pub fn array(&mut self, len: usize) {
         self.header(b'*', len as i64);

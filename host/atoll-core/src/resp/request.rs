@@ -114,6 +114,42 @@ pub struct Parser {
     line: Option<Vec<u8>>,
 }
 
+/// The arguments of a request that is executed later. Long ones are shared, not copied.
+#[derive(Debug)]
+pub(super) struct KeptArguments {
+    text: Box<[u8]>,
+    spans: Box<[Span]>,
+    apart: Box<[Bytes]>,
+}
+
+impl KeptArguments {
+    /// Keeps what `arguments` hold.
+    pub(super) fn of(arguments: Arguments<'_>) -> KeptArguments {
+        let mut text = Vec::new();
+        let spans = arguments.spans.iter().map(|&span| match span.start {
+            APART => span,
+            start => {
+                let kept = text.len() as u32;
+                text.extend_from_slice(&arguments.text[start as usize..][..span.len as usize]);
+                Span { start: kept, len: span.len }
+            }
+        });
+        let spans = spans.collect();
+        KeptArguments { text: text.into(), spans, apart: arguments.apart.into() }
+    }
+
+    /// As they came.
+    pub(super) fn get(&self) -> Arguments<'_> {
+        Arguments { text: &self.text, spans: &self.spans, apart: &self.apart }
+    }
+
+    /// Bytes that they take.
+    pub(super) fn bytes(&self) -> usize {
+        let apart: usize = self.apart.iter().map(|bytes| bytes.len() + size_of::<Bytes>()).sum();
+        size_of::<Self>() + self.text.len() + size_of_val(&*self.spans) + apart
+    }
+}
+
 /// The arguments of one request; the first is the command's name.
 #[derive(Clone, Copy, Debug)]
 pub struct Arguments<'a> {

@@ -1,13 +1,14 @@
 //! One client's conversation: its state, and the way of each request from name to reply.
 
 use super::client::Client;
-use super::command::{self, Access, Command};
+use super::command::{self, Access, Command, Run, Within};
 use super::commands::keyspace::Walk;
 use super::fault::{Fault, excerpt};
 use super::output::{Output, Protocol};
 use super::request::{Arguments, Trust};
 use super::server::{Password, Server};
 use super::tally::Tally;
+use super::transaction::{Held, Queue, Watch};
 use crate::clock::Now;
 use crate::entry::Deadline;
 use crate::entry::counter::parse_integer;
@@ -16,6 +17,7 @@ use crate::messages::subscriber::Subscriber;
 use crate::permission::Permission;
 use crate::store::edit::{Edit, WriteError};
 use crate::store::gate::Obstacle;
+use crate::store::transaction::{Scope, Transaction};
 use crate::store::view::View;
 use crate::store::{Bucket, Store};
 use std::sync::Arc;
@@ -35,13 +37,17 @@ pub struct Session {
     /// Where it listens to messages.
     pub(super) subscriber: Option<Box<Subscriber>>,
     wait: Option<Wait>,
+    /// The commands since MULTI.
+    pub(super) queue: Option<Box<Queue>>,
+    /// The keys under WATCH.
+    pub(super) watch: Option<Box<Watch>>,
     /// Whether what the current request writes is no reply, so that CLIENT REPLY leaves it alone.
     pub(super) pushes: bool,
     closing: bool,
     /// Bytes that were copied within values since others had their turn.
     pub(super) worked_bytes: usize,
     /// Whether a command that writes was executed since the shell last asked.
-    has_written: bool,
+    pub(super) has_written: bool,
 }
 
 /// Which replies the client wants: CLIENT REPLY.
@@ -112,6 +118,8 @@ pub(super) struct Call<'c> {
     pub(super) session: &'c mut Session,
     pub(super) arguments: Arguments<'c>,
     pub(super) output: &'c mut Output,
+    /// The transaction that it is a part of.
+    pub(super) held: Option<&'c dyn Held>,
 }
 
 /// Where a call's keys are, and when it looks at them.
@@ -120,6 +128,7 @@ pub(super) struct Place<'c> {
     pub(super) store: &'c Store,
     pub(super) bucket: &'c Bucket,
     pub(super) now: Now,
+    held: Option<&'c dyn Held>,
 }
 
 impl Session {
@@ -134,6 +143,8 @@ impl Session {
             walk: None,
             subscriber: None,
             wait: None,
+            queue: None,
+            watch: None,
             pushes: false,
             closing: false,
             worked_bytes: 0,
@@ -152,10 +163,12 @@ impl Session {
         self.trust
     }
 
-    /// Bytes of memory that a command under way has collected.
+    /// Bytes of memory that a command or a transaction under way has collected.
     #[inline]
     pub fn held_bytes(&self) -> usize {
         self.walk.as_ref().map_or(0, |walk| walk.held_bytes())
+            + self.queue.as_ref().map_or(0, |queue| queue.bytes())
+            + self.watch.as_ref().map_or(0, |watch| watch.bytes())
     }
 
     /// Whether a command that writes was executed since this was last asked: its reply may have to
@@ -182,21 +195,23 @@ impl Session {
         }
         let outcome = match command::find(arguments.get(0)) {
             Some(command) => {
-                let mut call = Call { around, session: self, arguments, output };
-                let outcome = call.run(command);
-                around.tally.called(command.index());
-                if outcome.is_err() {
-                    around.tally.failed(command.index());
+                let held = None;
+                let mut call = Call { around, session: self, arguments, output, held };
+                if call.session.queue.is_some() && command.within != Within::AtOnce {
+                    call.enqueue(command)
+                } else {
+                    let outcome = call.run(command);
+                    self.has_written |= command.writes();
+                    self.client.set_command(command);
+                    outcome
                 }
-                self.client.set_command(command);
-                self.has_written |= command.writes();
-                outcome
             }
             None => {
                 around.tally.unknown.add(1);
                 if is_of_http(arguments.get(0)) {
                     return Flow::CloseOnHttp;
                 }
+                self.spoil();
                 Err(unknown_command(arguments))
             }
         };
@@ -246,6 +261,8 @@ impl Session {
         self.replies = Replies::All;
         self.take_subscriber();
         self.settle_subscriptions();
+        (self.queue, self.watch) = (None, None);
+        self.settle_queue();
         self.client.labels().name.clear();
     }
 
@@ -327,9 +344,21 @@ fn unknown_command(arguments: Arguments<'_>) -> Fault {
 }
 
 impl<'c> Call<'c> {
-    /// Checks the number of arguments and the client's rights, then runs the command.
+    /// Checks whether the command may run, then runs and counts it.
     #[inline]
-    fn run(&mut self, command: &'static Command) -> Result<(), Fault> {
+    pub(super) fn run(&mut self, command: &'static Command) -> Result<(), Fault> {
+        let resolved = self.resolve(command).inspect_err(|_| self.session.spoil());
+        let outcome = resolved.and_then(|run| run(self));
+        self.around.tally.called(command.index());
+        if outcome.is_err() {
+            self.around.tally.failed(command.index());
+        }
+        outcome
+    }
+
+    /// Checks the number of arguments and the client's rights; returns what then is to run.
+    #[inline]
+    pub(super) fn resolve(&self, command: &'static Command) -> Result<Run, Fault> {
         if !command.arity.accepts(self.arguments.len()) {
             return Err(Fault::Arity(command.name.to_owned()));
         }
@@ -345,7 +374,7 @@ impl<'c> Call<'c> {
             }
         }
         if command.subcommands.is_empty() {
-            return (command.run)(self);
+            return Ok(command.run);
         }
         let name = self.arguments.get(1);
         let subcommand = command.subcommand(name).ok_or_else(|| {
@@ -355,7 +384,7 @@ impl<'c> Call<'c> {
         if !subcommand.arity.accepts(self.arguments.len()) {
             return Err(Fault::Arity(format!("{}|{}", command.name, subcommand.name)));
         }
-        (subcommand.run)(self)
+        Ok(subcommand.run)
     }
 
     /// Arguments, the command's name included.
@@ -400,8 +429,8 @@ impl<'c> Call<'c> {
     /// Where the call's keys are.
     #[inline]
     pub(super) fn place(&self) -> Place<'c> {
-        let Surroundings { store, now, .. } = self.around;
-        Place { store, bucket: store.database(self.session.database), now }
+        let (Surroundings { store, now, .. }, held) = (self.around, self.held);
+        Place { store, bucket: store.database(self.session.database), now, held }
     }
 
     /// The time of the batch, in ms since the epoch.
@@ -419,7 +448,22 @@ impl Place<'_> {
     /// Calls `look` with what `key` shows.
     #[inline]
     pub(super) fn read<R>(self, key: &[u8], look: impl FnOnce(Option<View<'_>>) -> R) -> R {
-        self.store.read(self.bucket, key, self.now, look)
+        match self.held {
+            None => self.store.read(self.bucket, key, self.now, look),
+            Some(held) => within(held, |transaction| transaction.read(self.bucket, key, look)),
+        }
+    }
+
+    /// Calls `look` with what each of `keys` shows, all as of one moment.
+    pub(super) fn read_many<'k>(
+        self,
+        keys: impl Iterator<Item = &'k [u8]> + Clone,
+        mut look: impl FnMut(Option<View<'_>>),
+    ) {
+        match self.held {
+            None => self.store.read_many(self.bucket, keys, self.now, look),
+            Some(_) => keys.for_each(|key| self.read(key, &mut look)),
+        }
     }
 
     /// Lets `decide` look at `key` and makes the edit that it decides on.
@@ -429,8 +473,35 @@ impl Place<'_> {
         key: &[u8],
         decide: impl FnOnce(Option<View<'_>>) -> (Edit<'e>, R),
     ) -> Result<R, Fault> {
-        Ok(self.store.write(self.bucket, key, self.now, decide)?.answer)
+        let written = match self.held {
+            None => self.store.write(self.bucket, key, self.now, decide),
+            Some(held) => within(held, |transaction| transaction.write(self.bucket, key, decide)),
+        };
+        Ok(written?.answer)
     }
+
+    /// Lets `body` look at and change `keys` as one.
+    pub(super) fn transaction<'k, R>(
+        self,
+        keys: impl Iterator<Item = &'k [u8]>,
+        body: impl FnOnce(&mut Transaction<'_>) -> R,
+    ) -> R {
+        match self.held {
+            None => {
+                let scope = Scope::of(self.store, self.bucket, keys);
+                self.store.transaction(&scope, self.now, body)
+            }
+            Some(held) => within(held, body),
+        }
+    }
+}
+
+/// Calls `body` with the transaction that the call is a part of.
+#[cold]
+fn within<R>(held: &dyn Held, body: impl FnOnce(&mut Transaction<'_>) -> R) -> R {
+    let (mut body, mut answer) = (Some(body), None);
+    held.with(&mut |transaction| answer = body.take().map(|body| body(transaction)));
+    answer.expect("a transaction calls back at once, and once")
 }
 
 impl From<WriteError> for Fault {

@@ -9,6 +9,7 @@ mod pubsub;
 mod replication;
 mod server;
 mod strings;
+mod transaction;
 
 use super::client::{Client, Ends};
 use super::cluster::{Cluster, Peer, PeerChange};
@@ -76,8 +77,13 @@ impl Cluster for TestCluster {
         &self.messages
     }
 
-    fn publish(&self, channel: Bytes, payload: Bytes) -> Result<usize, String> {
-        Ok(self.messages.deliver(&channel, &payload))
+    fn check_message(&self, _: &[u8], _: &[u8]) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn tell_others(&self, channel: &Bytes, payload: &Bytes) {
+        let words = [channel, payload].map(|bytes| String::from_utf8_lossy(bytes)).join(" ");
+        self.changes.lock().unwrap().push(format!("publish {words}"));
     }
 
     fn stale_reads(&self) -> StaleReads {

@@ -8,6 +8,7 @@ mod walks;
 use super::apply::MergeError;
 use super::edit::{Edit, NewValue, WriteError};
 use super::sweep::Sweeper;
+use super::transaction::Scope;
 use super::view::ValueRef;
 use super::*;
 use crate::entry::{Attributes, Deadline};
@@ -285,11 +286,13 @@ fn a_transaction_is_seen_whole_or_not_at_all() {
                 for round in 0..rounds {
                     let value = format!("{writer}:{round}");
                     let names = keys.iter().map(|key| key.as_bytes());
-                    store.transaction(bucket, names, at(round), |transaction| {
+                    let scope = Scope::of(store, bucket, names);
+                    store.transaction(&scope, at(round), |transaction| {
                         for key in keys {
                             let value = NewValue::Copy(value.as_bytes());
                             let edit = Edit::set(value, Deadline::NEVER);
-                            transaction.write(key.as_bytes(), edit).expect("there is room");
+                            let key = key.as_bytes();
+                            transaction.write(bucket, key, |_| (edit, ())).expect("there is room");
                         }
                     });
                 }
@@ -434,8 +437,9 @@ fn a_transaction_decides_by_the_time_of_its_writes() {
     // The clock of the store goes ahead of the wall, as after a peer's write or a step back.
     set(&store, bucket, "other", "v", at(20));
     let by_write = store.write(bucket, b"k", at(6), |view| (Edit::Keep, view.is_some()));
-    let by_transaction = store.transaction(bucket, [&b"k"[..]].into_iter(), at(6), |transaction| {
-        transaction.read(b"k", |view| view.is_some())
+    let scope = Scope::of(&store, bucket, [&b"k"[..]].into_iter());
+    let by_transaction = store.transaction(&scope, at(6), |transaction| {
+        transaction.read(bucket, b"k", |view| view.is_some())
     });
     assert_eq!((by_write.expect("there is room").answer, by_transaction), (false, false));
 }
@@ -469,20 +473,20 @@ fn nothing_grows_a_full_store_but_what_was_promised() {
     }
     assert!(store.used_bytes() < before + 10_000, "{before} became {}", store.used_bytes());
     let keys = [&b"a"[..], b"b"];
-    let refused = store.transaction(bucket, keys.into_iter(), at(2), |transaction| {
-        transaction.reserve(1_000).is_err()
-    });
+    let scope = Scope::of(&store, bucket, keys.into_iter());
+    let refused =
+        store.transaction(&scope, at(2), |transaction| transaction.reserve(1_000).is_err());
     assert!(refused);
     store.flush(bucket, at(3));
     // Promised once, the tables that grow on the way are no reason to stop half way.
     let names: Vec<String> = (0..500).map(|n| n.to_string()).collect();
     let keys = || names.iter().map(|name| name.as_bytes());
-    store.transaction(bucket, keys(), at(4), |transaction| {
+    store.transaction(&Scope::of(&store, bucket, keys()), at(4), |transaction| {
         transaction.reserve(99_000).expect("it is empty");
         for key in keys() {
             let value = [0; 150];
             let edit = Edit::set(NewValue::Copy(&value), Deadline::NEVER);
-            transaction.write(key, edit).expect("it was promised");
+            transaction.write(bucket, key, |_| (edit, ())).expect("it was promised");
         }
     });
     assert_eq!(bucket.stats().key_count, 500);
@@ -495,4 +499,37 @@ fn what_a_peer_sends_is_checked_before_it_is_kept() {
     let entry = Entry::default();
     assert!(matches!(store.merge(bucket, &[], &entry), Err(MergeError::Key(_))));
     assert!(matches!(store.merge(bucket, &[0; 70_000], &entry), Err(MergeError::Key(_))));
+}
+
+#[test]
+fn transactions_over_several_buckets_wait_for_each_other_only() {
+    let store = store_of(1);
+    let bucket = |n: u64| store.database(n as u8 % 4);
+    std::thread::scope(|threads| {
+        for thread in 0..2 {
+            let (store, bucket) = (&store, &bucket);
+            threads.spawn(move || {
+                for round in 0..300 {
+                    // Named in another order by each thread.
+                    let order = |n: u64| if thread == 0 { n } else { 3 - n };
+                    let mut scope = Scope::default();
+                    (0..4).for_each(|n| scope.add(store, bucket(order(n)), b"sum"));
+                    scope.add_all(bucket(round));
+                    store.transaction(&scope, at(round), |transaction| {
+                        for n in 0..4 {
+                            let edit = Edit::Add { delta: 1, deadline: Deadline::NEVER };
+                            let made = transaction.write(bucket(n), b"sum", |_| (edit, ()));
+                            made.expect("there is room");
+                        }
+                    });
+                }
+            });
+        }
+    });
+    for n in 0..4 {
+        let sum = store.read(bucket(n), b"sum", at(300), |view| {
+            view.and_then(|view| view.value().as_integer())
+        });
+        assert_eq!(sum, Some(600));
+    }
 }

@@ -49,8 +49,12 @@ impl Cluster for Replication {
         self.messages()
     }
 
-    fn publish(&self, channel: Bytes, payload: Bytes) -> Result<usize, String> {
-        self.publish(channel, payload).map_err(|error| error.to_string())
+    fn check_message(&self, channel: &[u8], payload: &[u8]) -> Result<(), String> {
+        self.check_message(channel, payload).map_err(|error| error.to_string())
+    }
+
+    fn tell_others(&self, channel: &Bytes, payload: &Bytes) {
+        self.tell_others(channel, payload);
     }
 
     fn stale_reads(&self) -> StaleReads {

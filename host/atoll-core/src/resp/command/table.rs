@@ -3,10 +3,11 @@
 use super::Flag::{
     Admin, DenyOom, Fast, Loading, NoAuth, NoScript, PubSub, Readonly, Stale, Write,
 };
+use super::Within::{AtOnce, Queued};
 use super::{Command, Flag, Subcommand};
 use crate::resp::commands::{
     client, config, connection, counters, expiry, info, introspection, keyspace, many, pubsub,
-    ranges, replication, server, strings,
+    ranges, replication, server, strings, transaction,
 };
 
 const READ: &[Flag] = &[Readonly];
@@ -19,6 +20,7 @@ const ALWAYS_FAST: &[Flag] = &[Loading, Stale, Fast];
 const ALWAYS: &[Flag] = &[Loading, Stale];
 const FIRST: &[Flag] = &[NoScript, Loading, Stale, Fast, NoAuth];
 const LISTEN: &[Flag] = &[PubSub, NoScript, Loading, Stale];
+const CONTROL: &[Flag] = &[NoScript, Loading, Stale, Fast];
 const ADMIN: &[Flag] = &[Admin, NoScript, Loading, Stale];
 
 const HELP: Subcommand =
@@ -87,9 +89,9 @@ pub(super) const ROWS: &[Command] = &[
         .about("generic", "2.8.0", "Iterates over the key names in the database."),
     Command::new("dbsize", 1, keyspace::dbsize).flags(READ_FAST)
         .about("server", "1.0.0", "Returns the number of keys in the database."),
-    Command::new("flushdb", -1, keyspace::flushdb).flags(WRITE)
+    Command::new("flushdb", -1, keyspace::flushdb).flags(WRITE).within(Queued)
         .about("server", "1.0.0", "Removes all keys from the current database."),
-    Command::new("flushall", -1, keyspace::flushall).flags(WRITE)
+    Command::new("flushall", -1, keyspace::flushall).flags(WRITE).within(Queued)
         .about("server", "1.0.0", "Removes all keys from all databases."),
     Command::container("object", &[
         Subcommand::new("encoding", 3, (keyspace::encoding, "Return the kind of internal representation used for a key's value.")),
@@ -114,19 +116,19 @@ pub(super) const ROWS: &[Command] = &[
     Command::new("persist", 2, expiry::persist).flags(WRITE_FAST).keys(1, 1, 1)
         .about("generic", "2.2.0", "Removes the expiration time of a key."),
     // The connection.
-    Command::new("ping", -1, connection::ping).flags(&[Fast]).while_listening()
+    Command::new("ping", -1, connection::ping).flags(&[Fast]).within(Queued).while_listening()
         .about("connection", "1.0.0", "Returns the server's liveliness response."),
-    Command::new("echo", 2, connection::echo).flags(ALWAYS_FAST)
+    Command::new("echo", 2, connection::echo).flags(ALWAYS_FAST).within(Queued)
         .about("connection", "1.0.0", "Returns the given string."),
     Command::new("hello", -1, connection::hello).flags(FIRST)
         .about("connection", "6.0.0", "Handshakes with the server."),
     Command::new("auth", -2, connection::auth).flags(FIRST)
         .about("connection", "1.0.0", "Authenticates the connection."),
-    Command::new("select", 2, connection::select).flags(ALWAYS_FAST)
+    Command::new("select", 2, connection::select).flags(ALWAYS_FAST).within(Queued)
         .about("connection", "1.0.0", "Changes the selected database."),
-    Command::new("quit", -1, connection::quit).flags(FIRST).while_listening()
+    Command::new("quit", -1, connection::quit).flags(FIRST).while_listening().within(AtOnce)
         .about("connection", "1.0.0", "Closes the connection."),
-    Command::new("reset", 1, connection::reset).flags(FIRST).while_listening()
+    Command::new("reset", 1, connection::reset).flags(FIRST).while_listening().within(AtOnce)
         .about("connection", "6.2.0", "Resets the connection."),
     Command::container("client", CLIENT).flags(ALWAYS)
         .about("connection", "2.4.0", "A container for client connection commands."),
@@ -139,7 +141,7 @@ pub(super) const ROWS: &[Command] = &[
         .about("pubsub", "2.0.0", "Listens for messages published to channels that match one or more patterns."),
     Command::new("punsubscribe", -1, pubsub::punsubscribe).flags(LISTEN).while_listening()
         .about("pubsub", "2.0.0", "Stops listening to messages published to channels that match one or more patterns."),
-    Command::new("publish", 3, pubsub::publish).flags(&[PubSub, Loading, Stale, Fast])
+    Command::new("publish", 3, pubsub::publish).flags(&[PubSub, Loading, Stale, Fast]).within(Queued)
         .about("pubsub", "2.0.0", "Posts a message to a channel, on every node."),
     Command::container("pubsub", &[
         Subcommand::new("channels", -2, (pubsub::channels, "Return the channels that somebody on this node listens to, or those that match a pattern.")),
@@ -148,6 +150,17 @@ pub(super) const ROWS: &[Command] = &[
         HELP,
     ]).flags(&[PubSub, Loading, Stale])
         .about("pubsub", "2.8.0", "A container for Pub/Sub commands."),
+    // Transactions.
+    Command::new("multi", 1, transaction::multi).flags(CONTROL).within(AtOnce)
+        .about("transactions", "1.2.0", "Starts a transaction."),
+    Command::new("exec", 1, transaction::exec).flags(CONTROL).within(AtOnce)
+        .about("transactions", "1.2.0", "Executes all commands in a transaction."),
+    Command::new("discard", 1, transaction::discard).flags(CONTROL).within(AtOnce)
+        .about("transactions", "2.0.0", "Discards a transaction."),
+    Command::new("watch", -2, transaction::watch).flags(CONTROL).keys(1, -1, 1).within(AtOnce)
+        .about("transactions", "2.2.0", "Monitors changes to keys to determine the execution of a transaction."),
+    Command::new("unwatch", 1, transaction::unwatch).flags(CONTROL).within(Queued)
+        .about("transactions", "2.2.0", "Forgets about watched keys of a transaction."),
     // The server.
     Command::container("config", &[
         Subcommand::new("get", -3, (config::get, "Return parameters matching the glob-like patterns and their values.")),
@@ -159,7 +172,7 @@ pub(super) const ROWS: &[Command] = &[
         .about("server", "2.8.13", "Returns detailed information about all commands."),
     Command::new("info", -1, info::info).flags(ALWAYS)
         .about("server", "1.0.0", "Returns information and statistics about the server."),
-    Command::new("time", 1, server::time).flags(ALWAYS_FAST)
+    Command::new("time", 1, server::time).flags(ALWAYS_FAST).within(Queued)
         .about("server", "2.6.0", "Returns the server time."),
     Command::new("role", 1, replication::role).flags(ALWAYS_FAST)
         .about("server", "2.8.12", "Returns the replication role."),

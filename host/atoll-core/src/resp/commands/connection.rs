@@ -52,16 +52,21 @@ pub(crate) fn reset(call: &mut Call<'_>) -> Result<(), Fault> {
 }
 
 pub(crate) fn select(call: &mut Call<'_>) -> Result<(), Fault> {
-    let number = call.integer(1)?;
+    call.session.set_database(database(call.argument(1))?);
+    call.output.ok();
+    Ok(())
+}
+
+/// The number of a database, from a client's words.
+pub(in crate::resp) fn database(words: &[u8]) -> Result<u8, Fault> {
+    let number = parse_integer(words).ok_or(Fault::NotInteger)?;
     if i32::try_from(number).is_err() {
         let words =
             format!("value is out of range, value must between {} and {}", i32::MIN, i32::MAX);
         return Err(Fault::other(words));
     }
     let database = u8::try_from(number).ok().filter(|&database| database < DATABASE_COUNT);
-    call.session.set_database(database.ok_or(Fault::Database)?);
-    call.output.ok();
-    Ok(())
+    database.ok_or(Fault::Database)
 }
 
 pub(crate) fn auth(call: &mut Call<'_>) -> Result<(), Fault> {

@@ -5,6 +5,7 @@ use crate::resp::fault::Fault;
 use crate::resp::glob::{self, Letters};
 use crate::resp::output::{Elements, Output};
 use crate::resp::session::{Call, DATABASE_COUNT, Session, Surroundings};
+use crate::resp::transaction::Errand;
 use crate::store::edit::Edit;
 use crate::store::view::ValueRef;
 use std::collections::HashSet;
@@ -235,20 +236,31 @@ fn check_flush_mode(call: &Call<'_>) -> Result<(), Fault> {
 
 pub(crate) fn flushdb(call: &mut Call<'_>) -> Result<(), Fault> {
     check_flush_mode(call)?;
-    let place = call.place();
-    place.store.check_writable()?;
-    place.store.flush(place.bucket, place.now);
+    call.around.store.check_writable()?;
+    flush(call, call.session.database);
     call.output.ok();
     Ok(())
 }
 
+fn flush(call: &Call<'_>, database: u8) {
+    let Surroundings { store, now, .. } = call.around;
+    let bucket = store.database(database);
+    let Some(held) = call.held else {
+        store.flush(bucket, now);
+        return;
+    };
+    held.with(&mut |transaction| {
+        transaction.flush(bucket);
+    });
+    held.afterwards(Errand::DropFlushed { database });
+}
+
 pub(crate) fn flushall(call: &mut Call<'_>) -> Result<(), Fault> {
     check_flush_mode(call)?;
-    let Surroundings { store, now, .. } = call.around;
-    store.check_writable()?;
+    call.around.store.check_writable()?;
     for database in 0..DATABASE_COUNT {
         // Those that are empty here as well: another node may hold what this one has not heard of.
-        store.flush(store.database(database), now);
+        flush(call, database);
     }
     call.output.ok();
     Ok(())

@@ -3,11 +3,9 @@
 use super::answer_value;
 use crate::entry::Deadline;
 use crate::resp::fault::Fault;
-use crate::resp::session::{Call, Place};
+use crate::resp::session::Call;
+use crate::resp::transaction::RECORD_OVERHEAD_BYTES;
 use crate::store::edit::{Edit, NewValue};
-
-/// What the store may need for a new key beside key and value, in bytes: an upper bound.
-const RECORD_OVERHEAD_BYTES: usize = 256;
 
 /// Which keys MSET may touch.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -21,7 +19,7 @@ pub(crate) fn mget(call: &mut Call<'_>) -> Result<(), Fault> {
     call.output.array(keys.len());
     let (mut found, output) = (0, &mut *call.output);
     let count = keys.len();
-    place.store.read_many(place.bucket, keys, place.now, |view| {
+    place.read_many(keys, |view| {
         found += usize::from(answer_value(output, view));
     });
     call.around.tally.looked_up(found, count - found);
@@ -46,12 +44,11 @@ fn set_all(call: &Call<'_>, name: &str, condition: Condition) -> Result<bool, Fa
         return Err(Fault::Arity(name.to_owned()));
     }
     let (keys, place) = (call.keys(1, 2)?, call.place());
-    let Place { store, bucket, now } = place;
     let bytes: usize = call.arguments.from(1).map(<[u8]>::len).sum();
     let needed = bytes + keys.len() * RECORD_OVERHEAD_BYTES;
-    store.transaction(bucket, keys.clone(), now, |transaction| {
+    place.transaction(keys.clone(), |transaction| {
         if condition == Condition::AllAbsent
-            && keys.clone().any(|key| transaction.read(key, |view| view.is_some()))
+            && keys.clone().any(|key| transaction.read(place.bucket, key, |view| view.is_some()))
         {
             return Ok(false);
         }
@@ -63,7 +60,8 @@ fn set_all(call: &Call<'_>, name: &str, condition: Condition) -> Result<bool, Fa
                 Some(bytes) => NewValue::Shared(bytes.clone()),
                 None => NewValue::Copy(call.argument(index)),
             };
-            transaction.write(key, Edit::set(value, Deadline::NEVER))?;
+            let edit = Edit::set(value, Deadline::NEVER);
+            transaction.write(place.bucket, key, |_| (edit, ()))?;
         }
         Ok(true)
     })

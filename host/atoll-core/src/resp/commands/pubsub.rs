@@ -5,6 +5,7 @@ use crate::messages::{Interest, Message, SubscribeError};
 use crate::resp::fault::Fault;
 use crate::resp::output::Output;
 use crate::resp::session::Call;
+use crate::resp::transaction::Errand;
 use bytes::Bytes;
 
 /// From here on a message goes out from where it lies.
@@ -136,8 +137,14 @@ pub(crate) fn publish(call: &mut Call<'_>) -> Result<(), Fault> {
         Some(bytes) => bytes.clone(),
         None => Bytes::copy_from_slice(call.argument(2)),
     };
-    let count = call.around.server.cluster().publish(channel, payload);
-    call.output.count(count.map_err(Fault::Other)?);
+    let cluster = call.around.server.cluster();
+    cluster.check_message(&channel, &payload).map_err(Fault::Other)?;
+    let count = cluster.messages().deliver(&channel, &payload);
+    match call.held {
+        None => cluster.tell_others(&channel, &payload),
+        Some(held) => held.afterwards(Errand::TellOthers { channel, payload }),
+    }
+    call.output.count(count);
     Ok(())
 }
 

@@ -281,7 +281,7 @@ fn replies_that_are_not_wanted_are_not_wanted_after_a_wait_either() {
     c.check("PING", "+PONG");
 }
 
-fn refused(readiness: Readiness, role: Role, stale_reads: StaleReads) -> Permission {
+pub(super) fn refused(readiness: Readiness, role: Role, stale_reads: StaleReads) -> Permission {
     let links = Links { configured: 3, up: 1 };
     Permission::of(Circumstances { role, readiness, stale_reads, links })
 }
