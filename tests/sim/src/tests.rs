@@ -1,5 +1,6 @@
 //! The seeds that every run of the tests goes through.
 
+mod followers;
 mod forgetting;
 mod interleavings;
 mod mutants;

@@ -227,6 +227,7 @@ impl Replica {
                 let news = around.store.flush_at(&bucket, stamp, around.now.wall);
                 if news {
                     note(&mut receiving.sources, stamp);
+                    around.store.log_flush_arrival(around.now.wall, &bucket, stamp);
                 }
             }
             Item::Listed { bucket, key, entry } => {
@@ -240,8 +241,10 @@ impl Replica {
                     self.restrict(around, receiving, (bucket, key), &entry)?;
                 }
                 let merged = self.merge_entry(around, (bucket, key), entry, &mut receiving.late)?;
-                for stamp in merged.iter().flat_map(Entry::stamps) {
-                    note(&mut receiving.sources, stamp);
+                if let Some(news) = merged {
+                    news.stamps().for_each(|stamp| note(&mut receiving.sources, stamp));
+                    let bucket = open(around, bucket)?;
+                    around.store.log_arrival(around.now.wall, &bucket, key);
                 }
             }
         }
@@ -258,7 +261,7 @@ impl Replica {
     ) -> Result<(), Violation> {
         receiving.listed.insert(digest(bucket, key));
         let bucket = open(around, bucket)?;
-        around.store.restrict(&bucket, key, (listed, &receiving.drops));
+        restrict(around, (&bucket, key), (listed, &receiving.drops));
         Ok(())
     }
 
@@ -368,12 +371,23 @@ fn drop_unlisted(
                 continue;
             }
             if let Some(bucket) = around.store.find_bucket(&found.bucket) {
-                around.store.restrict(&bucket, &found.key, (&Entry::default(), vector));
+                restrict(around, (&bucket, &found.key), (&Entry::default(), vector));
             }
         }
         if step.done {
             return;
         }
+    }
+}
+
+/// Drops of a key what `vector` covers and `listed` does not hold, and says so.
+pub(super) fn restrict(
+    around: Circumstances<'_>,
+    (bucket, key): (&Bucket, &[u8]),
+    (listed, vector): (&Entry, &Vector),
+) {
+    if around.store.restrict(bucket, key, (listed, vector)) {
+        around.store.log_arrival(around.now.wall, bucket, key);
     }
 }
 

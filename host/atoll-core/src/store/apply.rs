@@ -221,6 +221,24 @@ impl Store {
         }
     }
 
+    /// Tells the readers of the log that `key` has changed outside of any stream: by a sync, an
+    /// audit, a backup. What it shows now they see when they look; here it is an empty relay.
+    pub fn log_arrival(&self, now: Now, bucket: &Bucket, key: &[u8]) {
+        self.log_foreign(now, || {
+            let (bucket, key) = (bucket.name.clone(), Bytes::copy_from_slice(key));
+            let effect = Effect::Relay { bucket, key, entry: Box::default() };
+            Op { seq: 0, stamp: Stamp::ZERO, effect }
+        });
+    }
+
+    /// The same for a flush.
+    pub fn log_flush_arrival(&self, now: Now, bucket: &Bucket, stamp: Stamp) {
+        self.log_foreign(now, || {
+            let effect = Effect::RelayFlush { bucket: bucket.name.clone(), stamp };
+            Op { seq: 0, stamp, effect }
+        });
+    }
+
     /// Whether anybody reads the log.
     pub fn is_log_read(&self, now: Now) -> bool {
         self.sequencer().log.keeps(now)

@@ -228,7 +228,9 @@ impl Restoring {
                 let bucket = store.open_bucket(&name)?;
                 match self.way {
                     Way::Stamps => {
-                        store.flush_at(&bucket, stamp, now);
+                        if store.flush_at(&bucket, stamp, now) {
+                            store.log_flush_arrival(now, &bucket, stamp);
+                        }
                     }
                     // As many as there are buckets, at the most.
                     Way::Writes => {
@@ -241,7 +243,13 @@ impl Restoring {
                 check_key(&key).map_err(|error| bad_backup(error.to_string()))?;
                 let bucket = store.open_bucket(&name)?;
                 let is_news = match self.way {
-                    Way::Stamps => merge(store, &bucket, (&key, &entry))?,
+                    Way::Stamps => {
+                        let is_news = merge(store, &bucket, (&key, &entry))?;
+                        if is_news {
+                            store.log_arrival(now, &bucket, &key);
+                        }
+                        is_news
+                    }
                     Way::Writes => {
                         let flushed = self.flushes.get(&name).copied().unwrap_or(Stamp::ZERO);
                         store.write_again(&bucket, &key, &entry, (now, flushed))?

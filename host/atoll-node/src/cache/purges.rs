@@ -15,6 +15,7 @@ use atoll_core::key::BucketName;
 use atoll_core::store::Bucket;
 use atoll_core::store::edit::{Edit, NewValue, WriteError};
 use atoll_core::store::log::LogRead;
+use atoll_core::store::view::View;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -155,8 +156,19 @@ impl Purges {
             {
                 self.meet(key, op.stamp, &value.bytes);
             }
-            Effect::Relay { bucket, .. } if bucket == self.bucket.name() => self.look_through(),
+            Effect::Relay { bucket, key, .. } if bucket == self.bucket.name() => self.look_at(key),
             _ => {}
+        }
+    }
+
+    /// Looks at the record of that name, if there is one.
+    fn look_at(&self, key: &[u8]) {
+        let node = &self.node;
+        let look =
+            |view: Option<View<'_>>| view.map(|view| (view.stamp(), view.value().to_bytes()));
+        let found = node.store().read(&self.bucket, key, node.now(), look);
+        if let Some((stamp, value)) = found {
+            self.meet(key, stamp, &value);
         }
     }
 

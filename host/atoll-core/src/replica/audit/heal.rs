@@ -1,6 +1,7 @@
 //! Keys that look different on the two sides: looked at again, counted, made equal.
 
 use super::super::status::{AuditStatus, Role};
+use super::super::sync_receive::restrict;
 use super::super::vector::Vector;
 use super::super::{Circumstances, Output, Replica, Violation};
 use super::ask::{Asking, Next, Stage};
@@ -127,11 +128,13 @@ impl Replica {
         if self.settings.role == Role::Replica {
             let mine = around.store.entry(&bucket, key).unwrap_or_default();
             let everything = Vector::of_all(mine.stamps().map(|stamp| stamp.origin));
-            around.store.restrict(&bucket, key, (&theirs, &everything));
+            restrict(around, (&bucket, key), (&theirs, &everything));
         }
         if part != Entry::default() && !self.is_full(around.store) {
             let merged = around.store.merge(&bucket, key, &part);
-            merged.map_err(|error| refused(error.to_string()))?;
+            if merged.map_err(|error| refused(error.to_string()))? {
+                around.store.log_arrival(around.now.wall, &bucket, key);
+            }
         }
         let joined = around.store.entry(&bucket, key).unwrap_or_default();
         asking.found.theirs_lacks |= joined != theirs;

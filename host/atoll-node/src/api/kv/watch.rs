@@ -18,6 +18,7 @@ use atoll_core::entry::op::{Change, Effect, Op};
 use atoll_core::key::BucketName;
 use atoll_core::limits::KEY_BYTES_MAX;
 use atoll_core::store::log::LogRead;
+use atoll_core::store::view::View;
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
@@ -38,7 +39,7 @@ use uuid::Uuid;
 struct KeyEvent {
     #[serde(flatten)]
     name: Name,
-    /// What of the key changed: `value`, `lifetime` or `count`.
+    /// What of the key changed: `value`, `lifetime` or `count`. Not known of what came by a sync.
     #[serde(skip_serializing_if = "Option::is_none")]
     change: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -222,7 +223,16 @@ impl Watcher {
     /// Appends the event of an op, if it is one that this client watches.
     fn write_event(&self, text: &mut String, op: &Op, next: u64) {
         let (kind, data) = match &op.effect {
-            Effect::Flush { bucket } if *bucket == self.bucket => ("flush", "{}".to_owned()),
+            Effect::Flush { bucket } | Effect::RelayFlush { bucket, .. }
+                if *bucket == self.bucket =>
+            {
+                ("flush", "{}".to_owned())
+            }
+            Effect::Relay { bucket, key, .. }
+                if *bucket == self.bucket && key.starts_with(&self.prefix) =>
+            {
+                self.state_event(key)
+            }
             Effect::Key { bucket, key, change }
                 if *bucket == self.bucket && key.starts_with(&self.prefix) =>
             {
@@ -232,6 +242,26 @@ impl Watcher {
         };
         let id = id_line(self.subscription.node.store().origin(), next);
         writeln!(text, "event: {kind}\n{id}data: {data}\n").expect("a string takes any text");
+    }
+
+    /// The event of a key that changed outside of any stream: what it shows now.
+    fn state_event(&self, key: &[u8]) -> (&'static str, String) {
+        let node = &self.subscription.node;
+        let bucket = node.store().find_bucket(&self.bucket);
+        let look = |view: Option<View<'_>>| {
+            view.map(|view| KeyEvent {
+                name: Name::of(key.to_vec()),
+                change: None,
+                etag: Some(entity_tag(view.version())),
+                size: Some(view.value().len()),
+                expires_at: view.deadline().millis().map(seconds_number),
+            })
+        };
+        let shown = bucket.and_then(|bucket| node.store().read(&bucket, key, node.now(), look));
+        match shown {
+            Some(event) => ("put", event.json()),
+            None => ("delete", KeyEvent::of(key).json()),
+        }
     }
 }
 
@@ -243,8 +273,7 @@ enum Step {
 }
 
 fn key_event(key: &[u8], change: &Change, op: &Op) -> (&'static str, String) {
-    let name = Name::of(key.to_vec());
-    let event = KeyEvent { name, change: None, etag: None, size: None, expires_at: None };
+    let event = KeyEvent::of(key);
     let expires_at = |deadline: Deadline| deadline.millis().map(seconds_number);
     let (kind, event) = match change {
         Change::Delete { .. } => ("delete", event),
@@ -260,5 +289,16 @@ fn key_event(key: &[u8], change: &Change, op: &Op) -> (&'static str, String) {
         // The sum takes in what other nodes count: whoever needs it reads it.
         Change::Count { .. } => ("put", KeyEvent { change: Some("count"), ..event }),
     };
-    (kind, serde_json::to_string(&event).expect("strings and numbers always serialise"))
+    (kind, event.json())
+}
+
+impl KeyEvent {
+    fn of(key: &[u8]) -> KeyEvent {
+        let name = Name::of(key.to_vec());
+        KeyEvent { name, change: None, etag: None, size: None, expires_at: None }
+    }
+
+    fn json(&self) -> String {
+        serde_json::to_string(self).expect("strings and numbers always serialise")
+    }
 }

@@ -1,6 +1,7 @@
 //! Changes as server-sent events: what a client is told, and how a watch ends.
 
 use super::*;
+use atoll_core::clock::Stamp;
 use atoll_core::key::BucketName;
 use http_body_util::BodyExt as _;
 use std::time::Duration;
@@ -80,6 +81,25 @@ async fn a_watcher_is_told_of_changes_under_its_prefix() {
     );
     let (event, _, data) = client.next().await;
     assert_eq!((&event[..], &data), ("delete", &serde_json::json!({"name": "a/1"})));
+    assert_eq!(client.next().await.0, "flush");
+}
+
+#[tokio::test]
+async fn a_watcher_is_told_of_what_came_by_a_sync_as_it_is_now() {
+    let door = Door::new();
+    let tag = door.put("/v1/kv/b/k", "val").await.header("etag").to_owned();
+    let mut client = Client::new(&door, "/v1/kv/b?watch=k", None).await;
+    let (store, now) = (door.node.store(), door.node.now());
+    let bucket = store.find_bucket(&BucketName::new("b").expect("valid")).expect("it holds keys");
+    for key in [&b"k"[..], b"k-gone", b"other"] {
+        store.log_arrival(now, &bucket, key);
+    }
+    store.log_flush_arrival(now, &bucket, Stamp::ZERO);
+    let (event, _, data) = client.next().await;
+    let want = serde_json::json!({"name": "k", "etag": tag, "size": 3});
+    assert_eq!((&event[..], data), ("put", want));
+    let (event, _, data) = client.next().await;
+    assert_eq!((&event[..], data), ("delete", serde_json::json!({"name": "k-gone"})));
     assert_eq!(client.next().await.0, "flush");
 }
 
