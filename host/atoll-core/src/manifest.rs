@@ -216,6 +216,15 @@ impl HandlerRecord {
         self.restores.unwrap_or(self.version)
     }
 
+    /// Whether an instance made for the one may answer for the other: only routes and number differ.
+    pub fn runs_like(&self, other: &HandlerRecord) -> bool {
+        self.digest == other.digest
+            && self.grants == other.grants
+            && self.config == other.config
+            && self.limits == other.limits
+            && self.reuse == other.reuse
+    }
+
     /// The key of the component in `_sys`.
     pub fn blob_key(digest: &str) -> String {
         format!("blob/{digest}")

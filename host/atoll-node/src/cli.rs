@@ -38,6 +38,8 @@ enum Command {
     Handlers(handlers::HandlersArgs),
     /// Show what a handler logs
     Logs(handlers::logs::LogsArgs),
+    /// Change the requests that a handler answers
+    Route(handlers::route::RouteArgs),
     /// Bring an earlier version of a handler back
     Rollback(handlers::RollbackArgs),
     /// Take a handler away
@@ -72,6 +74,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Deploy(args) => handlers::deploy(&args),
         Command::Handlers(args) => handlers::list(&args),
         Command::Logs(args) => handlers::logs::logs(&args),
+        Command::Route(args) => handlers::route::route(&args),
         Command::Rollback(args) => handlers::roll_back(&args),
         Command::Remove(args) => handlers::remove(&args),
         Command::Purge(args) => purge::purge(&args),

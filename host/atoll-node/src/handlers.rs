@@ -3,10 +3,12 @@
 //! Requests read one pointer; deployments take turns, compile off the request path and swap that
 //! pointer. A request in flight finishes on the version that it began with.
 
+pub(crate) mod changes;
 pub(crate) mod code;
 mod fetch;
 mod follow;
 pub(crate) mod guest;
+mod live;
 pub(crate) mod logs;
 mod records;
 
@@ -18,7 +20,7 @@ use atoll_core::limits::HANDLER_COUNT_MAX;
 use atoll_core::manifest::{
     HandlerLimits, HandlerRecord, HandlerReuse, HandlerState, ManifestError,
 };
-use atoll_core::route::{Pattern, RouteTable, Target};
+use atoll_core::route::{Pattern, Target};
 use atoll_core::store::edit::WriteError;
 use atoll_wasm::component::Component;
 use atoll_wasm::engine::{Engine, EngineConfig};
@@ -30,6 +32,7 @@ use bytes::Bytes;
 use code::Code;
 use fetch::Client;
 use guest::{GuestHost, Identity, Traces};
+use live::Live;
 use logs::Logs;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -67,13 +70,6 @@ pub(crate) struct Handlers {
 struct Outcome {
     handler: String,
     outcome: &'static str,
-}
-
-/// What requests see at one moment.
-#[derive(Debug, Default)]
-struct Live {
-    by_name: BTreeMap<String, Arc<Deployed>>,
-    routes: RouteTable<Arc<Deployed>>,
 }
 
 /// One version of one handler, ready to be called.
@@ -126,8 +122,13 @@ pub(crate) struct Deployment {
 pub(crate) enum DeployError {
     #[error(transparent)]
     Manifest(#[from] ManifestError),
-    #[error("route {route} is taken by handler {other}; remove that one or choose another route")]
-    RouteTaken { route: Pattern, other: String },
+    #[error(
+        "route {route} of handler {name} is taken by handler {other}; give one of the two another \
+         with atoll route"
+    )]
+    RouteTaken { route: Pattern, name: String, other: String },
+    #[error("handler {name} has no route {route}; it has {routes}")]
+    NoRoute { name: String, route: Pattern, routes: String },
     #[error(transparent)]
     Compile(#[from] CompileError),
     #[error(
@@ -295,41 +296,6 @@ impl Handlers {
         Ok(deployed)
     }
 
-    /// Brings back the version before, or the one that is named, as a new one.
-    pub(crate) async fn roll_back(
-        &self,
-        name: &str,
-        to: Option<u64>,
-    ) -> Result<Arc<Deployed>, DeployError> {
-        let _turn = self.turn.lock().await;
-        let unknown = || DeployError::Unknown(name.to_owned());
-        let current = self.records.get(name).ok_or_else(unknown)?;
-        let mut versions = self.records.versions(name).into_iter().rev();
-        let wanted = versions.find(|version| match to {
-            Some(to) => version.version == to,
-            None => version.content_version() < current.content_version(),
-        });
-        let missing = || DeployError::NoVersion {
-            name: name.to_owned(),
-            version: to.map_or_else(|| "before".to_owned(), |to| to.to_string()),
-        };
-        let wanted = wanted.ok_or_else(missing)?;
-        let record = HandlerRecord {
-            version: self.next_version(name),
-            restores: Some(wanted.content_version()),
-            deployed_ms: self.node.now().millis(),
-            ..wanted
-        };
-        let parsed = record.check()?;
-        self.live.load().check_room(&record.name, &parsed.0)?;
-        let bytes = self.records.component(&record.digest).ok_or_else(missing)?;
-        let component = self.compiled(&record.digest, bytes).await?;
-        let deployed = self.prepare(record, parsed, component).await?;
-        self.records.keep(&deployed.record, None)?;
-        self.swap(&deployed);
-        Ok(deployed)
-    }
-
     /// Takes a handler away, from every node. Returns whether there was one.
     pub(crate) async fn remove(&self, name: &str) -> Result<bool, WriteError> {
         let _turn = self.turn.lock().await;
@@ -372,7 +338,8 @@ impl Handlers {
         if let (false, Some(import)) = (identity.reaches_store(), component.store_import()) {
             return Err(DeployError::NotGranted(import.to_owned()));
         }
-        let before = self.live.load().by_name.get(&record.name).and_then(|old| {
+        let old = self.get(&record.name);
+        let before = old.as_ref().and_then(|old| {
             let other = old.record.digest != record.digest;
             if other {
                 Some((old.record.digest.clone(), old.component.clone()))
@@ -380,11 +347,22 @@ impl Handlers {
                 old.before.clone()
             }
         });
+        // Where only the routes are others, its instances stay, and so do the places taken.
+        let alike = old
+            .filter(|old| Arc::ptr_eq(&old.component, &component) && old.record.runs_like(&record));
+        let is_tried = alike.is_some();
+        let (pool, places) = match alike {
+            Some(old) => (old.pool.clone(), Arc::clone(&old.places)),
+            None => (
+                record.reuse.map(|reuse| component.pool(reuse_of(reuse))),
+                Arc::new(Semaphore::new(record.limits.concurrency as usize)),
+            ),
+        };
         let deployed = Arc::new(Deployed {
             limits: limits_of(&record.limits),
-            pool: record.reuse.map(|reuse| component.pool(reuse_of(reuse))),
+            pool,
             is_pool_given_up: AtomicBool::new(false),
-            places: Arc::new(Semaphore::new(record.limits.concurrency as usize)),
+            places,
             counts: Counts::default(),
             record,
             component,
@@ -392,12 +370,10 @@ impl Handlers {
             identity: Arc::new(identity),
             patterns,
         });
-        let host = self.host(&deployed);
-        deployed
-            .component
-            .try_instance(host, &deployed.limits)
-            .await
-            .map_err(DeployError::Start)?;
+        if !is_tried {
+            let tried = deployed.component.try_instance(self.host(&deployed), &deployed.limits);
+            tried.await.map_err(DeployError::Start)?;
+        }
         Ok(deployed)
     }
 
@@ -426,53 +402,6 @@ impl Handlers {
             info!(handler = name, "handler removed");
         }
         is_live
-    }
-}
-
-impl Live {
-    /// Refuses what another handler stands in the way of.
-    fn check_room(&self, name: &str, patterns: &[Pattern]) -> Result<(), DeployError> {
-        if !self.by_name.contains_key(name) && self.by_name.len() >= HANDLER_COUNT_MAX {
-            return Err(DeployError::TooMany);
-        }
-        for other in self.by_name.values().filter(|other| other.record.name != name) {
-            let taken = patterns
-                .iter()
-                .find(|pattern| other.patterns.iter().any(|p| p.conflicts_with(pattern)));
-            if let Some(route) = taken {
-                let other = other.record.name.clone();
-                return Err(DeployError::RouteTaken { route: route.clone(), other });
-            }
-        }
-        Ok(())
-    }
-
-    /// The component of this digest, if a handler runs it or did before.
-    fn component(&self, digest: &str) -> Option<Arc<Component<GuestHost>>> {
-        self.by_name.values().find_map(|deployed| {
-            let before = deployed.before.as_ref().filter(|(before, _)| before == digest);
-            let now = (deployed.record.digest == digest).then_some(&deployed.component);
-            now.or(before.map(|(_, component)| component)).cloned()
-        })
-    }
-
-    fn with(&self, deployed: Arc<Deployed>) -> Live {
-        let mut by_name = self.by_name.clone();
-        by_name.insert(deployed.record.name.clone(), deployed);
-        Live::of(by_name)
-    }
-
-    fn without(&self, name: &str) -> Live {
-        let mut by_name = self.by_name.clone();
-        by_name.remove(name);
-        Live::of(by_name)
-    }
-
-    fn of(by_name: BTreeMap<String, Arc<Deployed>>) -> Live {
-        let routes = by_name.values().flat_map(|deployed| {
-            deployed.patterns.iter().map(|pattern| (pattern.clone(), Arc::clone(deployed)))
-        });
-        Live { routes: RouteTable::new(routes.collect()), by_name }
     }
 }
 

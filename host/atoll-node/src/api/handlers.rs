@@ -1,6 +1,7 @@
 //! `/v1/handlers`: deploying, listing and removing handlers.
 
 mod logs;
+mod routes;
 
 use super::Api;
 use super::query::Query;
@@ -11,7 +12,7 @@ use atoll_core::manifest::{HandlerLimits, HandlerRecord, HandlerReuse, HandlerSt
 use atoll_core::store::edit::WriteError;
 use atoll_wasm::reuse::PoolCounts;
 use axum::extract::{Path, Request, State};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use http::StatusCode;
 use serde::Serialize;
@@ -38,6 +39,7 @@ pub(super) fn router() -> Router<Arc<Api>> {
         .route("/v1/handlers/{name}/logs", get(logs::logs))
         .route("/v1/handlers/{name}/nodes", get(nodes))
         .route("/v1/handlers/{name}/rollback", post(roll_back))
+        .route("/v1/handlers/{name}/routes", put(routes::replace).post(routes::edit))
 }
 
 /// One handler as the API shows it.
@@ -247,6 +249,7 @@ fn refusal(error: DeployError) -> Problem {
         DeployError::NotGranted(_) => (StatusCode::UNPROCESSABLE_ENTITY, "not-granted"),
         DeployError::Start(_) => (StatusCode::UNPROCESSABLE_ENTITY, "cannot-start"),
         DeployError::Unknown(name) => return unknown(name),
+        DeployError::NoRoute { .. } => (StatusCode::CONFLICT, "no-such-route"),
         DeployError::NoVersion { .. } => (StatusCode::CONFLICT, "no-such-version"),
         DeployError::Damaged => (StatusCode::UNPROCESSABLE_ENTITY, "bad-component"),
         DeployError::Store(WriteError::Obstacle(obstacle)) => return (*obstacle).into(),

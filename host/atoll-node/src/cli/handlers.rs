@@ -1,7 +1,8 @@
-//! `atoll deploy`, `atoll handlers`, `atoll rollback`, `atoll remove`, `atoll logs`: the handlers of a cluster.
+//! `atoll deploy`, `handlers`, `route`, `rollback`, `remove`, `logs`: the handlers of a cluster.
 
 mod everywhere;
 pub(super) mod logs;
+pub(super) mod route;
 
 use super::client::{Ask, COMPILE_WAIT, Client, ClientArgs, accepted, escape, text};
 use super::output::{print, table, visible};

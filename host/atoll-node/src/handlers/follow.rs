@@ -95,6 +95,12 @@ impl Handlers {
     /// Returns whether the component was there.
     async fn follow_record(&self, record: HandlerRecord) -> Result<bool, DeployError> {
         let parsed = record.check()?;
+        if let Err(error @ DeployError::RouteTaken { .. }) =
+            self.live.load().check_room(&record.name, &parsed.0)
+        {
+            // Both were taken, each by another node, before either had heard of the other.
+            warn!(%error, "two handlers have the same route; the first by name answers");
+        }
         let Some(bytes) = self.records.component(&record.digest) else { return Ok(false) };
         if hex(&Sha256::digest(&bytes)) != record.digest {
             return Err(DeployError::Damaged);
