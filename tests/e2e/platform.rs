@@ -1,5 +1,6 @@
 //! Handlers in production: routes, canaries, secrets and watchers, changed while requests come.
 
+mod canary;
 mod routes;
 
 use crate::api::atoll;

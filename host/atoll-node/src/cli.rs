@@ -40,6 +40,8 @@ enum Command {
     Logs(handlers::logs::LogsArgs),
     /// Change the requests that a handler answers
     Route(handlers::route::RouteArgs),
+    /// Give a handler's canary all requests
+    Promote(handlers::canary::PromoteArgs),
     /// Bring an earlier version of a handler back
     Rollback(handlers::RollbackArgs),
     /// Take a handler away
@@ -75,6 +77,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Handlers(args) => handlers::list(&args),
         Command::Logs(args) => handlers::logs::logs(&args),
         Command::Route(args) => handlers::route::route(&args),
+        Command::Promote(args) => handlers::canary::promote(&args),
         Command::Rollback(args) => handlers::roll_back(&args),
         Command::Remove(args) => handlers::remove(&args),
         Command::Purge(args) => purge::purge(&args),

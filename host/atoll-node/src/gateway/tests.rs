@@ -3,7 +3,7 @@
 use super::*;
 use crate::cache::Cache;
 use crate::config::{Config, FileConfig};
-use crate::handlers::Deployment;
+use crate::handlers::deploy::Deployment;
 use atoll_core::manifest::HandlerLimits;
 use axum::body::Body;
 use bytes::Bytes;
@@ -23,6 +23,7 @@ async fn gateway() -> Router {
     let wanted = Deployment {
         name: "hello".to_owned(),
         routes: vec!["/*".to_owned()],
+        canary: None,
         grants: Vec::new(),
         config: BTreeMap::new(),
         limits: HandlerLimits { concurrency: 1, ..HandlerLimits::default() },

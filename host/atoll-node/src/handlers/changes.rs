@@ -3,10 +3,12 @@
 //! Each is a version of its own, written as one record, so that every node makes it live at once and
 //! `atoll rollback` undoes it.
 
-use super::{DeployError, Deployed, Handlers};
+use super::Handlers;
+use super::deploy::DeployError;
+use super::deployed::Release;
 use atoll_core::manifest::HandlerRecord;
+use atoll_core::manifest::canary::Canary;
 use atoll_core::route::{Pattern, PatternError};
-use std::sync::Arc;
 
 /// What becomes of a handler's routes.
 #[derive(Debug)]
@@ -49,14 +51,19 @@ fn parse(routes: &[String]) -> Result<Vec<Pattern>, DeployError> {
 }
 
 impl Handlers {
-    /// Brings back the version before, or the one that is named, as a new one.
+    /// Brings back the version before, or the one that is named, as a new one. Where a canary is on
+    /// trial and none is named, the live version goes on without it.
     pub(crate) async fn roll_back(
         &self,
         name: &str,
         to: Option<u64>,
-    ) -> Result<Arc<Deployed>, DeployError> {
+    ) -> Result<Release, DeployError> {
         let _turn = self.turn.lock().await;
         let current = self.kept(name)?;
+        if let (None, Some(_)) = (to, &current.canary) {
+            let restores = Some(current.content_version());
+            return self.make_live(HandlerRecord { restores, canary: None, ..current }).await;
+        }
         let mut versions = self.records.versions(name).into_iter().rev();
         let wanted = versions.find(|version| match to {
             Some(to) => version.version == to,
@@ -68,7 +75,16 @@ impl Handlers {
         };
         let wanted = wanted.ok_or_else(missing)?;
         let restores = Some(wanted.content_version());
-        self.make_live(HandlerRecord { restores, ..wanted }).await
+        self.make_live(HandlerRecord { restores, canary: None, ..wanted }).await
+    }
+
+    /// Gives a handler's canary all requests.
+    pub(crate) async fn promote(&self, name: &str) -> Result<Release, DeployError> {
+        let _turn = self.turn.lock().await;
+        let canary = self.kept(name)?.canary;
+        let canary = canary.ok_or_else(|| DeployError::NoCanary(name.to_owned()))?.record;
+        let restores = Some(canary.content_version());
+        self.make_live(HandlerRecord { restores, ..*canary }).await
     }
 
     /// Changes the requests that a handler answers. Its component and its instances stay.
@@ -76,14 +92,19 @@ impl Handlers {
         &self,
         name: &str,
         change: Rerouting,
-    ) -> Result<Arc<Deployed>, DeployError> {
+    ) -> Result<Release, DeployError> {
         let _turn = self.turn.lock().await;
         let current = self.kept(name)?;
         let routes = change.apply(name, &current.routes)?;
         match self.get(name).filter(|live| live.record == current) {
-            Some(live) if routes == current.routes => Ok(live),
-            _ => self.make_live(HandlerRecord { routes, restores: None, ..current }).await,
+            Some(live) if routes == current.routes => return Ok(Release::clone(&live)),
+            _ => {}
         }
+        let canary = current.canary.map(|Canary { share, mut record }| {
+            record.routes.clone_from(&routes);
+            Canary { share, record }
+        });
+        self.make_live(HandlerRecord { routes, restores: None, canary, ..current }).await
     }
 
     fn kept(&self, name: &str) -> Result<HandlerRecord, DeployError> {
@@ -91,30 +112,18 @@ impl Handlers {
     }
 
     /// Makes what a record says live, as a version of its own, of a component that is kept.
-    async fn make_live(&self, content: HandlerRecord) -> Result<Arc<Deployed>, DeployError> {
+    async fn make_live(&self, content: HandlerRecord) -> Result<Release, DeployError> {
         let record = HandlerRecord {
             version: self.next_version(&content.name),
             deployed_ms: self.node.now().millis(),
             ..content
         };
-        let parsed = record.check()?;
-        self.live.load().check_room(&record.name, &parsed.0)?;
-        let missing = || DeployError::NoVersion {
-            name: record.name.clone(),
-            version: record.content_version().to_string(),
-        };
-        let running = self.live.load().component(&record.digest);
-        let component = match running {
-            Some(component) => component,
-            None => {
-                let bytes = self.records.component(&record.digest).ok_or_else(missing)?;
-                self.compiled(&record.digest, bytes).await?
-            }
-        };
-        let deployed = self.prepare(record, parsed, component).await?;
-        self.records.keep(&deployed.record, None)?;
-        self.swap(&deployed);
-        Ok(deployed)
+        let (patterns, _) = record.check()?;
+        self.live.load().check_room(&record.name, &patterns)?;
+        let release = self.release(record).await?;
+        self.records.keep(&release.record, None)?;
+        self.swap(&release);
+        Ok(release)
     }
 }
 

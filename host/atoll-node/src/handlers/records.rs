@@ -55,13 +55,19 @@ impl Records {
         record: &HandlerRecord,
         component: Option<Bytes>,
     ) -> Result<(), WriteError> {
-        let blob = HandlerRecord::blob_key(&record.digest);
+        let added = record.canary.as_ref().map_or(&record.digest, |canary| &canary.record.digest);
+        let blob = HandlerRecord::blob_key(added);
         let is_new = component.is_some() && self.bytes(&blob).is_none();
         if let Some(component) = component.filter(|_| is_new) {
             self.put(&blob, NewValue::Shared(component))?;
         }
-        let version = record.version_key();
-        let written = self.put(&version, NewValue::Owned(record.encode())).and_then(|()| {
+        // A canary is a version like any other, and its record that of what is new.
+        let newest = match &record.canary {
+            Some(canary) if canary.record.version > record.version => (*canary.record).clone(),
+            _ => record.without_canary(),
+        };
+        let version = newest.version_key();
+        let written = self.put(&version, NewValue::Owned(newest.encode())).and_then(|()| {
             self.put(&HandlerRecord::key(&record.name), NewValue::Owned(record.encode()))
         });
         if let Err(error) = written {
@@ -120,9 +126,11 @@ impl Records {
         if versions.is_empty() {
             return Ok(());
         }
-        let kept = self.all_versions(HandlerRecord::VERSION_PREFIX);
+        // One may be live for longer than it is kept as a version, beside one canary after the other.
+        let mut kept = self.all_versions(HandlerRecord::VERSION_PREFIX);
+        kept.extend(self.all_versions(HandlerRecord::PREFIX));
         for version in versions {
-            if !kept.iter().any(|other| other.digest == version.digest) {
+            if !kept.iter().any(|other| other.has_digest(&version.digest)) {
                 self.delete(&HandlerRecord::blob_key(&version.digest))?;
             }
         }

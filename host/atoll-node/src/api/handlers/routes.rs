@@ -43,6 +43,6 @@ async fn query(api: &Api, request: Request, names: &[&'static str]) -> Result<Qu
 
 async fn reroute(api: &Api, name: &str, change: Rerouting) -> Result<Json<HandlerStatus>, Problem> {
     api.node.permission().write()?;
-    let deployed = api.handlers.reroute(name, change).await.map_err(refusal)?;
-    Ok(Json(HandlerStatus::of(&deployed)))
+    let release = api.handlers.reroute(name, change).await.map_err(refusal)?;
+    Ok(Json(HandlerStatus::of(&release)))
 }

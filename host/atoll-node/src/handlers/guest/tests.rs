@@ -27,6 +27,7 @@ fn guest(grants: &[&str]) -> (GuestHost, GuestBucket) {
         reuse: None,
         deployed_ms: 0,
         restores: None,
+        canary: None,
     };
     let identity = Arc::new(Identity::new(&record, grants, Arc::default()));
     let mut guest = GuestHost::new(node, identity, Arc::new(Client::new()));
