@@ -2,6 +2,7 @@
 
 mod canary;
 mod routes;
+mod secrets;
 
 use crate::api::atoll;
 use crate::node::{Answer, TestNode};

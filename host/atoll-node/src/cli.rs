@@ -9,6 +9,7 @@ mod kv;
 mod output;
 mod paint;
 mod purge;
+mod secret;
 mod serve;
 mod status;
 
@@ -46,6 +47,8 @@ enum Command {
     Rollback(handlers::RollbackArgs),
     /// Take a handler away
     Remove(handlers::RemoveArgs),
+    /// Set, list and remove secrets that handlers may read
+    Secret(secret::SecretArgs),
     /// Take cached responses back, on every node
     Purge(purge::PurgeArgs),
     /// Show what the HTTP cache holds
@@ -80,6 +83,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Promote(args) => handlers::canary::promote(&args),
         Command::Rollback(args) => handlers::roll_back(&args),
         Command::Remove(args) => handlers::remove(&args),
+        Command::Secret(args) => secret::secret(&args),
         Command::Purge(args) => purge::purge(&args),
         Command::Cache(args) => cache::cache(&args),
         Command::Backup(args) => backup::backup(&args),

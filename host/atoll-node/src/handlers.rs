@@ -14,8 +14,10 @@ mod live;
 pub(crate) mod logs;
 mod records;
 
+use crate::config::Config;
 use crate::journal::Unsettled;
 use crate::node::Node;
+use crate::secrets::{self, Secrets};
 use arc_swap::ArcSwap;
 use atoll_core::manifest::HandlerState;
 use atoll_core::route::Target;
@@ -26,7 +28,7 @@ use atoll_wasm::host::Level;
 use code::Code;
 use deployed::{Deployed, Release};
 use fetch::Client;
-use guest::{GuestHost, Traces};
+use guest::{Common, GuestHost, Traces};
 use live::Live;
 use logs::Logs;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -44,8 +46,8 @@ pub(crate) struct Handlers {
     node: Arc<Node>,
     engine: Engine<GuestHost>,
     code: Code,
-    /// Sends what guests ask of others.
-    client: Arc<Client>,
+    /// What all guests reach.
+    common: Arc<Common>,
     records: Records,
     logs: Logs,
     live: ArcSwap<Live>,
@@ -55,6 +57,21 @@ pub(crate) struct Handlers {
     deployments: TaskTracker,
     /// Requests by handler and outcome, over all versions.
     requests: Family<Outcome, Counter>,
+}
+
+/// What they are told at start.
+#[derive(Debug)]
+pub(crate) struct Settings<'s> {
+    /// Where compiled code is kept.
+    pub(crate) code: Option<&'s code::Settings>,
+    pub(crate) secrets: &'s secrets::Settings,
+}
+
+impl Settings<'_> {
+    /// What the node's configuration says of them.
+    pub(crate) fn of(config: &Config) -> Settings<'_> {
+        Settings { code: config.code_cache.as_ref(), secrets: &config.secrets }
+    }
 }
 
 /// How a handler's request ended: `answered`, or the kind of the error.
@@ -68,23 +85,21 @@ struct Outcome {
 
 impl Handlers {
     /// Starts the engine. No handler is deployed yet.
-    pub(crate) fn new(
-        node: Arc<Node>,
-        code: Option<&code::Settings>,
-    ) -> anyhow::Result<Arc<Handlers>> {
+    pub(crate) fn new(node: Arc<Node>, settings: &Settings<'_>) -> anyhow::Result<Arc<Handlers>> {
         let engine = Engine::new(EngineConfig::default())?;
-        let code = Code::open(code, node.metrics());
+        let code = Code::open(settings.code, node.metrics());
         let records = Records::open(Arc::clone(&node))?;
         let (live, turn, deployments) = (ArcSwap::default(), Arc::default(), TaskTracker::new());
         let requests = Family::<Outcome, Counter>::default();
         let help = "Requests of handlers, by how they ended";
         node.metrics().register("handler_requests", help, requests.clone());
-        let client = Arc::new(Client::new());
+        let secrets = Secrets::open(Arc::clone(&node), settings.secrets)?;
+        let common = Common { node: Arc::clone(&node), client: Arc::new(Client::new()), secrets };
         Ok(Arc::new(Handlers {
             node,
             engine,
             code,
-            client,
+            common: Arc::new(common),
             records,
             logs: Logs::default(),
             live,
@@ -111,8 +126,12 @@ impl Handlers {
 
     /// What a request of a guest of `deployed` may reach.
     pub(crate) fn host(&self, deployed: &Deployed) -> GuestHost {
-        let client = Arc::clone(&self.client);
-        GuestHost::new(Arc::clone(&self.node), Arc::clone(&deployed.identity), client)
+        GuestHost::new(Arc::clone(&self.common), Arc::clone(&deployed.identity))
+    }
+
+    /// Those that handlers may be granted.
+    pub(crate) fn secrets(&self) -> &Secrets {
+        &self.common.secrets
     }
 
     /// Waits until what a guest has written is safe, if that was promised.

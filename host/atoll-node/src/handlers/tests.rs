@@ -13,7 +13,7 @@ use std::task::Poll;
 fn handlers(toml: &str) -> Arc<Handlers> {
     let values: FileConfig = toml::from_str(toml).expect("the test's configuration");
     let config = Config::resolve(values).expect("the test's configuration");
-    Handlers::new(Node::new(&config).expect("a node"), None).expect("an engine")
+    Handlers::new(Node::new(&config).expect("a node"), &Settings::of(&config)).expect("an engine")
 }
 
 fn record(digest: &str) -> HandlerRecord {
