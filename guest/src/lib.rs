@@ -39,6 +39,7 @@ mod percent;
 pub mod random;
 mod request;
 mod response;
+pub mod secret;
 
 pub use atoll_guest_macros::handler;
 pub use request::Request;

@@ -17,6 +17,7 @@ mod handlers;
 mod links;
 mod messages;
 mod node;
+mod platform;
 mod proxy;
 mod redis_equality;
 mod replication;

@@ -2,6 +2,7 @@
 
 use crate::key::BucketName;
 use crate::limits::PATTERN_BYTES_MAX;
+use crate::secret;
 use std::fmt;
 use std::str::FromStr;
 
@@ -12,6 +13,8 @@ pub enum Grant {
     Kv(KvGrant),
     /// `http:HOST[:PORT]`: requests to a host.
     Http(HttpGrant),
+    /// `secret:NAME`: reading a secret.
+    Secret(String),
 }
 
 /// Some keys of a bucket.
@@ -49,7 +52,7 @@ pub struct HttpGrant {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{0:?} is no grant: write kv:BUCKET=rw, kv:BUCKET/PREFIX=r (r, w or rw), http:example.com, \
-     http:*.example.com or http:10.0.0.7:8000"
+     http:*.example.com, http:10.0.0.7:8000 or secret:NAME"
 )]
 pub struct GrantError(pub String);
 
@@ -90,6 +93,9 @@ impl FromStr for Grant {
             _ if text.len() > PATTERN_BYTES_MAX => None,
             Some(("kv", rest)) => parse_kv(rest).map(Grant::Kv),
             Some(("http", rest)) => parse_http(rest).map(Grant::Http),
+            Some(("secret", name)) => {
+                secret::check_name(name).ok().map(|()| Grant::Secret(name.to_owned()))
+            }
             _ => None,
         };
         parsed.ok_or_else(|| GrantError(text.to_owned()))
@@ -140,6 +146,7 @@ impl fmt::Display for Grant {
         match self {
             Grant::Kv(grant) => grant.fmt(f),
             Grant::Http(grant) => grant.fmt(f),
+            Grant::Secret(name) => write!(f, "secret:{name}"),
         }
     }
 }
@@ -179,6 +186,7 @@ mod tests {
             "http:*.example.com:8443",
             "http:10.0.0.7:8000",
             "http:[::1]:80",
+            "secret:stripe-key",
         ] {
             let grant: Grant = text.parse().unwrap_or_else(|error| panic!("{error}"));
             assert_eq!(grant.to_string(), text);
@@ -205,6 +213,9 @@ mod tests {
             "http:[::1",
             "http:*.[::1]",
             "http:.a",
+            "secret:",
+            "secret:A",
+            "secret:a/b",
         ] {
             assert!(text.parse::<Grant>().is_err(), "{text}");
         }

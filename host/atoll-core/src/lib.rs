@@ -16,5 +16,6 @@ pub mod permission;
 pub mod replica;
 pub mod resp;
 pub mod route;
+pub mod secret;
 pub mod store;
 pub mod wire;

@@ -146,6 +146,12 @@ pub const CONFIG_COUNT_MAX: usize = 64;
 pub const CONFIG_KEY_BYTES_MAX: usize = 128;
 /// Longest value of a setting, in bytes. What is longer belongs into a bucket.
 pub const CONFIG_VALUE_BYTES_MAX: usize = 4_096;
+/// Longest name of a secret, in bytes.
+pub const SECRET_NAME_BYTES_MAX: usize = 64;
+/// Longest secret, in bytes: room for a private key or a certificate.
+pub const SECRET_BYTES_MAX: usize = 64 * 1024;
+/// Most secrets of a cluster.
+pub const SECRET_COUNT_MAX: usize = 1_000;
 /// Longest route pattern or grant as text, in bytes.
 pub const PATTERN_BYTES_MAX: usize = 1_024;
 

@@ -4,12 +4,15 @@
 //! node: `handler/NAME` is what is live, `version/NAME/N` what was, `blob/SHA256` a component, and
 //! `state/NAME/NODE` what a node says of it.
 
+pub mod canary;
+
 use crate::grant::{Grant, GrantError};
 use crate::limits::{
     CONFIG_COUNT_MAX, CONFIG_KEY_BYTES_MAX, CONFIG_VALUE_BYTES_MAX, HANDLER_NAME_BYTES_MAX,
     ROUTE_COUNT_MAX,
 };
 use crate::route::{Pattern, PatternError};
+use canary::Canary;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -44,6 +47,9 @@ pub struct HandlerRecord {
     /// The version that this one brings back, if it is a rollback.
     #[serde(default)]
     pub restores: Option<u64>,
+    /// The version that gets a share of the requests, if one is on trial.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<Canary>,
 }
 
 /// What a node says of a handler.
@@ -138,6 +144,9 @@ pub enum ManifestError {
         /// Largest allowed.
         max: u64,
     },
+    /// The version on trial is of another handler, or has a trial of its own.
+    #[error("the canary of a handler is another version of it, without a canary")]
+    Canary,
     /// The stored bytes are no record.
     #[error("the stored record does not decode")]
     Decode,
@@ -155,12 +164,38 @@ impl HandlerRecord {
         self.limits.check()?;
         self.reuse.iter().try_for_each(HandlerReuse::check)?;
         self.check_config()?;
+        self.check_canary()?;
         let routes = self.routes.iter().map(|text| text.parse());
         let grants = self.grants.iter().map(|text| text.parse());
         Ok((
             routes.collect::<Result<_, PatternError>>()?,
             grants.collect::<Result<_, GrantError>>()?,
         ))
+    }
+
+    fn check_canary(&self) -> Result<(), ManifestError> {
+        let Some(Canary { record, .. }) = &self.canary else { return Ok(()) };
+        // Not one within another: what is stored is not trusted to end.
+        if record.canary.is_some() || record.name != self.name || record.routes != self.routes {
+            return Err(ManifestError::Canary);
+        }
+        record.check().map(drop)
+    }
+
+    /// The live version alone.
+    pub fn without_canary(&self) -> HandlerRecord {
+        HandlerRecord { canary: None, ..self.clone() }
+    }
+
+    /// The highest number in it: that of the live version, or of its canary.
+    pub fn newest_version(&self) -> u64 {
+        self.canary.iter().map(|canary| canary.record.version).fold(self.version, u64::max)
+    }
+
+    /// Whether the live version or its canary is the component of this digest.
+    pub fn has_digest(&self, digest: &str) -> bool {
+        let canary = self.canary.iter().map(|canary| &canary.record.digest);
+        canary.chain([&self.digest]).any(|had| had == digest)
     }
 
     fn check_config(&self) -> Result<(), ManifestError> {
@@ -214,6 +249,15 @@ impl HandlerRecord {
     /// The version whose content this one has.
     pub fn content_version(&self) -> u64 {
         self.restores.unwrap_or(self.version)
+    }
+
+    /// Whether an instance made for the one may answer for the other: only routes and number differ.
+    pub fn runs_like(&self, other: &HandlerRecord) -> bool {
+        self.digest == other.digest
+            && self.grants == other.grants
+            && self.config == other.config
+            && self.limits == other.limits
+            && self.reuse == other.reuse
     }
 
     /// The key of the component in `_sys`.
@@ -288,12 +332,22 @@ mod tests {
             reuse: Some(HandlerReuse { requests: 100, idle_ms: 1_000 }),
             deployed_ms: 1,
             restores: None,
+            canary: None,
         }
+    }
+
+    fn with_canary(record: HandlerRecord) -> HandlerRecord {
+        let share = "5%".parse().expect("a share");
+        let trial = HandlerRecord { version: record.version + 1, ..record.clone() };
+        HandlerRecord { canary: Some(Canary { share, record: Box::new(trial) }), ..record }
     }
 
     #[test]
     fn a_record_reads_back() {
         assert_eq!(HandlerRecord::decode(&record().encode()), Ok(record()));
+        let tried = with_canary(record());
+        assert_eq!(HandlerRecord::decode(&tried.encode()), Ok(tried.clone()));
+        assert_eq!((tried.newest_version(), tried.without_canary()), (4, record()));
         let state = HandlerState { version: 3, error: Some("why".into()) };
         assert_eq!(HandlerState::decode(&state.encode()), Ok(state));
         assert!(record().version_key() < HandlerRecord { version: 10, ..record() }.version_key());
@@ -325,6 +379,14 @@ mod tests {
         check_refused(|r| r.limits.memory_bytes = 1 << 40, "memory_bytes is");
         check_refused(|r| r.limits.cpu_ms = 0, "at least 1");
         check_refused(|r| r.reuse = Some(HandlerReuse { requests: 0, idle_ms: 1 }), "reuse is 0");
+        check_refused(|r| *r = with_canary(with_canary(r.clone())), "without a canary");
+        check_refused(
+            |r| {
+                *r = with_canary(r.clone());
+                r.name = "other".into();
+            },
+            "another version of it",
+        );
         check_refused(
             |r| r.reuse = Some(HandlerReuse { requests: 1, idle_ms: 0 }),
             "reuse_idle_ms",

@@ -18,6 +18,7 @@ mod path;
 mod probes;
 mod purge;
 mod query;
+mod secrets;
 mod settle;
 
 #[cfg(test)]
@@ -95,6 +96,7 @@ pub(crate) fn router(node: Arc<Node>, settings: ApiSettings) -> Router {
         .merge(kv::router())
         .merge(page::router())
         .merge(purge::router())
+        .merge(secrets::router())
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(settling, settle::settle))

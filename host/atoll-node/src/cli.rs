@@ -9,6 +9,7 @@ mod kv;
 mod output;
 mod paint;
 mod purge;
+mod secret;
 mod serve;
 mod status;
 
@@ -38,10 +39,16 @@ enum Command {
     Handlers(handlers::HandlersArgs),
     /// Show what a handler logs
     Logs(handlers::logs::LogsArgs),
+    /// Change the requests that a handler answers
+    Route(handlers::route::RouteArgs),
+    /// Give a handler's canary all requests
+    Promote(handlers::canary::PromoteArgs),
     /// Bring an earlier version of a handler back
     Rollback(handlers::RollbackArgs),
     /// Take a handler away
     Remove(handlers::RemoveArgs),
+    /// Set, list and remove secrets that handlers may read
+    Secret(secret::SecretArgs),
     /// Take cached responses back, on every node
     Purge(purge::PurgeArgs),
     /// Show what the HTTP cache holds
@@ -72,8 +79,11 @@ pub(crate) fn main() -> ExitCode {
         Command::Deploy(args) => handlers::deploy(&args),
         Command::Handlers(args) => handlers::list(&args),
         Command::Logs(args) => handlers::logs::logs(&args),
+        Command::Route(args) => handlers::route::route(&args),
+        Command::Promote(args) => handlers::canary::promote(&args),
         Command::Rollback(args) => handlers::roll_back(&args),
         Command::Remove(args) => handlers::remove(&args),
+        Command::Secret(args) => secret::secret(&args),
         Command::Purge(args) => purge::purge(&args),
         Command::Cache(args) => cache::cache(&args),
         Command::Backup(args) => backup::backup(&args),

@@ -9,6 +9,7 @@ use crate::peers;
 use crate::proxy::settings::RouteSettings;
 use crate::replication;
 use crate::replication::endpoint::Endpoint;
+use crate::secrets;
 use anyhow::{Context, bail, ensure};
 use atoll_core::permission::StaleReads;
 use atoll_core::replica::status::Role;
@@ -146,6 +147,10 @@ pub(crate) struct FileConfig {
     /// [default: 1GiB]
     #[arg(long, value_name = "SIZE", env = "ATOLL_CODE_CACHE_MAX")]
     code_cache_max: Option<String>,
+    /// File with the key that secrets of handlers are encrypted with, the same on all nodes
+    /// [default: the cluster's key]
+    #[arg(long, value_name = "FILE", env = "ATOLL_SECRETS_KEY_FILE")]
+    secrets_key_file: Option<PathBuf>,
     /// Routes to upstreams; only in the file.
     #[arg(skip)]
     #[serde(default)]
@@ -196,6 +201,8 @@ pub(crate) struct Config {
     pub(crate) request_log: Option<PathBuf>,
     /// Where compiled handlers are kept; `None` is nowhere.
     pub(crate) code_cache: Option<code::Settings>,
+    /// What secrets of handlers are encrypted with.
+    pub(crate) secrets: secrets::Settings,
     /// Routes to upstreams.
     pub(crate) routes: Vec<RouteSettings>,
     /// Longest wait for requests in flight at the end, in ms.
@@ -294,6 +301,7 @@ impl FileConfig {
             request_log: self.request_log.or(below.request_log),
             code_cache: self.code_cache.or(below.code_cache),
             code_cache_max: self.code_cache_max.or(below.code_cache_max),
+            secrets_key_file: self.secrets_key_file.or(below.secrets_key_file),
             route: if self.route.is_empty() { below.route } else { self.route },
             drain_ms: self.drain_ms.or(below.drain_ms),
             log: self.log.or(below.log),
@@ -335,6 +343,7 @@ impl Config {
             None => memory_bytes_max / 8,
         };
         let code_cache = code_cache(&values)?;
+        let secrets = links::secrets(&values, &links)?;
         let routes = routes::resolve(&values.route)?;
         let config = Config {
             name: values.name.unwrap_or_else(host_name),
@@ -362,6 +371,7 @@ impl Config {
             cache_bytes_max,
             request_log: values.request_log,
             code_cache,
+            secrets,
             routes,
             drain_ms: values.drain_ms.unwrap_or(10_000),
             log: values.log.unwrap_or_else(|| "info".to_owned()),

@@ -4,8 +4,9 @@ mod exchange;
 mod request_log;
 mod streaming;
 
+use crate::handlers::Handlers;
+use crate::handlers::deployed::Deployed;
 use crate::handlers::guest::GuestHost;
-use crate::handlers::{Deployed, Handlers};
 use crate::listen::{host, linger};
 use crate::node::Node;
 use crate::problem::Problem;

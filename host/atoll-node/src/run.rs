@@ -3,7 +3,7 @@
 use crate::cache::Cache;
 use crate::cache::purges::Purges;
 use crate::config::Config;
-use crate::handlers::Handlers;
+use crate::handlers::{self, Handlers};
 use crate::journal::{Keeping, Opened, Read};
 use crate::listen::Addresses;
 use crate::node::Node;
@@ -199,7 +199,8 @@ struct Kit {
 
 impl Kit {
     fn new(config: &Config, node: &Arc<Node>) -> anyhow::Result<Kit> {
-        let handlers = Handlers::new(Arc::clone(node), config.code_cache.as_ref())?;
+        let settings = handlers::Settings::of(config);
+        let handlers = Handlers::new(Arc::clone(node), &settings)?;
         let cache = Arc::new(Cache::new(config.cache_bytes_max));
         cache.register(node);
         let purges = Purges::new(node, &cache)?;

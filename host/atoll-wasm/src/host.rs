@@ -59,6 +59,9 @@ pub trait Host: Send + 'static {
     /// Returns all of them, by key.
     fn settings(&mut self) -> Vec<(String, String)>;
 
+    /// Returns the secret of this name, `None` where there is none.
+    fn secret(&mut self, name: &str) -> Result<Option<Vec<u8>>, SecretError>;
+
     /// Returns the time in milliseconds since 1970.
     fn now_ms(&mut self) -> u64;
 
@@ -215,6 +218,15 @@ impl std::fmt::Display for KvError {
             | KvError::Other(detail) => formatter.write_str(detail),
         }
     }
+}
+
+/// Why a secret is not given. The text reaches the guest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SecretError {
+    /// The handler was not granted it; names the missing grant.
+    Denied(String),
+    /// It is there, and this node cannot read it.
+    Unavailable(String),
 }
 
 /// The system gave no randomness.

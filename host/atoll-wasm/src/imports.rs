@@ -4,8 +4,8 @@
 
 pub(crate) mod kv;
 
-use crate::bindings::atoll::edge::{clock, config, log, random, types};
-use crate::host::{Host, Level};
+use crate::bindings::atoll::edge::{clock, config, log, random, secrets, types};
+use crate::host::{Host, Level, SecretError};
 use crate::instance::Guest;
 use crate::limits::RANDOM_BYTES_MAX;
 
@@ -53,5 +53,14 @@ impl<H: Host> random::Host for Guest<H> {
 impl<H: Host> config::Host for Guest<H> {
     fn get(&mut self, key: String) -> wasmtime::Result<Option<String>> {
         Ok(self.host.config(&key))
+    }
+}
+
+impl<H: Host> secrets::Host for Guest<H> {
+    fn get(&mut self, name: String) -> wasmtime::Result<Result<Option<Vec<u8>>, secrets::Error>> {
+        Ok(self.host.secret(&name).map_err(|error| match error {
+            SecretError::Denied(detail) => secrets::Error::Denied(detail),
+            SecretError::Unavailable(detail) => secrets::Error::Unavailable(detail),
+        }))
     }
 }

@@ -103,10 +103,10 @@ impl NodeStatus {
             })
         });
         let handlers = api.handlers.list();
-        let handlers = handlers.iter().map(|deployed| LiveHandler {
-            name: deployed.record.name.clone(),
-            version: deployed.record.version,
-            routes: deployed.record.routes.clone(),
+        let handlers = handlers.iter().map(|release| LiveHandler {
+            name: release.record.name.clone(),
+            version: release.record.version,
+            routes: release.record.routes.clone(),
         });
         let address = |address: Option<std::net::SocketAddr>| address.map(|a| a.to_string());
         NodeStatus {

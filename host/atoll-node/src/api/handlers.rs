@@ -1,17 +1,20 @@
 //! `/v1/handlers`: deploying, listing and removing handlers.
 
+mod canary;
 mod logs;
+mod routes;
 
 use super::Api;
 use super::query::Query;
-use crate::handlers::{DeployError, Deployed, Deployment};
+use crate::handlers::deploy::{DeployError, Deployment};
+use crate::handlers::deployed::{Deployed, Release};
 use crate::problem::Problem;
 use atoll_core::limits::COMPONENT_BYTES_MAX;
 use atoll_core::manifest::{HandlerLimits, HandlerRecord, HandlerReuse, HandlerState};
 use atoll_core::store::edit::WriteError;
 use atoll_wasm::reuse::PoolCounts;
 use axum::extract::{Path, Request, State};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use http::StatusCode;
 use serde::Serialize;
@@ -21,7 +24,8 @@ use std::sync::atomic::Ordering;
 
 /// Parameters of a deployment that are given once; `route`, `grant` and `config` may
 /// be repeated.
-const ONCE: [&str; 7] = [
+const ONCE: [&str; 8] = [
+    "canary",
     "cpu_ms",
     "wall_ms",
     "memory_bytes",
@@ -37,12 +41,33 @@ pub(super) fn router() -> Router<Arc<Api>> {
         .route("/v1/handlers/{name}", get(show).put(deploy).delete(remove))
         .route("/v1/handlers/{name}/logs", get(logs::logs))
         .route("/v1/handlers/{name}/nodes", get(nodes))
+        .route("/v1/handlers/{name}/promote", post(canary::promote))
         .route("/v1/handlers/{name}/rollback", post(roll_back))
+        .route("/v1/handlers/{name}/routes", put(routes::replace).post(routes::edit))
 }
 
 /// One handler as the API shows it.
 #[derive(Debug, Serialize)]
 struct HandlerStatus {
+    #[serde(flatten)]
+    live: VersionStatus,
+    /// The version on trial beside it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    canary: Option<CanaryStatus>,
+}
+
+/// A version on trial.
+#[derive(Debug, Serialize)]
+struct CanaryStatus {
+    /// Of all requests, in percent: `5%`.
+    share: String,
+    #[serde(flatten)]
+    version: VersionStatus,
+}
+
+/// One version of a handler.
+#[derive(Debug, Serialize)]
+struct VersionStatus {
     #[serde(flatten)]
     record: HandlerRecord,
     /// Requests that have ended, of this version on this node.
@@ -76,8 +101,18 @@ impl Instances {
 }
 
 impl HandlerStatus {
-    fn of(deployed: &Deployed) -> HandlerStatus {
-        HandlerStatus {
+    fn of(release: &Release) -> HandlerStatus {
+        let canary = release.canary.as_ref().map(|(share, canary)| CanaryStatus {
+            share: share.to_string(),
+            version: VersionStatus::of(canary),
+        });
+        HandlerStatus { live: VersionStatus::of(&release.live), canary }
+    }
+}
+
+impl VersionStatus {
+    fn of(deployed: &Deployed) -> VersionStatus {
+        VersionStatus {
             record: deployed.record.clone(),
             requests: deployed.counts.requests.load(Ordering::Relaxed),
             failures: deployed.counts.failures.load(Ordering::Relaxed),
@@ -93,7 +128,7 @@ struct HandlerList {
 
 async fn list(State(api): State<Arc<Api>>) -> Json<HandlerList> {
     let handlers = api.handlers.list();
-    let handlers = handlers.iter().map(|deployed| HandlerStatus::of(deployed)).collect();
+    let handlers = handlers.iter().map(|release| HandlerStatus::of(release)).collect();
     Json(HandlerList { handlers })
 }
 
@@ -101,11 +136,12 @@ async fn show(
     State(api): State<Arc<Api>>,
     Path(name): Path<String>,
 ) -> Result<Json<HandlerStatus>, Problem> {
-    let deployed = api.handlers.get(&name).ok_or_else(|| unknown(&name))?;
-    Ok(Json(HandlerStatus::of(&deployed)))
+    let release = api.handlers.get(&name).ok_or_else(|| unknown(&name))?;
+    Ok(Json(HandlerStatus::of(&release)))
 }
 
-/// `PUT /v1/handlers/NAME?route=PATTERN[&grant=GRANT][&config=KEY=VALUE][&LIMIT=N]` with the component as the body.
+/// `PUT /v1/handlers/NAME?route=PATTERN[&grant=GRANT][&config=KEY=VALUE][&LIMIT=N]` with the component as
+/// the body; `canary=SHARE` in the place of routes puts it beside the live version.
 async fn deploy(
     State(api): State<Arc<Api>>,
     Path(name): Path<String>,
@@ -114,19 +150,20 @@ async fn deploy(
     let (parts, body) = request.into_parts();
     let query = Query::parse_repeatable(parts.uri.query(), &ONCE, &["route", "grant", "config"])?;
     let routes = texts(&query, "route")?;
+    let canary = canary::share(&query)?;
     let grants = texts(&query, "grant")?;
     let config = config(&query)?;
     let (limits, reuse) = (limits(&query)?, reuse(&query)?);
     api.node.permission().write()?;
     let gathered = api.uploads.gather(&parts.headers, body, COMPONENT_BYTES_MAX).await?;
     let component = gathered.bytes.clone();
-    let wanted = Deployment { name, routes, grants, config, limits, reuse, component };
-    let deployed = api.handlers.deploy(wanted).await.map_err(refusal)?;
-    let status = match deployed.record.version {
+    let wanted = Deployment { name, routes, canary, grants, config, limits, reuse, component };
+    let release = api.handlers.deploy(wanted).await.map_err(refusal)?;
+    let status = match release.record.newest_version() {
         1 => StatusCode::CREATED,
         _ => StatusCode::OK,
     };
-    Ok((status, Json(HandlerStatus::of(&deployed))))
+    Ok((status, Json(HandlerStatus::of(&release))))
 }
 
 async fn remove(
@@ -176,8 +213,8 @@ async fn roll_back(
     };
     let to = query.get("to").map(number).transpose()?;
     api.node.permission().write()?;
-    let deployed = api.handlers.roll_back(&name, to).await.map_err(refusal)?;
-    Ok(Json(HandlerStatus::of(&deployed)))
+    let release = api.handlers.roll_back(&name, to).await.map_err(refusal)?;
+    Ok(Json(HandlerStatus::of(&release)))
 }
 
 /// The values of a repeated parameter, as text.
@@ -247,7 +284,11 @@ fn refusal(error: DeployError) -> Problem {
         DeployError::NotGranted(_) => (StatusCode::UNPROCESSABLE_ENTITY, "not-granted"),
         DeployError::Start(_) => (StatusCode::UNPROCESSABLE_ENTITY, "cannot-start"),
         DeployError::Unknown(name) => return unknown(name),
+        DeployError::NoRoute { .. } => (StatusCode::CONFLICT, "no-such-route"),
         DeployError::NoVersion { .. } => (StatusCode::CONFLICT, "no-such-version"),
+        DeployError::NothingLive(_) => (StatusCode::CONFLICT, "nothing-live"),
+        DeployError::NoCanary(_) => (StatusCode::CONFLICT, "no-canary"),
+        DeployError::NotHere => return Problem::busy("not-here-yet", error.to_string(), 1),
         DeployError::Damaged => (StatusCode::UNPROCESSABLE_ENTITY, "bad-component"),
         DeployError::Store(WriteError::Obstacle(obstacle)) => return (*obstacle).into(),
         DeployError::Store(WriteError::TooLarge { .. }) => {

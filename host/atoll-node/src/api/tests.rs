@@ -13,6 +13,7 @@ use super::*;
 use crate::cache::Cache;
 use crate::cache::purges::Purges;
 use crate::config::{Config, FileConfig};
+use crate::handlers::Settings;
 use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderMap, Request};
@@ -46,7 +47,7 @@ impl Door {
         let shutdown = CancellationToken::new();
         let api = "127.0.0.1:8081".parse().ok();
         let settings = ApiSettings {
-            handlers: Handlers::new(Arc::clone(&node), None).expect("an engine"),
+            handlers: Handlers::new(Arc::clone(&node), &Settings::of(&config)).expect("an engine"),
             purges: Purges::new(&node, &Arc::new(Cache::new(0))).expect("a bucket"),
             token: config.api_token.clone(),
             addresses: Addresses { api, ..Addresses::default() },

@@ -1,7 +1,9 @@
-//! `atoll deploy`, `atoll handlers`, `atoll rollback`, `atoll remove`, `atoll logs`: the handlers of a cluster.
+//! `atoll deploy`, `handlers`, `route`, `rollback`, `remove`, `logs`: the handlers of a cluster.
 
+pub(super) mod canary;
 mod everywhere;
 pub(super) mod logs;
+pub(super) mod route;
 
 use super::client::{Ask, COMPILE_WAIT, Client, ClientArgs, accepted, escape, text};
 use super::output::{print, table, visible};
@@ -19,17 +21,22 @@ Examples:
   atoll deploy target/wasm32-unknown-unknown/guest/counter.wasm --route '/counter/*'
   atoll deploy page.wasm --route '/page/*' --config theme=dark --grant http:api.example.com
   atoll deploy app.wasm --route '/*' --reuse 1000   for a Python handler: many times faster
+  atoll deploy counter.wasm --canary 5%             try a version on some of the requests
   atoll deploy api.wasm --name api --route 'GET example.com/api/*' --grant kv:default/api:=r
 
 Routes: [METHOD[,METHOD...] ][HOST]/PATH. A last segment * takes everything below, * elsewhere
 takes one segment. Where several routes match, the more specific one wins.
 
 Grants: kv:BUCKET=rw, kv:BUCKET=r, kv:BUCKET/PREFIX=w for keys; http:HOST[:PORT], http:*.HOST for
-requests to others. What is not granted is denied. Without --grant a handler may read and write the
+requests to others; secret:NAME for a secret. What is not granted is denied. Without --grant a handler may read and write the
 bucket default; --grant none gives it nothing.
 
 Deploying a name again replaces it; requests in flight finish on the version they began with. Every
-node takes a deployment over by itself: --wait all returns when the last one serves it.")]
+node takes a deployment over by itself: --wait all returns when the last one serves it.
+
+A canary answers at the routes of the live version, in the place of the canary before it. Each request
+is diced for, so a client may meet both. atoll promote NAME gives it all requests, atoll rollback NAME
+none; atoll handlers shows how each fares.")]
 pub(super) struct DeployArgs {
     #[command(flatten)]
     client: ClientArgs,
@@ -40,8 +47,11 @@ pub(super) struct DeployArgs {
     #[arg(long)]
     name: Option<String>,
     /// Requests that it answers; may be repeated
-    #[arg(long, required = true, value_name = "PATTERN")]
+    #[arg(long, required_unless_present = "canary", value_name = "PATTERN")]
     route: Vec<String>,
+    /// Put it beside the live version and give it this share of the requests, 0.01% to 100%
+    #[arg(long, value_name = "SHARE", conflicts_with = "route")]
+    canary: Option<String>,
     /// What it may reach; may be repeated
     #[arg(long, value_name = "GRANT", default_value = "kv:default=rw")]
     grant: Vec<String>,
@@ -84,6 +94,8 @@ enum Wait {
 Examples:
   atoll rollback counter                   to the version before the live one
   atoll rollback counter --to 3 --wait all
+
+Where a canary is on trial, the live version goes on without it.
 
 The last five versions of a handler are kept. What is brought back is a version of its own, with a
 higher number; another rollback goes further back. Keys in the store stay as they are.")]
@@ -136,6 +148,24 @@ struct Handler {
     grants: Vec<String>,
     requests: u64,
     failures: u64,
+    #[serde(default)]
+    canary: Option<Canary>,
+}
+
+/// A version on trial.
+#[derive(Debug, Deserialize)]
+struct Canary {
+    share: String,
+    version: u64,
+    requests: u64,
+    failures: u64,
+}
+
+impl Handler {
+    /// The number that nodes tell once they serve it.
+    fn newest(&self) -> u64 {
+        self.canary.iter().map(|canary| canary.version).fold(self.version, u64::max)
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -153,7 +183,10 @@ pub(super) fn deploy(args: &DeployArgs) -> anyhow::Result<()> {
     let answer = text(accepted(client.send(ask, SendBody::from_reader(&mut &component[..]))?)?)?;
     let handler: Handler = serde_json::from_str(&answer).context(OTHER_VERSION)?;
     if args.wait.is_some() {
-        everywhere::wait(&client, &handler.name, handler.version)?;
+        everywhere::wait(&client, &handler.name, handler.newest())?;
+    }
+    if let Some(canary) = &handler.canary {
+        return print(canary::render_deployed(&handler, canary));
     }
     print(render_deployed(&handler, gateway(&client).as_deref()))
 }
@@ -188,6 +221,9 @@ impl DeployArgs {
         };
         for route in &self.route {
             push("route", route);
+        }
+        if let Some(share) = &self.canary {
+            push("canary", share);
         }
         for grant in self.grant.iter().filter(|grant| *grant != "none") {
             push("grant", grant);
@@ -256,15 +292,16 @@ fn render_list(handlers: &[Handler]) -> String {
     }
     let head = ["handler", "version", "requests", "failures", "routes"].map(str::to_owned);
     let mut rows = vec![head.to_vec()];
-    rows.extend(handlers.iter().map(|handler| {
-        vec![
+    for handler in handlers {
+        rows.push(vec![
             visible(&handler.name),
             handler.version.to_string(),
             handler.requests.to_string(),
             handler.failures.to_string(),
             visible(&handler.routes.join(", ")),
-        ]
-    }));
+        ]);
+        rows.extend(handler.canary.as_ref().map(|canary| canary::row(handler, canary)));
+    }
     table(&rows)
 }
 
@@ -291,6 +328,7 @@ mod tests {
             grants: texts(grants),
             requests: 7,
             failures: 1,
+            canary: None,
         }
     }
 
@@ -312,5 +350,9 @@ mod tests {
         assert!(render_list(&[]).contains("atoll help deploy"));
         let listed = render_list(&[handler(&["/a", "/b"], &[])]);
         assert!(listed.lines().count() == 2 && listed.contains("/a, /b"), "{listed}");
+        let canary = Canary { share: "5%".into(), version: 3, requests: 4, failures: 2 };
+        let tried = Handler { canary: Some(canary), ..handler(&["/a"], &[]) };
+        let listed = render_list(&[tried]);
+        assert!(listed.lines().count() == 3 && listed.contains("canary, 5%"), "{listed}");
     }
 }

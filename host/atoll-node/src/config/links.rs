@@ -3,6 +3,7 @@
 use super::{FileConfig, address, exposed, secret};
 use crate::peers::settings::{CertificateFiles, Compression, Listen, Settings, Trust};
 use crate::replication::endpoint::Endpoint;
+use crate::secrets;
 use anyhow::{bail, ensure};
 use atoll_core::limits::NODE_NAME_BYTES_MAX;
 use std::net::IpAddr;
@@ -52,6 +53,17 @@ pub(super) fn resolve(values: &FileConfig, log_bytes_max: usize) -> anyhow::Resu
         trust,
         compression,
     })
+}
+
+/// What secrets of handlers are encrypted with: a key of its own, or what the nodes share anyway.
+pub(super) fn secrets(values: &FileConfig, links: &Settings) -> anyhow::Result<secrets::Settings> {
+    let own = secret("--secrets-key", None, values.secrets_key_file.clone())?;
+    let fits = own.as_ref().is_none_or(|key| key.reveal().len() >= KEY_BYTES_MIN);
+    ensure!(
+        fits,
+        "--secrets-key-file holds at least {KEY_BYTES_MIN} bytes; make it with openssl rand -base64 32"
+    );
+    Ok(secrets::Settings { key: own.or_else(|| links.key.clone()) })
 }
 
 /// Refuses what cannot work, or would let strangers in.

@@ -3,7 +3,8 @@
 use super::*;
 use crate::cache::Cache;
 use crate::config::{Config, FileConfig};
-use crate::handlers::Deployment;
+use crate::handlers::Settings;
+use crate::handlers::deploy::Deployment;
 use atoll_core::manifest::HandlerLimits;
 use axum::body::Body;
 use bytes::Bytes;
@@ -18,11 +19,12 @@ use tower::ServiceExt as _;
 async fn gateway() -> Router {
     let config = Config::resolve(FileConfig::default()).expect("the defaults");
     let node = Node::new(&config).expect("a node");
-    let handlers = Handlers::new(Arc::clone(&node), None).expect("an engine");
+    let handlers = Handlers::new(Arc::clone(&node), &Settings::of(&config)).expect("an engine");
     let path = atoll_guests::build().expect("the guests").path("hello");
     let wanted = Deployment {
         name: "hello".to_owned(),
         routes: vec!["/*".to_owned()],
+        canary: None,
         grants: Vec::new(),
         config: BTreeMap::new(),
         limits: HandlerLimits { concurrency: 1, ..HandlerLimits::default() },

@@ -1,8 +1,8 @@
 //! Follows the replicated records: what was deployed on any node, or was on the disk, goes live here.
 
-use super::{DeployError, Handlers, hex};
+use super::Handlers;
+use super::deploy::DeployError;
 use atoll_core::manifest::{HandlerRecord, HandlerState};
-use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,7 +44,8 @@ impl Handlers {
     /// Ends the instances that have waited for long enough.
     fn sweep_pools(&self) {
         let live = self.live.load();
-        live.by_name.values().filter_map(|deployed| deployed.pool.as_ref()).for_each(|p| p.sweep());
+        let versions = live.by_name.values().flat_map(|release| release.versions());
+        versions.filter_map(|version| version.pool.as_ref()).for_each(|pool| pool.sweep());
     }
 
     async fn catch_up(&self, seen: &mut BTreeMap<String, String>) {
@@ -77,10 +78,10 @@ impl Handlers {
         if self.get(name).is_some_and(|live| live.record == record) {
             return true;
         }
-        let version = record.version;
+        let version = record.newest_version();
         match self.follow_record(record).await {
-            Ok(true) => true,
-            Ok(false) => {
+            Ok(()) => true,
+            Err(DeployError::NotHere) => {
                 debug!(handler = name, version, "the component has not arrived yet");
                 false
             }
@@ -92,16 +93,17 @@ impl Handlers {
         }
     }
 
-    /// Returns whether the component was there.
-    async fn follow_record(&self, record: HandlerRecord) -> Result<bool, DeployError> {
-        let parsed = record.check()?;
-        let Some(bytes) = self.records.component(&record.digest) else { return Ok(false) };
-        if hex(&Sha256::digest(&bytes)) != record.digest {
-            return Err(DeployError::Damaged);
+    /// Errs with [`DeployError::NotHere`] where the component was not there.
+    async fn follow_record(&self, record: HandlerRecord) -> Result<(), DeployError> {
+        let (patterns, _) = record.check()?;
+        if let Err(error @ DeployError::RouteTaken { .. }) =
+            self.live.load().check_room(&record.name, &patterns)
+        {
+            // Both were taken, each by another node, before either had heard of the other.
+            warn!(%error, "two handlers have the same route; the first by name answers");
         }
-        let component = self.compiled(&record.digest, bytes).await?;
-        let deployed = self.prepare(record, parsed, component).await?;
-        self.swap(&deployed);
-        Ok(true)
+        let release = self.release(record).await?;
+        self.swap(&release);
+        Ok(())
     }
 }

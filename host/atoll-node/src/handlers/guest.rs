@@ -3,6 +3,7 @@
 use super::fetch::{Client, GuestFetcher};
 use super::logs::HandlerLog;
 use crate::node::Node;
+use crate::secrets::Secrets;
 use atoll_core::clock::Now;
 use atoll_core::entry::Deadline;
 use atoll_core::grant::{Grant, HttpGrant, KvGrant};
@@ -14,7 +15,7 @@ use atoll_core::store::list::ListQuery;
 use atoll_core::store::view::View;
 use atoll_wasm::host::{
     Condition, Entry, Fetcher, Host, Increment, KeyPage, KvError, Level, List, Logger,
-    NoRandomness, Set,
+    NoRandomness, SecretError, Set,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -36,6 +37,8 @@ pub(crate) struct Identity {
     kv: Vec<KvGrant>,
     /// The hosts that it may send requests to.
     http: Vec<HttpGrant>,
+    /// The names of the secrets that it may read.
+    secrets: Vec<String>,
     config: BTreeMap<String, String>,
 }
 
@@ -45,15 +48,16 @@ impl Identity {
         grants: Vec<Grant>,
         kept: Arc<HandlerLog>,
     ) -> Identity {
-        let (mut kv, mut http) = (Vec::new(), Vec::new());
+        let (mut kv, mut http, mut secrets) = (Vec::new(), Vec::new(), Vec::new());
         for grant in grants {
             match grant {
                 Grant::Kv(grant) => kv.push(grant),
                 Grant::Http(grant) => http.push(grant),
+                Grant::Secret(name) => secrets.push(name),
             }
         }
         let (name, config) = (record.name.clone(), record.config.clone());
-        Identity { name, version: record.version, kept, kv, http, config }
+        Identity { name, version: record.version, kept, kv, http, secrets, config }
     }
 
     /// The last lines that the handler has logged.
@@ -92,12 +96,20 @@ impl Logger for Identity {
     }
 }
 
+/// What the guests of all handlers reach, each as far as it may.
+#[derive(Debug)]
+pub(super) struct Common {
+    pub(super) node: Arc<Node>,
+    /// Sends what guests ask of others.
+    pub(super) client: Arc<Client>,
+    pub(super) secrets: Secrets,
+}
+
 /// One request's view of the node.
 #[derive(Debug)]
 pub(crate) struct GuestHost {
-    node: Arc<Node>,
+    common: Arc<Common>,
     identity: Arc<Identity>,
-    client: Arc<Client>,
     traces: Arc<Traces>,
 }
 
@@ -128,8 +140,12 @@ enum Purpose {
 }
 
 impl GuestHost {
-    pub(super) fn new(node: Arc<Node>, identity: Arc<Identity>, client: Arc<Client>) -> GuestHost {
-        GuestHost { node, identity, client, traces: Arc::default() }
+    pub(super) fn new(common: Arc<Common>, identity: Arc<Identity>) -> GuestHost {
+        GuestHost { common, identity, traces: Arc::default() }
+    }
+
+    fn node(&self) -> &Arc<Node> {
+        &self.common.node
     }
 
     /// What the guest leaves behind, to be looked at after its end.
@@ -143,7 +159,7 @@ impl GuestHost {
             KeyError::Empty => KvError::Invalid(error.to_string()),
             KeyError::TooLong { .. } => KvError::TooLarge(error.to_string()),
         })?;
-        let permission = self.node.permission();
+        let permission = self.node().permission();
         let (access, permitted) = match purpose {
             Purpose::Read => ("r", permission.read()),
             Purpose::Write => ("w", permission.write()),
@@ -196,7 +212,7 @@ impl GuestHost {
         look: impl FnOnce(Option<View<'_>>) -> R,
     ) -> Result<R, KvError> {
         self.check(bucket, key, Purpose::Read)?;
-        Ok(self.node.store().read(&bucket.bucket, key.as_bytes(), self.node.now(), look))
+        Ok(self.node().store().read(&bucket.bucket, key.as_bytes(), self.node().now(), look))
     }
 }
 
@@ -208,7 +224,7 @@ impl Host for GuestHost {
         if !self.identity.kv.iter().any(|grant| grant.bucket == parsed) {
             return Err(KvError::Denied(format!("kv:{parsed}=r is not granted")));
         }
-        let bucket = self.node.store().open_bucket(&parsed);
+        let bucket = self.node().store().open_bucket(&parsed);
         let bucket = bucket.map_err(|error| KvError::Unavailable(error.to_string()))?;
         Ok(GuestBucket { bucket })
     }
@@ -237,9 +253,9 @@ impl Host for GuestHost {
             // Whether it holds says something about what is there.
             self.check(bucket, key, Purpose::Read)?;
         }
-        let now = self.node.now();
+        let now = self.node().now();
         let Set { value, ttl_ms, condition } = set;
-        let written = self.node.store().write(&bucket.bucket, key.as_bytes(), now, |view| {
+        let written = self.node().store().write(&bucket.bucket, key.as_bytes(), now, |view| {
             let holds = match &condition {
                 Condition::Always => true,
                 Condition::IfAbsent => view.is_none(),
@@ -259,7 +275,7 @@ impl Host for GuestHost {
 
     fn delete(&mut self, bucket: &GuestBucket, key: &str) -> Result<bool, KvError> {
         self.check(bucket, key, Purpose::Write)?;
-        let (store, now) = (self.node.store(), self.node.now());
+        let (store, now) = (self.node().store(), self.node().now());
         let may_know = self.is_granted(bucket.bucket.name(), key.as_bytes(), Purpose::Read);
         let written = store.write(&bucket.bucket, key.as_bytes(), now, |view| {
             (Edit::Delete, may_know && view.is_some())
@@ -276,8 +292,8 @@ impl Host for GuestHost {
         self.check(bucket, key, Purpose::Write)?;
         // The sum tells what was there.
         self.check(bucket, key, Purpose::Read)?;
-        let now = self.node.now();
-        let written = self.node.store().write(&bucket.bucket, key.as_bytes(), now, |view| {
+        let now = self.node().now();
+        let written = self.node().store().write(&bucket.bucket, key.as_bytes(), now, |view| {
             let Some(before) = view.map_or(Some(0), |view| view.value().as_integer()) else {
                 return (Edit::Keep, Err(KvError::WrongType));
             };
@@ -298,10 +314,10 @@ impl Host for GuestHost {
             None => Vec::new(),
             Some(cursor) => URL_SAFE_NO_PAD.decode(cursor).map_err(|_| foreign())?,
         };
-        let permitted = self.node.permission().read();
+        let permitted = self.node().permission().read();
         permitted.map_err(|refusal| KvError::Unavailable(refusal.to_string()))?;
         let prefixes = self.readable(bucket.bucket.name(), &list.prefix)?;
-        let (now, mut keys, mut has_more) = (self.node.now(), Vec::new(), false);
+        let (now, mut keys, mut has_more) = (self.node().now(), Vec::new(), false);
         // None is the start of another, so what begins with one sorts before what begins with the
         // next.
         for prefix in prefixes.into_iter().map(str::as_bytes) {
@@ -314,7 +330,7 @@ impl Host for GuestHost {
             }
             let limit = list.limit - keys.len();
             let query = ListQuery { prefix, after: &after, delimiter: None, limit };
-            let page = self.node.store().list(&bucket.bucket, query, now, |_| ());
+            let page = self.node().store().list(&bucket.bucket, query, now, |_| ());
             keys.extend(page.items.into_iter().map(|(key, _)| key));
             has_more = page.has_more;
         }
@@ -325,7 +341,7 @@ impl Host for GuestHost {
     }
 
     fn fetcher(&self) -> Arc<dyn Fetcher> {
-        Arc::new(GuestFetcher::new(Arc::clone(&self.client), Arc::clone(&self.identity)))
+        Arc::new(GuestFetcher::new(Arc::clone(&self.common.client), Arc::clone(&self.identity)))
     }
 
     fn logger(&self) -> Arc<dyn Logger> {
@@ -341,8 +357,20 @@ impl Host for GuestHost {
         settings.map(|(key, value)| (key.clone(), value.clone())).collect()
     }
 
+    fn secret(&mut self, name: &str) -> Result<Option<Vec<u8>>, SecretError> {
+        if !self.identity.secrets.iter().any(|granted| granted == name) {
+            // What it may not read may not even be known to be there.
+            let grant = format!("secret:{name}");
+            return Err(SecretError::Denied(format!(
+                "{grant} is not granted; deploy the handler with --grant {grant}"
+            )));
+        }
+        let secret = self.common.secrets.reveal(name);
+        secret.map_err(|error| SecretError::Unavailable(error.to_string()))
+    }
+
     fn now_ms(&mut self) -> u64 {
-        self.node.now().millis()
+        self.node().now().millis()
     }
 
     fn random(&mut self, bytes: &mut [u8]) -> Result<(), NoRandomness> {

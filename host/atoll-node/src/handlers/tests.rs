@@ -1,14 +1,19 @@
 //! What a deployment leaves behind when it fails, or when nobody waits for it.
 
+use super::deploy::Deployment;
 use super::*;
 use crate::config::{Config, FileConfig};
+use atoll_core::manifest::{HandlerLimits, HandlerRecord};
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 use std::pin::pin;
 use std::task::Poll;
 
 fn handlers(toml: &str) -> Arc<Handlers> {
     let values: FileConfig = toml::from_str(toml).expect("the test's configuration");
     let config = Config::resolve(values).expect("the test's configuration");
-    Handlers::new(Node::new(&config).expect("a node"), None).expect("an engine")
+    Handlers::new(Node::new(&config).expect("a node"), &Settings::of(&config)).expect("an engine")
 }
 
 fn record(digest: &str) -> HandlerRecord {
@@ -25,6 +30,7 @@ fn record(digest: &str) -> HandlerRecord {
         limits: HandlerLimits::default(),
         reuse: None,
         restores: None,
+        canary: None,
     }
 }
 
@@ -50,6 +56,7 @@ async fn a_deployment_that_nobody_waits_for_ends_before_the_next_begins() {
     let wanted = Deployment {
         name: "hello".to_owned(),
         routes: vec!["/*".to_owned()],
+        canary: None,
         grants: Vec::new(),
         config: BTreeMap::new(),
         limits: HandlerLimits::default(),

@@ -13,8 +13,14 @@ const EDGE_EXPORT: &str = "atoll:edge/incoming-handler@0.1.0";
 const PROXY_EXPORT: &str = "wasi:http/incoming-handler";
 
 /// The interfaces of our own world that have functions.
-const EDGE_IMPORTS: [&str; 5] =
-    ["atoll:edge/clock", "atoll:edge/config", STORE_IMPORT, "atoll:edge/log", "atoll:edge/random"];
+const EDGE_IMPORTS: [&str; 6] = [
+    "atoll:edge/clock",
+    "atoll:edge/config",
+    STORE_IMPORT,
+    "atoll:edge/log",
+    "atoll:edge/random",
+    "atoll:edge/secrets",
+];
 const STORE_IMPORT: &str = "atoll:edge/kv";
 /// Only the shapes of records: nothing to call.
 const TYPES_IMPORT: &str = "atoll:edge/types";

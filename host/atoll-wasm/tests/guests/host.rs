@@ -7,7 +7,7 @@ use atoll_wasm::engine::{Engine, EngineConfig};
 use atoll_wasm::error::CallError;
 use atoll_wasm::host::{
     Entry, FetchBody, FetchError, Fetcher, Fetching, Host, Increment, KeyPage, KvError, Level,
-    List, Logger, NoRandomness, Request, Response, Set,
+    List, Logger, NoRandomness, Request, Response, SecretError, Set,
 };
 use atoll_wasm::limits::Limits;
 use bytes::Bytes;
@@ -68,6 +68,10 @@ impl Host for Nothing {
 
     fn settings(&mut self) -> Vec<(String, String)> {
         Vec::new()
+    }
+
+    fn secret(&mut self, _name: &str) -> Result<Option<Vec<u8>>, SecretError> {
+        Ok(None)
     }
 
     fn now_ms(&mut self) -> u64 {

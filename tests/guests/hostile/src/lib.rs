@@ -6,7 +6,7 @@ mod store;
 
 use std::hint::black_box;
 
-use atoll_guest::{Request, Response, clock, handler, kv, log, random};
+use atoll_guest::{Request, Response, clock, handler, kv, log, random, secret};
 
 #[handler]
 fn handle(request: Request) -> Response {
@@ -25,6 +25,7 @@ fn handle(request: Request) -> Response {
         Some("random") => Response::bytes(random::bytes(1 << 20)),
         Some("handles") => hoard_handles(),
         Some("store") => store::try_everything(),
+        Some("secret") => read_secret(&request.query("name").unwrap_or_default()),
         Some("ungranted") => open_what_was_not_granted(),
         _ => Response::text("hostile\n"),
     }
@@ -72,6 +73,14 @@ fn hoard_handles() -> Response {
             Ok(bucket) => held.push(bucket),
             Err(error) => return Response::text(format!("{} buckets, then {error}\n", held.len())),
         }
+    }
+}
+
+fn read_secret(name: &str) -> Response {
+    match secret::text(name) {
+        Ok(Some(value)) => Response::text(value),
+        Ok(None) => Response::text("there is none\n").status(404),
+        Err(error) => Response::text(format!("{error}\n")).status(403),
     }
 }
 

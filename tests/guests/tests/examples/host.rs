@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use atoll_wasm::host::{
     Condition, Entry, FetchBody, FetchError, Fetcher, Fetching, Host, Increment, KeyPage, KvError,
-    Level, List, Logger, NoRandomness, Set,
+    Level, List, Logger, NoRandomness, SecretError, Set,
 };
 use bytes::Bytes;
 
@@ -136,6 +136,10 @@ impl Host for Memory {
 
     fn settings(&mut self) -> Vec<(String, String)> {
         Vec::new()
+    }
+
+    fn secret(&mut self, _name: &str) -> Result<Option<Vec<u8>>, SecretError> {
+        Ok(None)
     }
 
     fn now_ms(&mut self) -> u64 {

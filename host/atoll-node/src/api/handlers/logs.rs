@@ -42,8 +42,8 @@ pub(super) async fn logs(
 ) -> Result<Response, Problem> {
     let query = Query::parse(request.uri().query(), &["tail", "follow"])?;
     let tail = number(&query, "tail", TAIL_DEFAULT)?;
-    let deployed = api.handlers.get(&name).ok_or_else(|| unknown(&name))?;
-    let log = Arc::clone(deployed.identity.kept_log());
+    let release = api.handlers.get(&name).ok_or_else(|| unknown(&name))?;
+    let log = Arc::clone(release.live.identity.kept_log());
     if query.get("follow").is_some() {
         return follow(&api, log, tail, request.headers());
     }

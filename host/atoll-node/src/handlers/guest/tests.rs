@@ -27,15 +27,18 @@ fn guest(grants: &[&str]) -> (GuestHost, GuestBucket) {
         reuse: None,
         deployed_ms: 0,
         restores: None,
+        canary: None,
     };
     let identity = Arc::new(Identity::new(&record, grants, Arc::default()));
-    let mut guest = GuestHost::new(node, identity, Arc::new(Client::new()));
+    let secrets = Secrets::open(Arc::clone(&node), &config.secrets).expect("a bucket");
+    let common = Common { node, client: Arc::new(Client::new()), secrets };
+    let mut guest = GuestHost::new(Arc::new(common), identity);
     let bucket = guest.open("default").expect("it is granted");
     for key in KEYS {
         let edit = Edit::set(NewValue::Shared(Bytes::from_static(b"1")), Deadline::NEVER);
-        let now = guest.node.now();
+        let now = guest.node().now();
         let write = |_: Option<View<'_>>| (edit, ());
-        guest.node.store().write(&bucket.bucket, key.as_bytes(), now, write).expect("room");
+        guest.node().store().write(&bucket.bucket, key.as_bytes(), now, write).expect("room");
     }
     (guest, bucket)
 }
@@ -111,7 +114,8 @@ fn a_grant_to_write_tells_nothing_of_what_is_there() {
     check_denied(guest.increment(&bucket, "a", by), "kv:default/a=r");
     assert_eq!(guest.delete(&bucket, "a"), Ok(false));
     assert_eq!(guest.delete(&bucket, "a"), Ok(false), "as where there is nothing");
-    let found = guest.node.store().read(&bucket.bucket, b"a", guest.node.now(), |v| v.is_some());
+    let found =
+        guest.node().store().read(&bucket.bucket, b"a", guest.node().now(), |v| v.is_some());
     assert!(!found, "it is deleted all the same");
     guest.set(&bucket, "a", set(Condition::Always)).expect("it is granted");
 }
@@ -151,7 +155,7 @@ fn a_guest_cannot_forge_a_line_of_the_log() {
 fn a_guest_on_a_node_that_refuses_writes_still_reads() {
     let (mut guest, bucket) = guest(&["kv:default/=rw"]);
     let status = Status { readiness: Readiness::Superseded, ..Status::default() };
-    guest.node.replication().publish_status(status);
+    guest.node().replication().publish_status(status);
     let set = Set { value: Bytes::from_static(b"2"), ttl_ms: None, condition: Condition::Always };
     let by = Increment { delta: 1, ttl_ms: None };
     let refused = |error| assert!(matches!(error, Some(KvError::Unavailable(_))), "{error:?}");
