@@ -1,10 +1,12 @@
-//! The HTTP cache in memory: what is stored, what is being fetched, what has been purged.
+//! The HTTP cache: what is stored in memory and, by `disk`, in files, what is being fetched, what has
+//! been purged.
 //!
 //! Decides nothing about freshness: that is `atoll_core::http_cache`. Fetches nothing: that is
 //! `proxy`. What a purge covers is found out at the next look, so a purge costs nothing by itself.
 
 pub(crate) mod body;
 pub(crate) mod coded;
+pub(crate) mod disk;
 pub(crate) mod fill;
 pub(crate) mod flight;
 pub(crate) mod limits;
@@ -12,10 +14,13 @@ pub(crate) mod purges;
 pub(crate) mod stored;
 
 use crate::node::Node;
+use atoll_core::clock::Stamp;
 use atoll_core::http_cache::purge::{Ledger, Scope, Strength, Subject};
 use atoll_core::http_cache::reuse::Purged;
 use atoll_core::http_cache::vary::{Vary, selecting_key};
 use coded::{Coded, UnderWay};
+use disk::Disk;
+use disk::ledger::Purge;
 use flight::{Began, Flights, Lead, Role};
 use http::{HeaderMap, HeaderName};
 use limits::{INVALIDATION_PLACES, PASS, SHARD_BYTES_MIN, SHARD_COUNT_MAX};
@@ -70,6 +75,8 @@ pub(crate) enum Found {
     VaryMiss,
     /// Nothing.
     Miss,
+    /// Nothing in memory; the disk has to be asked.
+    OnDisk,
     /// The mark of a response that cannot be shared.
     Pass,
 }
@@ -79,6 +86,10 @@ pub(crate) enum Found {
 pub(crate) struct Kept {
     pub(crate) stored: Arc<Stored>,
     pub(crate) purged: Option<Strength>,
+    /// Whether it is in memory, or its head at least.
+    pub(crate) in_memory: bool,
+    /// Whether it is on the disk.
+    pub(crate) on_disk: bool,
 }
 
 /// The cache of a node.
@@ -95,6 +106,8 @@ pub(crate) struct Cache {
     /// The latest time that was told, in microseconds.
     latest_us: AtomicU64,
     hash: secret_hash::Hash,
+    /// Where there is one.
+    disk: Option<Arc<Disk>>,
 }
 
 /// A hash of keys for this process alone.
@@ -144,10 +157,34 @@ impl Cache {
             ledger: RwLock::default(),
             generation: AtomicU64::new(1),
             invalidations: (0..INVALIDATION_PLACES).map(|_| AtomicU64::new(0)).collect(),
-            variant_count: AtomicU64::new(0),
+            variant_count: AtomicU64::new(wall_us()),
             latest_us: AtomicU64::new(0),
             hash: secret_hash::Hash::default(),
+            disk: None,
         }
+    }
+
+    /// The same with a disk tier, and with what was purged before this process.
+    pub(crate) fn with_disk(bytes_max: usize, settings: &disk::Settings) -> anyhow::Result<Cache> {
+        let mut cache = Cache::new(bytes_max);
+        let now_us = cache.now_us();
+        let disk = Disk::open(settings, now_us)?;
+        let ledger = cache.ledger.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for purge in disk.purges_at_start() {
+            // Where the clock was set back, more is purged rather than less.
+            ledger.record(&purge.scope, purge.strength, purge.at_us.min(now_us));
+        }
+        cache.disk = Some(disk);
+        Ok(cache)
+    }
+
+    /// The disk tier, where there is one.
+    pub(crate) fn disk(&self) -> Option<&Arc<Disk>> {
+        self.disk.as_ref()
+    }
+
+    fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
     }
 
     /// Shows the cache's size in the node's figures.
@@ -158,8 +195,7 @@ impl Cache {
     /// The time in microseconds since the Unix epoch. It never goes back, so that it tells what
     /// came first.
     pub(crate) fn now_us(&self) -> u64 {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let now_us = u64::try_from(since.as_micros()).unwrap_or(u64::MAX);
+        let now_us = wall_us();
         self.latest_us.fetch_max(now_us, Ordering::Relaxed).max(now_us)
     }
 
@@ -191,18 +227,23 @@ impl Cache {
     /// Looks for a response to a request with these fields.
     pub(crate) fn find(&self, key: &str, request: &HeaderMap) -> Found {
         match self.slots.get(key.as_bytes()) {
-            None => Found::Miss,
+            None => self.absent(key.as_bytes(), Found::Miss),
             Some(Slot::Stored(stored)) => self.unpurged(key.as_bytes(), stored, Found::Miss),
             Some(Slot::Varies(varies)) => {
                 let variant = varies.key(key, request);
                 match self.slots.get(&variant[..]) {
                     Some(Slot::Stored(stored)) => self.unpurged(&variant, stored, Found::VaryMiss),
-                    _ => Found::VaryMiss,
+                    _ => self.absent(&variant, Found::VaryMiss),
                 }
             }
             Some(Slot::Pass { until_us }) if until_us > self.now_us() => Found::Pass,
-            Some(Slot::Pass { .. } | Slot::Coded(_)) => Found::Miss,
+            Some(Slot::Pass { .. } | Slot::Coded(_)) => self.absent(key.as_bytes(), Found::Miss),
         }
+    }
+
+    /// What is said of a key under which memory has nothing.
+    fn absent(&self, slot_key: &[u8], otherwise: Found) -> Found {
+        if self.disk_may_have(slot_key) { Found::OnDisk } else { otherwise }
     }
 
     /// What tells the requests for `key` apart, as far as is known.
@@ -215,15 +256,18 @@ impl Cache {
 
     /// `stored`, unless a purge has taken it.
     fn unpurged(&self, key: &[u8], stored: Arc<Stored>, otherwise: Found) -> Found {
+        let is_it =
+            |slot: &Slot| matches!(slot, Slot::Stored(found) if Arc::ptr_eq(found, &stored));
+        if Cache::has_lost_body(&stored) {
+            self.slots.remove_if(key, is_it);
+            return self.absent(key, otherwise);
+        }
         let generation = self.generation.load(Ordering::Acquire);
         if stored.checked_at() != generation {
             let strength = self.purged(&stored);
             stored.note_check(generation, strength == Some(Strength::Soft));
             if strength == Some(Strength::Hard) {
-                self.slots.remove_if(
-                    key,
-                    |slot| matches!(slot, Slot::Stored(found) if Arc::ptr_eq(found, &stored)),
-                );
+                self.slots.remove_if(key, is_it);
                 return otherwise;
             }
         }
@@ -248,14 +292,19 @@ impl Cache {
 
     /// Stores a response for requests with these fields. Returns whether it was: one whose fetch
     /// began before a purge or an invalidation of it is not.
-    pub(crate) fn store(&self, stored: &Arc<Stored>, vary: &Vary, request: &HeaderMap) -> bool {
+    pub(crate) fn store(
+        self: &Arc<Self>,
+        stored: &Arc<Stored>,
+        vary: &Vary,
+        request: &HeaderMap,
+    ) -> bool {
         self.store_valid_since(stored, vary, request, stored.fetched_us)
     }
 
     /// The same for the response to a request that made what was there invalid itself, at
     /// `answered_us` at the latest.
     pub(crate) fn store_posted(
-        &self,
+        self: &Arc<Self>,
         stored: &Arc<Stored>,
         vary: &Vary,
         request: &HeaderMap,
@@ -266,7 +315,7 @@ impl Cache {
 
     /// Stores what nothing has made invalid at `valid_us` or later.
     fn store_valid_since(
-        &self,
+        self: &Arc<Self>,
         stored: &Arc<Stored>,
         vary: &Vary,
         request: &HeaderMap,
@@ -288,8 +337,12 @@ impl Cache {
             return false;
         }
         let key: Box<[u8]> = stored.key.as_bytes().into();
-        if names.is_empty() {
-            self.slots.insert(key, Slot::Stored(Arc::clone(stored)));
+        let slot_key = if names.is_empty() {
+            if self.disk_has_newer(&key, stored.fetched_us) {
+                return false;
+            }
+            self.slots.insert(key.clone(), Slot::Stored(Arc::clone(stored)));
+            key
         } else {
             let known = match self.slots.peek(&key[..]) {
                 Some(Slot::Varies(varies)) if varies.names == *names => Some(varies),
@@ -299,24 +352,32 @@ impl Cache {
                 let number = self.variant_count.fetch_add(1, Ordering::Relaxed);
                 let varies = Arc::new(Varies { names: names.clone(), number });
                 self.slots.insert(key, Slot::Varies(Arc::clone(&varies)));
+                self.keep_varies_on_disk(&stored.key, &varies, valid_us);
                 varies
             });
             let variant = varies.key(&stored.key, request);
-            self.slots.insert(variant, Slot::Stored(Arc::clone(stored)));
-        }
+            if self.disk_has_newer(&variant, stored.fetched_us) {
+                return false;
+            }
+            self.slots.insert(variant.clone(), Slot::Stored(Arc::clone(stored)));
+            variant
+        };
         // An invalidation that came meanwhile has removed what was there before.
         if self.is_invalidated(&stored.key, valid_us) {
             self.slots.remove(stored.key.as_bytes());
             return false;
         }
+        self.keep_on_disk(&slot_key, stored, valid_us);
         true
     }
 
     /// All that is stored under `key`, with what a purge has made of it, and whether requests for
-    /// it pass. Looks at the whole cache: for people who ask, not for requests.
+    /// it pass. Of several variants those in memory. Looks at the whole cache, and waits for the
+    /// disk: for people who ask, not for requests.
     pub(crate) fn inspect(&self, key: &str) -> (Vec<Kept>, bool) {
-        let slot = self.slots.peek(key.as_bytes());
-        let now_us = self.now_us();
+        let (in_memory, now_us) = (self.slots.peek(key.as_bytes()), self.now_us());
+        let is_there = in_memory.is_some();
+        let slot = in_memory.or_else(|| self.peek_on_disk(key.as_bytes()));
         let passes = matches!(slot, Some(Slot::Pass { until_us }) if until_us > now_us);
         let stored: Vec<Arc<Stored>> = match slot {
             Some(Slot::Stored(stored)) => vec![stored],
@@ -333,7 +394,8 @@ impl Cache {
         };
         let with_purges = stored.into_iter().map(|stored| {
             let purged = self.purged(&stored);
-            Kept { stored, purged }
+            let on_disk = self.disk.as_ref().is_some_and(|disk| stored.is_on(disk));
+            Kept { stored, purged, in_memory: is_there, on_disk }
         });
         (with_purges.collect(), passes)
     }
@@ -349,8 +411,12 @@ impl Cache {
     /// Makes all that is stored under `key` invalid, and what is being fetched for it (RFC 9111
     /// section 4.4).
     pub(crate) fn invalidate(&self, key: &str) {
-        self.place(key).fetch_max(self.now_us(), Ordering::AcqRel);
+        let now_us = self.now_us();
+        self.place(key).fetch_max(now_us, Ordering::AcqRel);
         self.slots.remove(key.as_bytes());
+        if let Some(disk) = &self.disk {
+            disk.invalidate(disk::hash_of(key.as_bytes()), now_us);
+        }
     }
 
     fn is_invalidated(&self, key: &str, fetched_us: u64) -> bool {
@@ -369,6 +435,26 @@ impl Cache {
         ledger.record(scope, strength, at_us);
         // Under the lock: whoever sees the new number finds the record.
         self.generation.fetch_add(1, Ordering::AcqRel);
+        drop(ledger);
+        self.note_purge(scope, strength, at_us, None);
+    }
+
+    /// The record of a purge that has taken effect: after a restart it is known and purges nothing
+    /// anew.
+    pub(crate) fn note_record(&self, scope: &Scope, strength: Strength, record: (Vec<u8>, Stamp)) {
+        self.note_purge(scope, strength, 0, Some(record));
+    }
+
+    fn note_purge(
+        &self,
+        scope: &Scope,
+        strength: Strength,
+        at_us: u64,
+        record: Option<(Vec<u8>, Stamp)>,
+    ) {
+        if let Some(disk) = &self.disk {
+            disk.note_purge(Purge { scope: scope.clone(), strength, at_us, record });
+        }
     }
 }
 
@@ -422,7 +508,13 @@ impl prometheus_client::collector::Collector for Figures {
     }
 }
 
-/// Seconds since the Unix epoch in ms, for the policy.
+/// The wall clock, in microseconds since the Unix epoch.
+fn wall_us() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Microseconds since the Unix epoch in ms, for the policy.
 pub(crate) fn ms_of(now_us: u64) -> u64 {
     Duration::from_micros(now_us).as_millis() as u64
 }

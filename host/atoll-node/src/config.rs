@@ -1,8 +1,10 @@
 //! What a node is told at start: file, environment and flags, merged once and checked once.
 
+mod caching;
 mod links;
 mod routes;
 
+use crate::cache;
 use crate::handlers::code;
 use crate::journal::{self, Fsync, OnDiskError};
 use crate::peers;
@@ -135,6 +137,10 @@ pub(crate) struct FileConfig {
     /// [default: an eighth of --memory-max]
     #[arg(long, value_name = "SIZE", env = "ATOLL_CACHE_MEMORY")]
     cache_memory: Option<String>,
+    /// Room in --data for cached HTTP responses, which a restart keeps; off keeps none there
+    /// [default: 10GiB, or a quarter of the file system where that is less]
+    #[arg(long, value_name = "SIZE", env = "ATOLL_CACHE_DISK")]
+    cache_disk: Option<String>,
     /// File to which a line of JSON is added for each request at the gateway; - for stdout
     /// [default: none]
     #[arg(long, value_name = "FILE", env = "ATOLL_REQUEST_LOG")]
@@ -197,6 +203,8 @@ pub(crate) struct Config {
     pub(crate) links: peers::settings::Settings,
     /// Budget of the HTTP cache, in bytes.
     pub(crate) cache_bytes_max: usize,
+    /// Where cached responses are kept on disk; `None` is nowhere.
+    pub(crate) cache_disk: Option<cache::disk::Settings>,
     /// Where requests at the gateway are told of.
     pub(crate) request_log: Option<PathBuf>,
     /// Where compiled handlers are kept; `None` is nowhere.
@@ -298,6 +306,7 @@ impl FileConfig {
             role: self.role.or(below.role),
             serve_stale: self.serve_stale.or(below.serve_stale),
             cache_memory: self.cache_memory.or(below.cache_memory),
+            cache_disk: self.cache_disk.or(below.cache_disk),
             request_log: self.request_log.or(below.request_log),
             code_cache: self.code_cache.or(below.code_cache),
             code_cache_max: self.code_cache_max.or(below.code_cache_max),
@@ -344,7 +353,9 @@ impl Config {
         };
         let code_cache = code_cache(&values)?;
         let secrets = links::secrets(&values, &links)?;
-        let routes = routes::resolve(&values.route)?;
+        let cache_disk = caching::disk(&values)?;
+        let object_bytes_max = caching::object_bytes_default(cache_disk.as_ref());
+        let routes = routes::resolve(&values.route, object_bytes_max)?;
         let config = Config {
             name: values.name.unwrap_or_else(host_name),
             gateway: address("--gateway", values.gateway.as_deref(), "127.0.0.1:8080")?,
@@ -369,6 +380,7 @@ impl Config {
             },
             links,
             cache_bytes_max,
+            cache_disk,
             request_log: values.request_log,
             code_cache,
             secrets,

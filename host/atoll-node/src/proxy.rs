@@ -1,6 +1,7 @@
 //! Routes to upstreams: requests passed on, with the cache in front where the route has one.
 
 mod answer;
+mod drive;
 mod fetch;
 mod forward;
 mod lookup;

@@ -1,6 +1,7 @@
 //! From a checked configuration to a running node and back: bind, wire, wait, drain.
 
 use crate::cache::Cache;
+use crate::cache::disk::gate;
 use crate::cache::purges::Purges;
 use crate::config::Config;
 use crate::handlers::{self, Handlers};
@@ -125,6 +126,10 @@ async fn serve(
     if !drained {
         warn!(drain_ms = config.drain_ms, "requests were still in flight");
     }
+    if let Some(disk) = kit.purges.cache().disk().cloned() {
+        // It waits for a while; what is not written then is fetched again.
+        let _ = tokio::task::spawn_blocking(move || disk.flush()).await;
+    }
     // After the last write: peers are given what they lack.
     stop_links.cancel();
     hand_over(links, keeping, &mut signals).await;
@@ -201,8 +206,15 @@ impl Kit {
     fn new(config: &Config, node: &Arc<Node>) -> anyhow::Result<Kit> {
         let settings = handlers::Settings::of(config);
         let handlers = Handlers::new(Arc::clone(node), &settings)?;
-        let cache = Arc::new(Cache::new(config.cache_bytes_max));
+        let cache = match &config.cache_disk {
+            Some(disk) => Cache::with_disk(config.cache_bytes_max, disk)?,
+            None => Cache::new(config.cache_bytes_max),
+        };
+        let cache = Arc::new(cache);
         cache.register(node);
+        if let Some(disk) = cache.disk() {
+            disk.begin(node.metrics())?;
+        }
         let purges = Purges::new(node, &cache)?;
         let proxy = Proxy::new(node, &cache, &config.routes)?;
         Ok(Kit { handlers, proxy, purges })
@@ -213,6 +225,10 @@ impl Kit {
         // Only then: while somebody reads the log, every write costs a little more.
         if !config.routes.is_empty() {
             tasks.spawn(Arc::clone(&self.purges).follow(shutdown.clone()));
+        }
+        if let Some(disk) = self.purges.cache().disk() {
+            let (purges, disk) = (Arc::clone(&self.purges), Arc::clone(disk));
+            tasks.spawn(gate::open(purges, disk, shutdown.clone()));
         }
     }
 }

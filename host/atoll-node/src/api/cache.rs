@@ -37,6 +37,8 @@ struct Inspected {
     vary: Option<String>,
     tags: Vec<String>,
     purged: Option<&'static str>,
+    /// `memory`, `disk`, or both.
+    tiers: Vec<&'static str>,
 }
 
 async fn inspect(
@@ -51,10 +53,18 @@ async fn inspect(
         return Err(Problem::bad_request("bad-url", detail));
     };
     let key = url.key();
-    let cache = api.purges.cache();
-    let (kept, passes) = cache.inspect(&key);
+    let (cache, asked) = (Arc::clone(api.purges.cache()), key.clone());
     let now_ms = ms_of(cache.now_us());
-    let responses = kept.iter().map(|Kept { stored, purged }| Inspected {
+    // It may have to read the disk.
+    let inspected = tokio::task::spawn_blocking(move || cache.inspect(&asked)).await;
+    let (kept, passes) = inspected.map_err(|_| {
+        Problem::new(http::StatusCode::INTERNAL_SERVER_ERROR, "inspect", "the look has failed")
+    })?;
+    let responses = kept.iter().map(|Kept { stored, purged, in_memory, on_disk }| Inspected {
+        tiers: [(*in_memory, "memory"), (*on_disk, "disk")]
+            .into_iter()
+            .filter_map(|(is_there, tier)| is_there.then_some(tier))
+            .collect(),
         status: stored.status.as_u16(),
         bytes: stored.body_bytes,
         why: words::explain(&stored.meta, *purged, now_ms),

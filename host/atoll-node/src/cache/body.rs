@@ -1,6 +1,7 @@
 //! Bodies of stored responses: small ones as pieces of memory, large ones as files in memory, which
-//! the kernel sends without a copy.
+//! the kernel sends without a copy, or in files of the disk tier.
 
+use super::disk::file::BodyFile;
 use super::limits::{FILE_BYTES_MIN, FILE_COUNT_MAX, PIECE_BYTES};
 use bytes::{Bytes, BytesMut};
 use http_body::{Frame, SizeHint};
@@ -16,7 +17,13 @@ use std::task::{Context, Poll};
 #[derive(Clone, Debug)]
 pub(crate) enum StoredBody {
     Pieces(Arc<[Bytes]>),
-    File { file: Arc<File>, bytes: u64, _place: Arc<Place> },
+    File {
+        file: Arc<File>,
+        bytes: u64,
+        _place: Arc<Place>,
+    },
+    /// A file of the disk tier.
+    Disk(Arc<BodyFile>),
 }
 
 /// Which body something was made from.
@@ -24,6 +31,7 @@ pub(crate) enum StoredBody {
 pub(crate) enum Identity {
     Pieces(Weak<[Bytes]>),
     File(Weak<File>),
+    Disk(Weak<BodyFile>),
 }
 
 impl Identity {
@@ -35,6 +43,9 @@ impl Identity {
             }
             (Identity::File(ours), StoredBody::File { file, .. }) => {
                 std::ptr::addr_eq(ours.as_ptr(), Arc::as_ptr(file))
+            }
+            (Identity::Disk(ours), StoredBody::Disk(body)) => {
+                std::ptr::addr_eq(ours.as_ptr(), Arc::as_ptr(body))
             }
             _ => false,
         }
@@ -80,7 +91,13 @@ impl StoredBody {
         match self {
             StoredBody::Pieces(pieces) => pieces.iter().map(|piece| piece.len() as u64).sum(),
             StoredBody::File { bytes, .. } => *bytes,
+            StoredBody::Disk(body) => body.bytes(),
         }
+    }
+
+    /// Bytes of memory that it takes.
+    pub(super) fn memory_bytes(&self) -> u64 {
+        if matches!(self, StoredBody::Disk(_)) { 0 } else { self.bytes() }
     }
 
     /// By which it is known again, and which does not keep it.
@@ -88,14 +105,16 @@ impl StoredBody {
         match self {
             StoredBody::Pieces(pieces) => Identity::Pieces(Arc::downgrade(pieces)),
             StoredBody::File { file, .. } => Identity::File(Arc::downgrade(file)),
+            StoredBody::Disk(body) => Identity::Disk(Arc::downgrade(body)),
         }
     }
 
-    /// The bytes from `first` to `last`; those in memory are not copied.
+    /// The bytes from `first` to `last`; those in memory are not copied. For those on the disk it
+    /// waits.
     ///
     /// # Errors
     ///
-    /// The system has no memory to read them into.
+    /// The system has no memory to read them into, or the disk no longer has them as they were.
     pub(crate) fn slice(&self, first: u64, last: u64) -> io::Result<Vec<Bytes>> {
         match self {
             StoredBody::Pieces(pieces) => Ok(slice(pieces, first, last)),
@@ -104,6 +123,7 @@ impl StoredBody {
                 let mut reading = Reading { file: Arc::clone(file), offset: first, left: bytes };
                 std::iter::from_fn(|| reading.next()).collect()
             }
+            StoredBody::Disk(body) => body.slice(first, last),
         }
     }
 }

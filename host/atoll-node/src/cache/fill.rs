@@ -1,7 +1,8 @@
 //! A body that is read by several while it comes.
 //!
 //! Pieces are kept for as long as the whole is to be stored. Once that is given up, because it became
-//! too long, only what the slowest reader has yet to take is kept, and the upstream waits for it.
+//! too long, only what the slowest reader has yet to take is kept, and the upstream waits for it. Of a
+//! body that is written to the disk as it comes, a window is kept; who is behind that reads the file.
 
 use super::limits::WINDOW_BYTES;
 use atoll_core::http_cache::freshness::Exchanged;
@@ -13,8 +14,14 @@ use bytes::Bytes;
 use futures_util::stream;
 use http::{HeaderMap, StatusCode};
 use std::collections::{BTreeMap, VecDeque};
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, watch};
+use tokio::task::spawn_blocking;
+
+/// What is read of a file at once, in bytes.
+const READ_BYTES: u64 = 256 * 1024;
 
 /// A response whose body is coming.
 #[derive(Debug)]
@@ -46,15 +53,25 @@ pub(crate) struct Head {
 #[derive(Debug, Default)]
 struct State {
     pieces: VecDeque<Bytes>,
-    /// Number of pieces that are no longer kept.
+    /// Number of pieces that are no longer kept, and their bytes.
     gone: usize,
+    gone_bytes: u64,
     bytes: u64,
     kept_bytes: usize,
+    spooled: Spooled,
     is_windowed: bool,
     end: Option<End>,
     next_reader: u64,
     /// The next piece of each reader.
     readers: BTreeMap<u64, usize>,
+}
+
+/// How much of a body is in a file.
+#[derive(Debug, Default)]
+struct Spooled {
+    file: Option<Arc<File>>,
+    /// Number of pieces that are in it, from the first on.
+    pieces: usize,
 }
 
 /// How a body ended.
@@ -92,6 +109,24 @@ impl Fill {
         bytes
     }
 
+    /// From now on the body goes into `file` as well: see [`Fill::unspooled`].
+    pub(crate) fn begin_spooling(&self, file: &Arc<File>) {
+        self.state().spooled.file = Some(Arc::clone(file));
+    }
+
+    /// The pieces that are not in the file yet.
+    pub(crate) fn unspooled(&self) -> Vec<Bytes> {
+        let state = self.state();
+        state.pieces.iter().skip(state.spooled.pieces - state.gone).cloned().collect()
+    }
+
+    /// So many more pieces are in the file: they need not be kept.
+    pub(crate) fn note_spooled(&self, count: usize) {
+        let mut state = self.state();
+        state.spooled.pieces += count;
+        state.forget_spooled();
+    }
+
     /// From now on it is not going to be stored.
     pub(crate) fn give_up_storing(&self) {
         self.state().is_windowed = true;
@@ -115,7 +150,7 @@ impl Fill {
         }
     }
 
-    /// The whole body has come. Returns it for storing.
+    /// The whole body has come. Returns what of it is kept: all, where no file has it.
     pub(crate) fn complete(&self) -> Vec<Bytes> {
         self.end(End::Complete)
     }
@@ -137,7 +172,7 @@ impl Fill {
     /// Reads from the start. `None` where that is no longer kept.
     pub(crate) fn reader(self: &Arc<Self>) -> Option<Reader> {
         let mut state = self.state();
-        if state.gone > 0 {
+        if state.gone > 0 && (state.spooled.file.is_none() || state.is_windowed) {
             return None;
         }
         let number = state.next_reader;
@@ -145,7 +180,7 @@ impl Fill {
         state.readers.insert(number, 0);
         drop(state);
         let grown = self.grown.subscribe();
-        Some(Reader { fill: Arc::clone(self), number, at: 0, grown })
+        Some(Reader { fill: Arc::clone(self), number, at: 0, offset: 0, grown })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -160,11 +195,22 @@ impl State {
             return;
         }
         let slowest = self.readers.values().copied().min().unwrap_or(usize::MAX);
-        while self.gone < slowest {
-            let Some(piece) = self.pieces.pop_front() else { return };
-            self.kept_bytes -= piece.len();
-            self.gone += 1;
+        while self.gone < slowest && self.forget_first() {}
+    }
+
+    /// Lets go of what is in the file, but for a window for those who keep up.
+    fn forget_spooled(&mut self) {
+        while self.gone < self.spooled.pieces && self.kept_bytes > WINDOW_BYTES {
+            self.forget_first();
         }
+    }
+
+    fn forget_first(&mut self) -> bool {
+        let Some(piece) = self.pieces.pop_front() else { return false };
+        self.kept_bytes -= piece.len();
+        self.gone += 1;
+        self.gone_bytes += piece.len() as u64;
+        true
     }
 }
 
@@ -173,8 +219,19 @@ impl State {
 pub(crate) struct Reader {
     fill: Arc<Fill>,
     number: u64,
+    /// The next piece, and its first byte that was not taken.
     at: usize,
+    offset: u64,
     grown: watch::Receiver<()>,
+}
+
+/// What a reader does next.
+enum Step {
+    Take(Bytes),
+    /// Read the file up to this byte: what comes before it is no longer kept.
+    ReadFile(Arc<File>, u64),
+    Stop(Option<Broken>),
+    Wait,
 }
 
 impl Reader {
@@ -182,26 +239,44 @@ impl Reader {
     async fn next(&mut self) -> Option<Result<Bytes, Broken>> {
         loop {
             self.grown.mark_unchanged();
-            {
-                let mut state = self.fill.state();
-                let index = self.at - state.gone;
-                if let Some(piece) = state.pieces.get(index).cloned() {
-                    self.at += 1;
-                    state.readers.insert(self.number, self.at);
-                    drop(state);
+            match self.step() {
+                Step::Take(piece) => {
                     self.fill.taken.notify_waiters();
                     return Some(Ok(piece));
                 }
-                match state.end {
-                    Some(End::Complete) => return None,
-                    Some(End::Broken) => return Some(Err(Broken)),
-                    None => {}
+                Step::ReadFile(file, end) => {
+                    let read = read(file, self.offset, end).await;
+                    self.offset += read.as_ref().map_or(0, |piece| piece.len() as u64);
+                    return Some(read);
                 }
+                Step::Stop(broken) => return broken.map(Err),
+                Step::Wait => {}
             }
             // The fill holds the sender for as long as there is one.
             if self.grown.changed().await.is_err() {
                 return Some(Err(Broken));
             }
+        }
+    }
+
+    fn step(&mut self) -> Step {
+        let mut state = self.fill.state();
+        if self.offset < state.gone_bytes {
+            let Some(file) = &state.spooled.file else { return Step::Stop(Some(Broken)) };
+            return Step::ReadFile(Arc::clone(file), state.gone_bytes);
+        }
+        // One who has read the file goes on with what is kept.
+        self.at = self.at.max(state.gone);
+        if let Some(piece) = state.pieces.get(self.at - state.gone).cloned() {
+            self.at += 1;
+            self.offset += piece.len() as u64;
+            state.readers.insert(self.number, self.at);
+            return Step::Take(piece);
+        }
+        match state.end {
+            Some(End::Complete) => Step::Stop(None),
+            Some(End::Broken) => Step::Stop(Some(Broken)),
+            None => Step::Wait,
         }
     }
 
@@ -237,6 +312,16 @@ impl Reader {
             None => Body::from_stream(pieces),
         }
     }
+}
+
+/// Some of the bytes from `offset` to `end` of a file that has them.
+async fn read(file: Arc<File>, offset: u64, end: u64) -> Result<Bytes, Broken> {
+    let bytes = (end - offset).min(READ_BYTES) as usize;
+    let reading = spawn_blocking(move || {
+        let mut piece = vec![0; bytes];
+        file.read_exact_at(&mut piece, offset).map(|()| Bytes::from(piece))
+    });
+    reading.await.ok().and_then(Result::ok).ok_or(Broken)
 }
 
 impl Drop for Reader {

@@ -54,7 +54,10 @@ impl Purges {
         let name = BucketName::new("_purge").context("the name of the bucket of purges")?;
         let bucket = node.store().open_bucket(&name)?;
         let (node, cache) = (Arc::clone(node), Arc::clone(cache));
-        Ok(Arc::new(Purges { node, cache, bucket, known: Mutex::default() }))
+        // Those that took effect before a restart: what was fetched since is not purged anew.
+        let at_start = cache.disk().map_or(&[][..], |disk| disk.purges_at_start());
+        let known = at_start.iter().filter_map(|purge| purge.record.clone()).collect();
+        Ok(Arc::new(Purges { node, cache, bucket, known: Mutex::new(known) }))
     }
 
     /// Purges here at once and, through replication, on every node.
@@ -74,6 +77,7 @@ impl Purges {
         let store = self.node.store();
         let written = store.write(&self.bucket, key.as_bytes(), now, |_| (edit, ()))?;
         if let Some(stamp) = written.stamp {
+            self.cache.note_record(scope, strength, (key.clone().into_bytes(), stamp));
             self.note(key.into_bytes(), stamp);
         }
         info!(scope = word, soft, "purged");
@@ -108,6 +112,7 @@ impl Purges {
             Some(Err(_)) | None => Scope::All,
         };
         self.cache.purge(&scope, strength);
+        self.cache.note_record(&scope, strength, (key.to_vec(), stamp));
     }
 
     /// Follows the records until `shutdown`.
@@ -172,8 +177,13 @@ impl Purges {
         }
     }
 
+    /// The node that they are of.
+    pub(super) fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
+
     /// Looks at every record. Those that have expired are forgotten.
-    fn look_through(&self) {
+    pub(super) fn look_through(&self) {
         let now = self.node.now();
         let mut found: Vec<(Vec<u8>, Stamp, Vec<u8>)> = Vec::new();
         let mut cursor = 0;

@@ -1,6 +1,7 @@
 //! A stored response, in the form in which it goes out.
 
 use super::body::StoredBody;
+use super::disk::Disk;
 use super::limits::{ENTRY_OVERHEAD_BYTES, FIELD_OVERHEAD_BYTES};
 use atoll_core::http_cache::control::ResponseControl;
 use atoll_core::http_cache::freshness::Exchanged;
@@ -8,6 +9,7 @@ use atoll_core::http_cache::partial::Span;
 use atoll_core::http_cache::storing::Meta;
 use atoll_core::http_cache::{coding, tags, targeted};
 use http::{HeaderMap, StatusCode};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// A response as it is kept. Nothing of it is parsed again when it is used.
@@ -36,6 +38,10 @@ pub(crate) struct Stored {
     /// The number of purges that it has been compared with.
     checked: AtomicU64,
     softly_purged: AtomicBool,
+    /// Where it lies on the disk, once it does.
+    place: OnceLock<u128>,
+    /// When its use was told to the disk tier last, in ms.
+    told_ms: AtomicU64,
 }
 
 /// What a stored response is made of.
@@ -65,7 +71,10 @@ impl Stored {
         let tags = tags::of(&headers);
         let may_be_coded = span.is_none() && may_be_coded(status, &headers);
         Stored {
-            weight_bytes: body_bytes as usize + field_bytes + 2 * key.len() + ENTRY_OVERHEAD_BYTES,
+            weight_bytes: body.memory_bytes() as usize
+                + field_bytes
+                + 2 * key.len()
+                + ENTRY_OVERHEAD_BYTES,
             key,
             host_bytes,
             status,
@@ -80,6 +89,8 @@ impl Stored {
             may_be_coded,
             checked: AtomicU64::new(0),
             softly_purged: AtomicBool::new(false),
+            place: OnceLock::new(),
+            told_ms: AtomicU64::new(0),
         }
     }
 
@@ -95,6 +106,27 @@ impl Stored {
     pub(super) fn note_check(&self, generation: u64, is_soft: bool) {
         self.softly_purged.fetch_or(is_soft, Ordering::Relaxed);
         self.checked.store(generation, Ordering::Release);
+    }
+
+    /// It lies on the disk under this hash, or will soon.
+    pub(super) fn note_place(&self, hash: u128) {
+        // It has one place for good.
+        let _ = self.place.set(hash);
+    }
+
+    /// Whether it lies on `disk` now.
+    pub(super) fn is_on(&self, disk: &Disk) -> bool {
+        self.place.get().is_some_and(|hash| disk.may_have(*hash))
+    }
+
+    /// Where it lies on the disk, if that was not asked for within the last `every_ms`.
+    pub(super) fn place_in_use(&self, now_ms: u64, every_ms: u64) -> Option<u128> {
+        let told_ms = self.told_ms.load(Ordering::Relaxed);
+        if now_ms < told_ms + every_ms {
+            return None;
+        }
+        self.told_ms.store(now_ms, Ordering::Relaxed);
+        self.place.get().copied()
     }
 
     pub(super) fn is_softly_purged(&self) -> bool {

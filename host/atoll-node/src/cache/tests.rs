@@ -10,7 +10,7 @@ use http::{HeaderValue, StatusCode};
 
 const KEY: &str = "example.com/a";
 
-fn stored(cache: &Cache, tag: &'static str) -> Arc<Stored> {
+fn stored(cache: &Arc<Cache>, tag: &'static str) -> Arc<Stored> {
     let mut headers = HeaderMap::new();
     headers.insert("cache-tag", HeaderValue::from_static(tag));
     Arc::new(Stored::new(Ingredients {
@@ -49,20 +49,20 @@ fn varies() -> Vary {
 const ALL: fn() -> Vary = || Vary::Fields(Box::default());
 
 /// Sleeps until the clock shows another microsecond.
-fn tick(cache: &Cache) {
+fn tick(cache: &Arc<Cache>) {
     let now_us = cache.now_us();
     while cache.now_us() == now_us {
         std::hint::spin_loop();
     }
 }
 
-fn is_found(cache: &Cache, request: &HeaderMap) -> bool {
+fn is_found(cache: &Arc<Cache>, request: &HeaderMap) -> bool {
     matches!(cache.find(KEY, request), Found::Stored(..))
 }
 
 #[test]
 fn variants_are_found_apart_and_forgotten_together() {
-    let cache = Cache::new(1 << 20);
+    let cache = Arc::new(Cache::new(1 << 20));
     for value in ["1", "2"] {
         assert!(cache.store(&stored(&cache, "t"), &varies(), &request(value)));
     }
@@ -78,7 +78,7 @@ fn variants_are_found_apart_and_forgotten_together() {
 
 #[test]
 fn what_was_fetched_before_a_purge_or_an_invalidation_is_neither_kept_nor_stored() {
-    let cache = Cache::new(1 << 20);
+    let cache = Arc::new(Cache::new(1 << 20));
     let nothing = HeaderMap::new();
     let before = stored(&cache, "t");
     assert!(cache.store(&before, &ALL(), &nothing));
@@ -94,7 +94,7 @@ fn what_was_fetched_before_a_purge_or_an_invalidation_is_neither_kept_nor_stored
 
 #[test]
 fn a_soft_purge_is_seen_at_the_next_look_and_an_older_response_replaces_no_newer_one() {
-    let cache = Cache::new(1 << 20);
+    let cache = Arc::new(Cache::new(1 << 20));
     let nothing = HeaderMap::new();
     let old = stored(&cache, "old");
     tick(&cache);
@@ -109,7 +109,7 @@ fn a_soft_purge_is_seen_at_the_next_look_and_an_older_response_replaces_no_newer
 
 #[test]
 fn a_mark_lets_requests_pass_and_takes_the_place_of_nothing_stored() {
-    let cache = Cache::new(1 << 20);
+    let cache = Arc::new(Cache::new(1 << 20));
     cache.mark_pass(KEY);
     assert!(matches!(cache.find(KEY, &HeaderMap::new()), Found::Pass));
     assert!(cache.store(&stored(&cache, "t"), &ALL(), &HeaderMap::new()));
@@ -119,7 +119,7 @@ fn a_mark_lets_requests_pass_and_takes_the_place_of_nothing_stored() {
 
 #[test]
 fn the_budget_bounds_what_is_kept() {
-    let cache = Cache::new(100_000);
+    let cache = Arc::new(Cache::new(100_000));
     for number in 0..1_000 {
         let key: Box<[u8]> = format!("{number}").as_bytes().into();
         cache.slots.insert(key, Slot::Stored(stored(&cache, "t")));
@@ -129,7 +129,7 @@ fn the_budget_bounds_what_is_kept() {
 
 #[test]
 fn a_slice_of_a_body_crosses_its_pieces() {
-    let cache = Cache::new(0);
+    let cache = Arc::new(Cache::new(0));
     let stored = stored(&cache, "t");
     let slice = |first, last| stored.body.slice(first, last).expect("memory").concat();
     assert_eq!(slice(0, 9), b"0123456789");
@@ -140,7 +140,7 @@ fn a_slice_of_a_body_crosses_its_pieces() {
 
 #[tokio::test]
 async fn who_waits_for_a_fetch_that_is_given_up_is_told_so() {
-    let cache = Cache::new(0);
+    let cache = Arc::new(Cache::new(0));
     let Role::Leader(lead) = cache.join(KEY, b"f".to_vec()) else { panic!("nobody else") };
     let Role::Follower(waiting) = cache.join(KEY, b"f".to_vec()) else { panic!("one leads") };
     assert!(cache.is_under_way(b"f"));
@@ -151,7 +151,7 @@ async fn who_waits_for_a_fetch_that_is_given_up_is_told_so() {
 
 #[tokio::test]
 async fn a_fetch_that_began_before_a_purge_is_not_joined_and_its_end_ends_no_other() {
-    let cache = Cache::new(0);
+    let cache = Arc::new(Cache::new(0));
     let Role::Leader(old) = cache.join(KEY, b"f".to_vec()) else { panic!("nobody else") };
     cache.purge(&Scope::All, Strength::Soft);
     let Role::Leader(new) = cache.join(KEY, b"f".to_vec()) else { panic!("a purge between") };

@@ -38,6 +38,9 @@ struct Inspected {
     why: String,
     vary: Option<String>,
     tags: Vec<String>,
+    /// Where it is; not told by nodes of an older version.
+    #[serde(default)]
+    tiers: Vec<String>,
 }
 
 /// Runs the command.
@@ -57,8 +60,11 @@ pub(super) fn cache(args: &CacheArgs) -> anyhow::Result<()> {
         lines += &format!("{}: {what}\n", visible(&found.key));
     }
     for response in &found.responses {
-        let Inspected { status, bytes, why, vary, tags } = response;
+        let Inspected { status, bytes, why, vary, tags, tiers } = response;
         lines += &format!("{}: {status}, {bytes} bytes, {why}\n", visible(&found.key));
+        if !tiers.is_empty() {
+            lines += &format!("  in {}\n", visible(&tiers.join(" and on ")));
+        }
         if let Some(vary) = vary {
             lines += &format!("  differs by {}\n", visible(vary));
         }

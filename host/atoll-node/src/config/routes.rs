@@ -1,7 +1,6 @@
 //! What is said about routes to upstreams: `[[route]]` in the file.
 
 use super::parse_size;
-use crate::cache::limits::OBJECT_BYTES_DEFAULT;
 use crate::proxy::settings::{CacheSettings, RouteSettings};
 use crate::upstream;
 use crate::upstream::health::Checks;
@@ -67,11 +66,22 @@ enum OneOrSeveral {
 /// Longest lifetime that a route can give, in seconds: a year.
 const LIFETIME_S_MAX: u64 = 365 * 24 * 3_600;
 
-/// Checks the routes.
-pub(super) fn resolve(routes: &[FileRoute]) -> anyhow::Result<Vec<RouteSettings>> {
+impl FileRoute {
+    /// Whether responses are cached.
+    pub(super) fn is_cached(&self) -> bool {
+        self.cache
+    }
+}
+
+/// Checks the routes. Those that do not say store bodies of `object_bytes_max` at most.
+pub(super) fn resolve(
+    routes: &[FileRoute],
+    object_bytes_max: u64,
+) -> anyhow::Result<Vec<RouteSettings>> {
     let mut resolved: Vec<RouteSettings> = Vec::with_capacity(routes.len());
     for route in routes {
-        let route = one(route).with_context(|| format!("route {:?}", route.path))?;
+        let route =
+            one(route, object_bytes_max).with_context(|| format!("route {:?}", route.path))?;
         let other = resolved.iter().find(|other| other.pattern.conflicts_with(&route.pattern));
         if let Some(other) = other {
             bail!("routes {} and {} take the same requests", other.pattern, route.pattern);
@@ -81,7 +91,7 @@ pub(super) fn resolve(routes: &[FileRoute]) -> anyhow::Result<Vec<RouteSettings>
     Ok(resolved)
 }
 
-fn one(route: &FileRoute) -> anyhow::Result<RouteSettings> {
+fn one(route: &FileRoute, object_bytes_max: u64) -> anyhow::Result<RouteSettings> {
     let pattern: Pattern = route.path.parse()?;
     let addresses = match &route.upstream {
         OneOrSeveral::One(address) => std::slice::from_ref(address),
@@ -115,11 +125,11 @@ fn one(route: &FileRoute) -> anyhow::Result<RouteSettings> {
         Some(path) => bail!("health_path is {path:?}; it starts with /"),
     };
     let upstream = upstream::Settings { addresses: addresses?, times, own_host, checks };
-    let cache = cache(route)?;
+    let cache = cache(route, object_bytes_max)?;
     Ok(RouteSettings { pattern, upstream, cache: route.cache.then_some(cache) })
 }
 
-fn cache(route: &FileRoute) -> anyhow::Result<CacheSettings> {
+fn cache(route: &FileRoute, object_bytes_max: u64) -> anyhow::Result<CacheSettings> {
     let ms = |name: &str, seconds: Option<u64>| {
         let fits = seconds.is_none_or(|seconds| seconds <= LIFETIME_S_MAX);
         ensure!(fits, "{name} is at most {LIFETIME_S_MAX}");
@@ -140,7 +150,7 @@ fn cache(route: &FileRoute) -> anyhow::Result<CacheSettings> {
     };
     let object_bytes_max = match &route.object_max {
         Some(text) => parse_size(text).context("object_max")? as u64,
-        None => OBJECT_BYTES_DEFAULT,
+        None => object_bytes_max,
     };
     Ok(CacheSettings {
         rules,
@@ -161,7 +171,7 @@ mod tests {
             route: Vec<FileRoute>,
         }
         let file: File = toml::from_str(text)?;
-        resolve(&file.route)
+        resolve(&file.route, 1 << 24)
     }
 
     const PLAIN: &str = "[[route]]\npath = \"/*\"\nupstream = \"http://127.0.0.1:8000\"\n";

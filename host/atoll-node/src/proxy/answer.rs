@@ -2,6 +2,7 @@
 
 use super::fetch::Asked;
 use crate::cache::body::{Reading, StoredBody};
+use crate::cache::disk::file::Sending;
 use crate::cache::fill::Fill;
 use crate::cache::stored::Stored;
 use crate::listen::files::Files;
@@ -255,6 +256,10 @@ fn body(stored: &StoredBody, (first, bytes): (u64, u64), asked: &Asked) -> Body 
             Some(files) => Body::new(files.body(Arc::clone(file), first, bytes)),
             None => Body::new(Reading { file: Arc::clone(file), offset: first, left: bytes }),
         },
+        StoredBody::Disk(file) => {
+            let way = asked.parts.extensions.get::<Files>().cloned();
+            Body::new(Sending::new(file, (first, bytes), way))
+        }
     }
 }
 

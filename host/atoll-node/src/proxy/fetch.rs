@@ -1,11 +1,10 @@
 //! A fetch that may be stored: it goes on by itself, so that no client's end is another's.
 
 use super::{Proxy, Route, parts};
-use crate::cache::body::StoredBody;
 use crate::cache::fill::{Fill, Head};
 use crate::cache::flight::{Landing, Lead};
+use crate::cache::ms_of;
 use crate::cache::stored::{Ingredients, Stored};
-use crate::cache::{Found, ms_of};
 use crate::problem::Problem;
 use crate::upstream::{ResponseBody, UpstreamError};
 use atoll_core::http_cache::control::RequestControl;
@@ -13,18 +12,16 @@ use atoll_core::http_cache::directive::Scope;
 use atoll_core::http_cache::freshness::{self, Exchanged};
 use atoll_core::http_cache::partial::Span;
 use atoll_core::http_cache::report::{Forward, Report};
-use atoll_core::http_cache::reuse::{self, Failure, Purged};
+use atoll_core::http_cache::reuse::{self, Failure};
 use atoll_core::http_cache::storing::{self, Answered, Refusal, Rules, SetCookie, Storable};
 use atoll_core::http_cache::vary::{Vary, selecting_key};
 use atoll_core::http_cache::{fields, targeted, validation};
 use axum::body::Body;
 use axum::response::Response;
-use bytes::Bytes;
 use http::request::Parts;
 use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use http_body::Body as _;
-use http_body_util::BodyExt as _;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 use tokio::sync::oneshot;
@@ -264,80 +261,6 @@ impl Proxy {
         );
         let span = span.filter(|_| status == StatusCode::PARTIAL_CONTENT);
         Ok((Fill::new(Head { span, length, ..head }), body))
-    }
-
-    /// Reads the body to its end, and stores it then.
-    async fn drive(
-        &self,
-        route: &Route,
-        asked: &Asked,
-        (fill, mut body): (Arc<Fill>, ResponseBody),
-        lead: Lead,
-    ) {
-        let bytes_max = route.cache.as_ref().map_or(0, |settings| settings.object_bytes_max);
-        let began_us = lead.began_us();
-        let mut lead = Some(lead);
-        let mut bytes = 0;
-        while let Some(frame) = body.frame().await {
-            let Ok(frame) = frame else { return fill.fail() };
-            // Trailers are not kept.
-            let Ok(data) = frame.into_data() else { continue };
-            bytes = fill.push(&data);
-            if bytes > bytes_max && lead.is_some() {
-                // Who comes from now on begins anew: the beginning will not be kept.
-                fill.give_up_storing();
-                self.cache.mark_pass(&asked.key);
-                lead = None;
-            }
-            if lead.is_none() && !fill.has_room().await {
-                return;
-            }
-        }
-        let expected = fill.head.span.map(|span| span.length()).or(fill.head.length);
-        if expected.is_some_and(|length| length != bytes) {
-            return fill.fail();
-        }
-        let pieces = fill.complete();
-        if lead.is_some() {
-            self.store(route, asked, (&fill, pieces), began_us);
-        }
-    }
-
-    fn store(
-        &self,
-        route: &Route,
-        asked: &Asked,
-        (fill, pieces): (&Arc<Fill>, Vec<Bytes>),
-        fetched_us: u64,
-    ) {
-        let mut headers = fill.head.headers.clone();
-        let body_bytes: usize = pieces.iter().map(Bytes::len).sum();
-        // What came in chunks has a length now.
-        if fill.head.status != StatusCode::NO_CONTENT {
-            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body_bytes));
-        }
-        let mut made_of = Ingredients {
-            key: asked.key.as_str().into(),
-            host_bytes: asked.host_bytes,
-            status: fill.head.status,
-            headers,
-            meta: fill.head.meta.clone(),
-            exchanged: fill.head.exchanged,
-            body: StoredBody::of(pieces),
-            span: fill.head.span,
-            fetched_us,
-        };
-        let bytes_max = route.cache.as_ref().map_or(0, |settings| settings.object_bytes_max);
-        if made_of.span.is_some()
-            && let Found::Stored(older, Purged::No) =
-                self.cache.find(&asked.key, &asked.parts.headers)
-        {
-            made_of = parts::combined(&older, made_of, bytes_max);
-        }
-        let stored = Arc::new(Stored::new(made_of));
-        if self.cache.store(&stored, &fill.head.vary, &asked.parts.headers) {
-            route.records.stored_bytes.inc_by(body_bytes as u64);
-        }
     }
 
     /// What is stored is right: its fields and its times are brought up to date (RFC 9111 sections

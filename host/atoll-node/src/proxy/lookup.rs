@@ -36,6 +36,8 @@ const TRY_COUNT_MAX: usize = 4;
 /// What is to be done after a look.
 enum Next {
     Answer(Response),
+    /// Ask the disk.
+    LookOnDisk,
     /// Ask upstream.
     Fetch(Errand),
     /// The same, side by side with others.
@@ -85,7 +87,11 @@ impl Proxy {
             return self.pass_on(route, request, authority, why).await.map(upstream);
         }
         let asked = self.ask(settings, request, authority);
-        match self.look_once(route, &asked) {
+        let next = match self.look_once(route, &asked) {
+            Next::LookOnDisk => self.look_on_disk(route, &asked).await,
+            next => next,
+        };
+        match next {
             Next::Answer(answer) => Ok(route.records.sent(answer, From::Cache)),
             next => {
                 let answer = self.go_on(route, &asked, next).await.map(upstream);
@@ -131,12 +137,17 @@ impl Proxy {
     ) -> Result<Response, Problem> {
         let mut next = first;
         for _ in 0..TRY_COUNT_MAX {
-            if asked.control.only_if_cached && !matches!(next, Next::Answer(_)) {
+            let is_told = matches!(next, Next::Answer(_) | Next::LookOnDisk);
+            if asked.control.only_if_cached && !is_told {
                 let detail = "nothing is stored that the request allows, and it allows no more";
                 return Err(Problem::new(StatusCode::GATEWAY_TIMEOUT, "only-if-cached", detail));
             }
             let answer = match next {
                 Next::Answer(answer) => return Ok(answer),
+                Next::LookOnDisk => {
+                    next = self.look_on_disk(route, asked).await;
+                    continue;
+                }
                 Next::Fetch(errand) if asked.parts.method == Method::HEAD => {
                     return self.pass_head(route, asked, errand.forward, errand.stored).await;
                 }
@@ -155,9 +166,21 @@ impl Proxy {
     }
 
     fn look_once(self: &Arc<Self>, route: &Arc<Route>, asked: &Asked) -> Next {
+        let found = self.cache.find(&asked.key, &asked.parts.headers);
+        self.decide(route, asked, found)
+    }
+
+    async fn look_on_disk(self: &Arc<Self>, route: &Arc<Route>, asked: &Asked) -> Next {
+        let found = self.cache.find_on_disk(&asked.key, &asked.parts.headers).await;
+        self.decide(route, asked, found)
+    }
+
+    /// What is to be done with what was found.
+    fn decide(self: &Arc<Self>, route: &Arc<Route>, asked: &Asked, found: Found) -> Next {
         let now_ms = ms_of(self.cache.now_us());
-        let (stored, purged) = match self.cache.find(&asked.key, &asked.parts.headers) {
+        let (stored, purged) = match found {
             Found::Stored(stored, purged) => (stored, purged),
+            Found::OnDisk => return Next::LookOnDisk,
             Found::VaryMiss => return Next::Fetch(Errand::new(Forward::VaryMiss)),
             Found::Miss => return Next::Fetch(Errand::new(Forward::UriMiss)),
             Found::Pass => return Next::Alone(Forward::UriMiss),
@@ -167,6 +190,7 @@ impl Proxy {
             let part = is_part.then_some(stored);
             return Next::Fetch(Errand { part, ..Errand::new(Forward::Partial) });
         }
+        self.cache.note_use(&stored, now_ms);
         let report = Report { hit: true, ..Report::default() };
         let reused = reuse::reuse(&stored.meta, &asked.control, purged, now_ms);
         match reused {

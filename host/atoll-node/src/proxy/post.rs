@@ -52,7 +52,8 @@ impl Proxy {
             return response;
         };
         let length = response.body().size_hint().exact();
-        if length.is_some_and(|length| length > settings.object_bytes_max) {
+        let bytes_max = self.memory_bytes_max(settings);
+        if length.is_some_and(|length| length > bytes_max) {
             return response;
         }
         let mut fields = response.headers().clone();
@@ -80,7 +81,7 @@ impl Proxy {
             vary: head.vary,
             pieces: Vec::new(),
             bytes: 0,
-            bytes_max: settings.object_bytes_max,
+            bytes_max,
             length,
             responded_us,
             stored_bytes: route.records.stored_bytes.clone(),

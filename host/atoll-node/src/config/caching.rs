@@ -1,0 +1,34 @@
+//! What is said about the HTTP cache on disk.
+
+use super::routes::FileRoute;
+use super::{FileConfig, parse_size};
+use crate::cache::{disk, limits};
+use anyhow::{Context, ensure};
+
+/// Less room than this is no use, in bytes: one response may take an eighth.
+const CACHE_DISK_BYTES_MIN: u64 = 8 << 20;
+
+/// What is said about cached responses on disk: nothing is kept where no route has a cache.
+pub(super) fn disk(values: &FileConfig) -> anyhow::Result<Option<disk::Settings>> {
+    let bytes_max = match values.cache_disk.as_deref() {
+        None => None,
+        Some("off" | "0") => return Ok(None),
+        Some(text) => Some(parse_size(text).context("--cache-disk")? as u64),
+    };
+    let Some(data) = values.data.clone() else {
+        ensure!(bytes_max.is_none(), "--cache-disk is about a disk; name one with --data");
+        return Ok(None);
+    };
+    let is_enough = bytes_max.is_none_or(|bytes| bytes >= CACHE_DISK_BYTES_MIN);
+    ensure!(is_enough, "--cache-disk is 8MiB or more, or off");
+    let is_used = values.route.iter().any(FileRoute::is_cached);
+    Ok(is_used.then_some(disk::Settings { data, bytes_max }))
+}
+
+/// Longest body that is stored where a route does not say, in bytes.
+pub(super) fn object_bytes_default(disk: Option<&disk::Settings>) -> u64 {
+    match disk {
+        Some(_) => disk::limits::OBJECT_BYTES_DEFAULT,
+        None => limits::OBJECT_BYTES_DEFAULT,
+    }
+}

@@ -1,0 +1,173 @@
+//! A body that may be stored, read to its end: into memory, or to the disk as it comes.
+
+use super::fetch::Asked;
+use super::settings::CacheSettings;
+use super::{Proxy, Route, parts};
+use crate::cache::Found;
+use crate::cache::body::StoredBody;
+use crate::cache::disk::limits::{SPOOL_BYTES_MIN, SPOOL_WRITE_BYTES};
+use crate::cache::disk::spool::Spool;
+use crate::cache::fill::Fill;
+use crate::cache::flight::Lead;
+use crate::cache::limits::OBJECT_BYTES_DEFAULT;
+use crate::cache::stored::{Ingredients, Stored};
+use crate::upstream::ResponseBody;
+use atoll_core::http_cache::reuse::Purged;
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode, header};
+use http_body_util::BodyExt as _;
+use std::sync::Arc;
+
+/// Where a body goes as it comes.
+enum Way {
+    /// Into memory: it is short, or nobody knows yet that it is not.
+    Memory,
+    /// To the disk; so many bytes have yet to be written.
+    Disk(Spool, usize),
+    /// To its readers alone.
+    Nowhere,
+}
+
+impl Proxy {
+    /// Reads the body to its end, and stores it then.
+    pub(super) async fn drive(
+        &self,
+        route: &Route,
+        asked: &Asked,
+        (fill, mut body): (Arc<Fill>, ResponseBody),
+        lead: Lead,
+    ) {
+        let settings = route.cache.as_ref();
+        let bytes_max = settings.map_or(0, |settings| settings.object_bytes_max);
+        let memory_bytes_max = settings.map_or(0, |settings| self.memory_bytes_max(settings));
+        let began_us = lead.began_us();
+        let mut lead = Some(lead);
+        let mut bytes = 0;
+        let mut way = self.way_for(&fill, Way::Memory, 0).await;
+        while let Some(frame) = body.frame().await {
+            let Ok(frame) = frame else { return fill.fail() };
+            // Trailers are not kept.
+            let Ok(data) = frame.into_data() else { continue };
+            bytes = fill.push(&data);
+            way = match way {
+                Way::Memory if bytes >= SPOOL_BYTES_MIN => {
+                    self.way_for(&fill, Way::Memory, bytes).await
+                }
+                Way::Disk(spool, waiting) if waiting + data.len() >= SPOOL_WRITE_BYTES => {
+                    write(&fill, spool).await
+                }
+                Way::Disk(spool, waiting) => Way::Disk(spool, waiting + data.len()),
+                way => way,
+            };
+            let is_given_up = match way {
+                Way::Memory => bytes > memory_bytes_max,
+                Way::Disk(..) => bytes > bytes_max,
+                Way::Nowhere => true,
+            };
+            if is_given_up && lead.is_some() {
+                // Who comes from now on begins anew: the beginning will not be kept.
+                fill.give_up_storing();
+                self.cache.mark_pass(&asked.key);
+                (lead, way) = (None, Way::Nowhere);
+            }
+            if lead.is_none() && !fill.has_room().await {
+                return;
+            }
+        }
+        let expected = fill.head.span.map(|span| span.length()).or(fill.head.length);
+        if expected.is_some_and(|length| length != bytes) {
+            return fill.fail();
+        }
+        if let Way::Disk(spool, _) = way {
+            way = write(&fill, spool).await;
+        }
+        let pieces = fill.complete();
+        let body = match way {
+            Way::Disk(spool, _) => StoredBody::Disk(spool.finish()),
+            Way::Memory => StoredBody::of(pieces),
+            Way::Nowhere => return,
+        };
+        if lead.is_some() {
+            self.store(route, asked, (&fill, body), began_us);
+        }
+    }
+
+    /// Longest body that is gathered in memory, in bytes: where there is a disk, long ones go there or
+    /// are not stored.
+    pub(super) fn memory_bytes_max(&self, settings: &CacheSettings) -> u64 {
+        match self.cache.disk() {
+            Some(_) => settings.object_bytes_max.min(OBJECT_BYTES_DEFAULT),
+            None => settings.object_bytes_max,
+        }
+    }
+
+    /// The way of a body of which `bytes` have come.
+    async fn way_for(&self, fill: &Fill, otherwise: Way, bytes: u64) -> Way {
+        let length = fill.head.span.map(|span| span.length()).or(fill.head.length);
+        let is_long = bytes.max(length.unwrap_or(0)) >= SPOOL_BYTES_MIN;
+        // Parts are put together in memory.
+        let Some(disk) = self.cache.disk().filter(|_| is_long && fill.head.span.is_none()) else {
+            return otherwise;
+        };
+        match disk.begin_spool(length).await {
+            Some(spool) => {
+                fill.begin_spooling(spool.file());
+                write(fill, spool).await
+            }
+            None => otherwise,
+        }
+    }
+
+    fn store(
+        &self,
+        route: &Route,
+        asked: &Asked,
+        (fill, body): (&Arc<Fill>, StoredBody),
+        fetched_us: u64,
+    ) {
+        let mut headers = fill.head.headers.clone();
+        let body_bytes = body.bytes();
+        // What came in chunks has a length now.
+        if fill.head.status != StatusCode::NO_CONTENT {
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body_bytes));
+        }
+        let mut made_of = Ingredients {
+            key: asked.key.as_str().into(),
+            host_bytes: asked.host_bytes,
+            status: fill.head.status,
+            headers,
+            meta: fill.head.meta.clone(),
+            exchanged: fill.head.exchanged,
+            body,
+            span: fill.head.span,
+            fetched_us,
+        };
+        let bytes_max = route.cache.as_ref().map_or(0, |settings| settings.object_bytes_max);
+        if made_of.span.is_some()
+            && let Found::Stored(older, Purged::No) =
+                self.cache.find(&asked.key, &asked.parts.headers)
+        {
+            made_of = parts::combined(&older, made_of, bytes_max);
+        }
+        let stored = Arc::new(Stored::new(made_of));
+        if self.cache.store(&stored, &fill.head.vary, &asked.parts.headers) {
+            route.records.stored_bytes.inc_by(body_bytes);
+        }
+    }
+}
+
+/// Writes what has come since the last time.
+async fn write(fill: &Fill, spool: Spool) -> Way {
+    let pieces: Vec<Bytes> = fill.unspooled();
+    let count = pieces.len();
+    if count == 0 {
+        return Way::Disk(spool, 0);
+    }
+    match spool.append(pieces).await {
+        Some(spool) => {
+            fill.note_spooled(count);
+            Way::Disk(spool, 0)
+        }
+        None => Way::Nowhere,
+    }
+}
