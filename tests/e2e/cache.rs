@@ -1,6 +1,7 @@
 //! The HTTP cache in front of an upstream that does what the test says.
 
 mod coding;
+mod edits;
 mod exchanges;
 mod hostile;
 mod interim;

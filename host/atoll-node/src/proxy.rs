@@ -1,6 +1,7 @@
 //! Routes to upstreams: requests passed on, with the cache in front where the route has one.
 
 mod answer;
+mod edits;
 mod fetch;
 mod forward;
 mod lookup;
@@ -19,7 +20,7 @@ use axum::extract::Request;
 use axum::response::Response;
 use http::uri::Authority;
 use records::{Figures, From, Records};
-use settings::{CacheSettings, RouteSettings};
+use settings::{CacheSettings, RouteEdits, RouteSettings};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -41,6 +42,7 @@ pub(crate) struct Proxy {
 pub(crate) struct Route {
     upstream: Upstream,
     cache: Option<CacheSettings>,
+    edits: RouteEdits,
     records: Records,
 }
 
@@ -58,6 +60,7 @@ impl Proxy {
                 let route = Route {
                     upstream: Upstream::new(settings.upstream.clone())?,
                     cache: settings.cache.clone(),
+                    edits: settings.edits.clone(),
                     records: figures.records(&settings.pattern.to_string()),
                 };
                 Ok((settings.pattern.clone(), Arc::new(route)))
@@ -94,9 +97,12 @@ impl Proxy {
     pub(crate) async fn serve(
         self: &Arc<Self>,
         route: &Arc<Route>,
-        request: Request,
+        mut request: Request,
         authority: Option<&Authority>,
     ) -> Result<Response, Problem> {
+        // From here on the request is what these make of it: what the upstream does not see cannot
+        // matter to the cache.
+        route.edits.of_request(request.headers_mut());
         match &route.cache {
             Some(settings) => self.serve_cached(route, settings, request, authority).await,
             None => self

@@ -178,13 +178,12 @@ impl Proxy {
         let requested_ms = ms_of(self.cache.now_us());
         route.records.upstream_requests.inc();
         let request = http::Request::from_parts(parts, Body::empty());
-        let response = route.upstream.send(request).await;
-        let mut response = response.map_err(|error: UpstreamError| error.answer())?;
+        let response = route.send(request).await;
+        let response = response.map_err(|error: UpstreamError| error.answer())?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return Err(UpstreamError::Broken.answer());
         }
         let responded_ms = ms_of(self.cache.now_us());
-        fields::remove_of_the_connection(response.headers_mut());
         Ok(Fetched { response, exchanged: Exchanged { requested_ms, responded_ms } })
     }
 

@@ -56,7 +56,7 @@ impl Proxy {
         route.records.passed.inc();
         route.records.upstream_requests.inc();
         let request = http::Request::from_parts(parts, body);
-        let response = route.upstream.send(request).await;
+        let response = route.send(request).await;
         if let Some(interim) = interim {
             interim.sent().await;
         }
@@ -144,7 +144,6 @@ fn waits_for_100(parts: &Parts) -> bool {
 /// A response as it comes, without the fields of its connection.
 pub(super) fn stream(response: http::Response<ResponseBody>, why: Option<Report>) -> Response {
     let (mut parts, body) = response.into_parts();
-    fields::remove_of_the_connection(&mut parts.headers);
     parts.version = Version::default();
     if let Some(why) = why {
         why.append_to(&mut parts.headers);
