@@ -5,6 +5,7 @@ mod edits;
 mod exchanges;
 mod hostile;
 mod interim;
+mod keys;
 mod operation;
 mod origin;
 mod passing;

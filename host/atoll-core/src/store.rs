@@ -48,7 +48,7 @@ use shard::edits::Made;
 use shard::{Probe, Shard, Writer};
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 use uuid::Uuid;
 use view::{Sight, View};
@@ -91,6 +91,8 @@ pub struct Store {
     memory_bytes_max: AtomicUsize,
     /// What flushes have killed, whole shards of it, until the sweep frees it.
     rubble: Mutex<Vec<Shard>>,
+    /// Goes up with changes that come in no log.
+    outside_log: AtomicU64,
     /// Called, under the sequencer's lock, whenever an op was logged. Must not block or come back.
     on_log: Box<dyn Fn() + Send + Sync>,
 }
@@ -173,6 +175,7 @@ impl Store {
             used_bytes: AtomicUsize::new(0),
             memory_bytes_max: AtomicUsize::new(config.memory_bytes_max),
             rubble: Mutex::default(),
+            outside_log: AtomicU64::new(0),
             on_log,
         }
     }

@@ -7,6 +7,7 @@ pub(crate) mod body;
 pub(crate) mod coded;
 pub(crate) mod fill;
 pub(crate) mod flight;
+pub(crate) mod keys;
 pub(crate) mod limits;
 pub(crate) mod purges;
 pub(crate) mod stored;
@@ -79,6 +80,8 @@ pub(crate) enum Found {
 pub(crate) struct Kept {
     pub(crate) stored: Arc<Stored>,
     pub(crate) purged: Option<Strength>,
+    /// A key that it was made from was written since.
+    pub(crate) is_outdated: bool,
 }
 
 /// The cache of a node.
@@ -87,6 +90,7 @@ pub(crate) struct Cache {
     flights: Arc<Flights>,
     coding: UnderWay,
     ledger: RwLock<Ledger>,
+    keys: keys::Keys,
     /// Goes up with each purge.
     generation: AtomicU64,
     /// When a key that falls into a place was last invalidated, in microseconds.
@@ -142,6 +146,7 @@ impl Cache {
             flights: Arc::default(),
             coding: UnderWay::default(),
             ledger: RwLock::default(),
+            keys: keys::Keys::default(),
             generation: AtomicU64::new(1),
             invalidations: (0..INVALIDATION_PLACES).map(|_| AtomicU64::new(0)).collect(),
             variant_count: AtomicU64::new(0),
@@ -218,6 +223,9 @@ impl Cache {
         let generation = self.generation.load(Ordering::Acquire);
         if stored.checked_at() != generation {
             let strength = self.purged(&stored);
+            if self.keys.outdate(&stored) {
+                stored.note_outdated();
+            }
             stored.note_check(generation, strength == Some(Strength::Soft));
             if strength == Some(Strength::Hard) {
                 self.slots.remove_if(
@@ -227,13 +235,19 @@ impl Cache {
                 return otherwise;
             }
         }
-        let purged = if stored.is_softly_purged() { Purged::Softly } else { Purged::No };
+        let purged = match (stored.is_outdated(), stored.is_softly_purged()) {
+            (true, _) => Purged::Outdated,
+            (false, true) => Purged::Softly,
+            (false, false) => Purged::No,
+        };
         Found::Stored(stored, purged)
     }
 
     /// Whether nothing has been purged or made invalid that `stored` is part of.
     pub(crate) fn holds(&self, stored: &Stored) -> bool {
-        self.purged(stored).is_none() && !self.is_invalidated(&stored.key, stored.fetched_us)
+        self.purged(stored).is_none()
+            && !self.keys.outdate(stored)
+            && !self.is_invalidated(&stored.key, stored.fetched_us)
     }
 
     fn purged(&self, stored: &Stored) -> Option<Strength> {
@@ -274,6 +288,10 @@ impl Cache {
     ) -> bool {
         let Vary::Fields(names) = vary else { return false };
         let generation = self.generation.load(Ordering::Acquire);
+        self.admit_keys(&stored.keys, stored.fetched_us);
+        if self.keys.outdate(stored) {
+            stored.note_outdated();
+        }
         match self.purged(stored) {
             Some(Strength::Hard) => return false,
             strength => stored.note_check(generation, strength == Some(Strength::Soft)),
@@ -333,7 +351,8 @@ impl Cache {
         };
         let with_purges = stored.into_iter().map(|stored| {
             let purged = self.purged(&stored);
-            Kept { stored, purged }
+            let is_outdated = self.keys.outdate(&stored);
+            Kept { stored, purged, is_outdated }
         });
         (with_purges.collect(), passes)
     }

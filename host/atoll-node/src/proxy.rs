@@ -4,6 +4,7 @@ mod answer;
 mod edits;
 mod fetch;
 mod forward;
+mod keys;
 mod lookup;
 mod parts;
 mod post;
@@ -30,8 +31,8 @@ use tokio_util::task::TaskTracker;
 pub(crate) struct Proxy {
     routes: RouteTable<Arc<Route>>,
     cache: Arc<Cache>,
-    /// Name of this node, by which it knows its own requests again.
-    name: String,
+    /// Its name is that by which it knows its own requests again.
+    node: Arc<Node>,
     /// Fetches that go on without the client that began them.
     fetches: TaskTracker,
     figures: Figures,
@@ -49,7 +50,7 @@ pub(crate) struct Route {
 impl Proxy {
     /// Opens no connection yet.
     pub(crate) fn new(
-        node: &Node,
+        node: &Arc<Node>,
         cache: &Arc<Cache>,
         settings: &[RouteSettings],
     ) -> anyhow::Result<Arc<Proxy>> {
@@ -69,7 +70,7 @@ impl Proxy {
         Ok(Arc::new(Proxy {
             routes: RouteTable::new(routes?),
             cache: Arc::clone(cache),
-            name: node.name().to_owned(),
+            node: Arc::clone(node),
             fetches: TaskTracker::new(),
             figures,
         }))

@@ -221,6 +221,7 @@ impl Replica {
         item: Item<'_>,
     ) -> Result<(), Violation> {
         let stale = receiving.is_stale();
+        around.store.note_outside_log();
         match item {
             Item::Flush { bucket, stamp } => {
                 let bucket = open(around, bucket)?;
@@ -368,6 +369,7 @@ fn drop_unlisted(
                 continue;
             }
             if let Some(bucket) = around.store.find_bucket(&found.bucket) {
+                around.store.note_outside_log();
                 around.store.restrict(&bucket, &found.key, (&Entry::default(), vector));
             }
         }

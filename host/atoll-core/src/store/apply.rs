@@ -15,6 +15,7 @@ use crate::replica::vector::Vector;
 use crate::wire::op::{BucketRef, EffectRef};
 use bytes::Bytes;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Why what came from elsewhere was not applied. The store is unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -219,6 +220,16 @@ impl Store {
             drop(sequencer);
             (self.on_log)();
         }
+    }
+
+    /// Notes that keys may change, or have changed, without an op: a sync or an audit is at work.
+    pub fn note_outside_log(&self) {
+        self.outside_log.fetch_add(1, Ordering::Release);
+    }
+
+    /// What is different once keys may have changed that no reader of the log was told of.
+    pub fn outside_log(&self) -> u64 {
+        self.outside_log.load(Ordering::Acquire)
     }
 
     /// Whether anybody reads the log.

@@ -5,6 +5,7 @@ use super::query::Query;
 use crate::cache::{Kept, ms_of};
 use crate::problem::Problem;
 use atoll_core::http_cache::key::Url;
+use atoll_core::http_cache::keys::{self, KeyName};
 use atoll_core::http_cache::purge::Strength;
 use atoll_core::http_cache::words;
 use axum::extract::{Request, State};
@@ -37,6 +38,8 @@ struct Inspected {
     vary: Option<String>,
     tags: Vec<String>,
     purged: Option<&'static str>,
+    /// Keys that it was made from.
+    keys: Vec<String>,
 }
 
 async fn inspect(
@@ -54,10 +57,14 @@ async fn inspect(
     let cache = api.purges.cache();
     let (kept, passes) = cache.inspect(&key);
     let now_ms = ms_of(cache.now_us());
-    let responses = kept.iter().map(|Kept { stored, purged }| Inspected {
+    let responses = kept.iter().map(|Kept { stored, purged, is_outdated }| Inspected {
         status: stored.status.as_u16(),
         bytes: stored.body_bytes,
-        why: words::explain(&stored.meta, *purged, now_ms),
+        why: match *is_outdated && *purged != Some(Strength::Hard) {
+            true => words::outdated(&stored.meta, now_ms),
+            false => words::explain(&stored.meta, *purged, now_ms),
+        },
+        keys: keys::of(&stored.headers).unwrap_or_default().iter().map(shown).collect(),
         vary: stored.headers.get(header::VARY).and_then(|vary| Some(vary.to_str().ok()?.into())),
         tags: stored.tags.iter().map(|tag| tag.to_string()).collect(),
         purged: purged.map(|strength| match strength {
@@ -67,4 +74,8 @@ async fn inspect(
     });
     let responses = responses.collect();
     Ok(Json(Inspection { key, passes, responses }))
+}
+
+fn shown(name: &KeyName) -> String {
+    format!("{}/{}", name.bucket, String::from_utf8_lossy(&name.key))
 }

@@ -6,7 +6,7 @@ use atoll_core::http_cache::control::ResponseControl;
 use atoll_core::http_cache::freshness::Exchanged;
 use atoll_core::http_cache::partial::Span;
 use atoll_core::http_cache::storing::Meta;
-use atoll_core::http_cache::{coding, tags, targeted};
+use atoll_core::http_cache::{coding, keys, tags, targeted};
 use http::{HeaderMap, StatusCode};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -28,6 +28,8 @@ pub(crate) struct Stored {
     pub(crate) span: Option<Span>,
     /// Sorted.
     pub(crate) tags: Box<[Box<str>]>,
+    /// Hashes of the keys of the store that it was made from.
+    pub(crate) keys: Box<[u64]>,
     /// When its fetch began, or that of its last validation, in microseconds.
     pub(crate) fetched_us: u64,
     /// Whether it may be sent with a content coding.
@@ -36,6 +38,7 @@ pub(crate) struct Stored {
     /// The number of purges that it has been compared with.
     checked: AtomicU64,
     softly_purged: AtomicBool,
+    outdated: AtomicBool,
 }
 
 /// What a stored response is made of.
@@ -63,6 +66,7 @@ impl Stored {
             .map(|(name, value)| name.as_str().len() + value.len() + FIELD_OVERHEAD_BYTES)
             .sum();
         let tags = tags::of(&headers);
+        let keys = keys::hashes(&headers);
         let may_be_coded = span.is_none() && may_be_coded(status, &headers);
         Stored {
             weight_bytes: body_bytes as usize + field_bytes + 2 * key.len() + ENTRY_OVERHEAD_BYTES,
@@ -76,10 +80,12 @@ impl Stored {
             body_bytes,
             span,
             tags,
+            keys,
             fetched_us: made_of.fetched_us,
             may_be_coded,
             checked: AtomicU64::new(0),
             softly_purged: AtomicBool::new(false),
+            outdated: AtomicBool::new(false),
         }
     }
 
@@ -95,6 +101,14 @@ impl Stored {
     pub(super) fn note_check(&self, generation: u64, is_soft: bool) {
         self.softly_purged.fetch_or(is_soft, Ordering::Relaxed);
         self.checked.store(generation, Ordering::Release);
+    }
+
+    pub(super) fn note_outdated(&self) {
+        self.outdated.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_outdated(&self) -> bool {
+        self.outdated.load(Ordering::Relaxed)
     }
 
     pub(super) fn is_softly_purged(&self) -> bool {

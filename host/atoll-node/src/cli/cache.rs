@@ -38,6 +38,8 @@ struct Inspected {
     why: String,
     vary: Option<String>,
     tags: Vec<String>,
+    #[serde(default)]
+    keys: Vec<String>,
 }
 
 /// Runs the command.
@@ -57,13 +59,16 @@ pub(super) fn cache(args: &CacheArgs) -> anyhow::Result<()> {
         lines += &format!("{}: {what}\n", visible(&found.key));
     }
     for response in &found.responses {
-        let Inspected { status, bytes, why, vary, tags } = response;
+        let Inspected { status, bytes, why, vary, tags, keys } = response;
         lines += &format!("{}: {status}, {bytes} bytes, {why}\n", visible(&found.key));
         if let Some(vary) = vary {
             lines += &format!("  differs by {}\n", visible(vary));
         }
         if !tags.is_empty() {
             lines += &format!("  tags {}\n", visible(&tags.join(", ")));
+        }
+        if !keys.is_empty() {
+            lines += &format!("  made from {}\n", visible(&keys.join(", ")));
         }
     }
     print(lines)

@@ -325,6 +325,10 @@ impl Proxy {
                 {
                     return None;
                 }
+                // It began before a write that this request may know of.
+                if !is_leader && self.cache.is_written(&fill.head.keys, fill.head.fetched_us) {
+                    return None;
+                }
                 count(&route.records.misses);
                 let report = Report { stored: true, ..report };
                 let varies = route.cache.as_ref().is_some_and(|settings| settings.compresses)

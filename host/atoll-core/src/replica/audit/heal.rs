@@ -124,6 +124,7 @@ impl Replica {
         let mut part = theirs.clone();
         part.retain_until(self.skew_limit(around.now));
         let bucket = around.store.open(bucket).map_err(|error| refused(error.to_string()))?;
+        around.store.note_outside_log();
         if self.settings.role == Role::Replica {
             let mine = around.store.entry(&bucket, key).unwrap_or_default();
             let everything = Vector::of_all(mine.stamps().map(|stamp| stamp.origin));
