@@ -2,9 +2,11 @@
 
 mod coding;
 mod disk;
+mod edits;
 mod exchanges;
 mod hostile;
 mod interim;
+mod keys;
 mod operation;
 mod origin;
 mod passing;

@@ -1,4 +1,5 @@
 //! What a request's head asks for, decided without a socket: preconditions and ranges.
 
 pub mod conditional;
+pub mod edits;
 pub mod range;

@@ -11,6 +11,7 @@ pub mod fields;
 pub mod freshness;
 pub mod invalidation;
 pub mod key;
+pub mod keys;
 pub mod partial;
 pub mod precondition;
 pub mod purge;

@@ -159,6 +159,15 @@ pub const PATTERN_BYTES_MAX: usize = 1_024;
 pub const CACHE_TAG_COUNT_MAX: usize = 128;
 /// Longest tag or group of a cached response, in bytes.
 pub const CACHE_TAG_BYTES_MAX: usize = 256;
+/// Most keys of the store that a cached response names as what it was made from. One that names more is
+/// not stored: which writes make it stale could not be told.
+pub const CACHE_KEY_COUNT_MAX: usize = 64;
+/// Most keys that are known as what stored responses were made from; past it all those responses are
+/// asked about once more.
+pub const CACHE_KEY_INDEX_COUNT_MAX: usize = 256 * 1024;
+/// Writes that are remembered for fetches under way, twice as many at most. A fetch that takes longer
+/// than they reach back is stale when it is stored, if it names keys.
+pub const CACHE_KEY_WRITE_COUNT_MAX: usize = 128 * 1024;
 /// Longest name of what a purge is about, in bytes.
 pub const PURGE_SCOPE_BYTES_MAX: usize = 8 * 1024;
 /// Most purges that a node tells apart; with one more it purges everything.

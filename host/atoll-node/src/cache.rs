@@ -9,6 +9,7 @@ pub(crate) mod coded;
 pub(crate) mod disk;
 pub(crate) mod fill;
 pub(crate) mod flight;
+pub(crate) mod keys;
 pub(crate) mod limits;
 pub(crate) mod purges;
 pub(crate) mod stored;
@@ -90,6 +91,8 @@ pub(crate) struct Kept {
     pub(crate) in_memory: bool,
     /// Whether it is on the disk.
     pub(crate) on_disk: bool,
+    /// A key that it was made from was written since.
+    pub(crate) is_outdated: bool,
 }
 
 /// The cache of a node.
@@ -98,6 +101,7 @@ pub(crate) struct Cache {
     flights: Arc<Flights>,
     coding: UnderWay,
     ledger: RwLock<Ledger>,
+    keys: keys::Keys,
     /// Goes up with each purge.
     generation: AtomicU64,
     /// When a key that falls into a place was last invalidated, in microseconds.
@@ -155,6 +159,7 @@ impl Cache {
             flights: Arc::default(),
             coding: UnderWay::default(),
             ledger: RwLock::default(),
+            keys: keys::Keys::new(wall_us()),
             generation: AtomicU64::new(1),
             invalidations: (0..INVALIDATION_PLACES).map(|_| AtomicU64::new(0)).collect(),
             variant_count: AtomicU64::new(wall_us()),
@@ -265,19 +270,28 @@ impl Cache {
         let generation = self.generation.load(Ordering::Acquire);
         if stored.checked_at() != generation {
             let strength = self.purged(&stored);
+            if self.keys.outdate(&stored) {
+                stored.note_outdated();
+            }
             stored.note_check(generation, strength == Some(Strength::Soft));
             if strength == Some(Strength::Hard) {
                 self.slots.remove_if(key, is_it);
                 return otherwise;
             }
         }
-        let purged = if stored.is_softly_purged() { Purged::Softly } else { Purged::No };
+        let purged = match (stored.is_outdated(), stored.is_softly_purged()) {
+            (true, _) => Purged::Outdated,
+            (false, true) => Purged::Softly,
+            (false, false) => Purged::No,
+        };
         Found::Stored(stored, purged)
     }
 
     /// Whether nothing has been purged or made invalid that `stored` is part of.
     pub(crate) fn holds(&self, stored: &Stored) -> bool {
-        self.purged(stored).is_none() && !self.is_invalidated(&stored.key, stored.fetched_us)
+        self.purged(stored).is_none()
+            && !self.keys.outdate(stored)
+            && !self.is_invalidated(&stored.key, stored.fetched_us)
     }
 
     fn purged(&self, stored: &Stored) -> Option<Strength> {
@@ -323,6 +337,10 @@ impl Cache {
     ) -> bool {
         let Vary::Fields(names) = vary else { return false };
         let generation = self.generation.load(Ordering::Acquire);
+        self.admit_keys(&stored.keys, stored.fetched_us);
+        if self.keys.outdate(stored) {
+            stored.note_outdated();
+        }
         match self.purged(stored) {
             Some(Strength::Hard) => return false,
             strength => stored.note_check(generation, strength == Some(Strength::Soft)),
@@ -395,7 +413,8 @@ impl Cache {
         let with_purges = stored.into_iter().map(|stored| {
             let purged = self.purged(&stored);
             let on_disk = self.disk.as_ref().is_some_and(|disk| stored.is_on(disk));
-            Kept { stored, purged, in_memory: is_there, on_disk }
+            let is_outdated = self.keys.outdate(&stored);
+            Kept { stored, purged, in_memory: is_there, on_disk, is_outdated }
         });
         (with_purges.collect(), passes)
     }

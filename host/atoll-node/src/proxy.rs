@@ -2,8 +2,10 @@
 
 mod answer;
 mod drive;
+mod edits;
 mod fetch;
 mod forward;
+mod keys;
 mod lookup;
 mod parts;
 mod post;
@@ -20,7 +22,7 @@ use axum::extract::Request;
 use axum::response::Response;
 use http::uri::Authority;
 use records::{Figures, From, Records};
-use settings::{CacheSettings, RouteSettings};
+use settings::{CacheSettings, RouteEdits, RouteSettings};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -30,8 +32,8 @@ use tokio_util::task::TaskTracker;
 pub(crate) struct Proxy {
     routes: RouteTable<Arc<Route>>,
     cache: Arc<Cache>,
-    /// Name of this node, by which it knows its own requests again.
-    name: String,
+    /// Its name is that by which it knows its own requests again.
+    node: Arc<Node>,
     /// Fetches that go on without the client that began them.
     fetches: TaskTracker,
     figures: Figures,
@@ -42,13 +44,14 @@ pub(crate) struct Proxy {
 pub(crate) struct Route {
     upstream: Upstream,
     cache: Option<CacheSettings>,
+    edits: RouteEdits,
     records: Records,
 }
 
 impl Proxy {
     /// Opens no connection yet.
     pub(crate) fn new(
-        node: &Node,
+        node: &Arc<Node>,
         cache: &Arc<Cache>,
         settings: &[RouteSettings],
     ) -> anyhow::Result<Arc<Proxy>> {
@@ -59,6 +62,7 @@ impl Proxy {
                 let route = Route {
                     upstream: Upstream::new(settings.upstream.clone())?,
                     cache: settings.cache.clone(),
+                    edits: settings.edits.clone(),
                     records: figures.records(&settings.pattern.to_string()),
                 };
                 Ok((settings.pattern.clone(), Arc::new(route)))
@@ -67,7 +71,7 @@ impl Proxy {
         Ok(Arc::new(Proxy {
             routes: RouteTable::new(routes?),
             cache: Arc::clone(cache),
-            name: node.name().to_owned(),
+            node: Arc::clone(node),
             fetches: TaskTracker::new(),
             figures,
         }))
@@ -95,9 +99,12 @@ impl Proxy {
     pub(crate) async fn serve(
         self: &Arc<Self>,
         route: &Arc<Route>,
-        request: Request,
+        mut request: Request,
         authority: Option<&Authority>,
     ) -> Result<Response, Problem> {
+        // From here on the request is what these make of it: what the upstream does not see cannot
+        // matter to the cache.
+        route.edits.of_request(request.headers_mut());
         match &route.cache {
             Some(settings) => self.serve_cached(route, settings, request, authority).await,
             None => self

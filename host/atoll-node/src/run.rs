@@ -11,7 +11,7 @@ use crate::node::Node;
 use crate::peers::Links;
 use crate::peers::settings::Listen;
 use crate::proxy::Proxy;
-use crate::{api, gateway, journal, listen, peers, resp, sweep, telemetry};
+use crate::{api, cache, gateway, journal, listen, peers, resp, sweep, telemetry};
 use anyhow::{Context, bail};
 use atoll_core::replica::saved::Saved;
 use std::io::Write as _;
@@ -197,6 +197,7 @@ struct Shared<'s> {
 
 /// What answers requests beside the store.
 struct Kit {
+    node: Arc<Node>,
     handlers: Arc<Handlers>,
     proxy: Arc<Proxy>,
     purges: Arc<Purges>,
@@ -217,7 +218,7 @@ impl Kit {
         }
         let purges = Purges::new(node, &cache)?;
         let proxy = Proxy::new(node, &cache, &config.routes)?;
-        Ok(Kit { handlers, proxy, purges })
+        Ok(Kit { node: Arc::clone(node), handlers, proxy, purges })
     }
 
     /// Lets purges of other nodes take effect here, where there is a cache for them.
@@ -225,6 +226,8 @@ impl Kit {
         // Only then: while somebody reads the log, every write costs a little more.
         if !config.routes.is_empty() {
             tasks.spawn(Arc::clone(&self.purges).follow(shutdown.clone()));
+            let (node, cache) = (Arc::clone(&self.node), Arc::clone(self.purges.cache()));
+            tasks.spawn(cache::keys::follow(node, cache, shutdown.clone()));
         }
         if let Some(disk) = self.purges.cache().disk() {
             let (purges, disk) = (Arc::clone(&self.purges), Arc::clone(disk));

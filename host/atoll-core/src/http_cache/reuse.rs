@@ -34,6 +34,9 @@ pub enum Purged {
     No,
     /// A soft purge: it is stale from now on, and may be used while it is validated.
     Softly,
+    /// A key that it was made from was written: it is stale from now on, and may be used only where
+    /// a response of its age could be used stale.
+    Outdated,
 }
 
 /// The age of a stored response, in ms (RFC 9111 section 4.2.3).
@@ -65,7 +68,7 @@ pub fn reuse(meta: &Meta, asked: &RequestControl, purged: Purged, now_ms: u64) -
     if older_than(asked.max_age_s) || asked.max_age_s == Some(0) {
         return Reuse::Validate;
     }
-    let lifetime_ms = if purged == Purged::Softly { 0 } else { meta.lifetime.lifetime_ms };
+    let lifetime_ms = if purged == Purged::No { meta.lifetime.lifetime_ms } else { 0 };
     if lifetime_ms > age_ms {
         let wanted_ms = asked.min_fresh_s.unwrap_or(0).saturating_mul(1_000);
         let is_enough = lifetime_ms - age_ms >= wanted_ms;

@@ -4,7 +4,7 @@ use super::control::{RequestControl, ResponseControl};
 use super::directive::Scope;
 use super::freshness::{self, Exchanged, Lifetime, Source};
 use super::vary::Vary;
-use super::{invalidation, key, targeted};
+use super::{invalidation, key, keys, targeted};
 use http::{HeaderMap, Method, StatusCode, header};
 
 /// What is done with Set-Cookie in a response that could be stored.
@@ -85,6 +85,8 @@ pub enum Refusal {
     VaryStar,
     /// Set-Cookie, where the route does not allow it.
     SetCookie,
+    /// Atoll-Keys does not say which keys it was made from.
+    Keys,
     /// It could never be used: stale from the start, and nothing to validate it with.
     Useless,
 }
@@ -102,6 +104,7 @@ impl Refusal {
             Refusal::Unsaid => "nothing-allows-it",
             Refusal::VaryStar => "vary-star",
             Refusal::SetCookie => "set-cookie",
+            Refusal::Keys => "bad-atoll-keys",
             Refusal::Useless => "stale-without-validator",
         }
     }
@@ -164,6 +167,9 @@ pub fn judge(
     let vary = Vary::of(answered.headers);
     if vary == Vary::Star {
         return Err(Refusal::VaryStar);
+    }
+    if keys::of(answered.headers).is_err() {
+        return Err(Refusal::Keys);
     }
     let meta = describe(answered, &control, is_targeted, (exchanged, rules));
     let has_expires = !is_targeted && answered.headers.contains_key(header::EXPIRES);

@@ -5,6 +5,12 @@ use super::purge::Strength;
 use super::reuse::{age_s, remaining_ms};
 use super::storing::Meta;
 
+/// The same for a response of which a key was written that it was made from.
+pub fn outdated(meta: &Meta, now_ms: u64) -> String {
+    let age_s = age_s(meta, now_ms);
+    format!("stale: it is {age_s} s old, and a key that it was made from was written since")
+}
+
 /// Says what would become of a plain request for it now.
 pub fn explain(meta: &Meta, purged: Option<Strength>, now_ms: u64) -> String {
     let age_s = age_s(meta, now_ms);

@@ -5,6 +5,7 @@ use super::query::Query;
 use crate::cache::{Kept, ms_of};
 use crate::problem::Problem;
 use atoll_core::http_cache::key::Url;
+use atoll_core::http_cache::keys::{self, KeyName};
 use atoll_core::http_cache::purge::Strength;
 use atoll_core::http_cache::words;
 use axum::extract::{Request, State};
@@ -39,6 +40,8 @@ struct Inspected {
     purged: Option<&'static str>,
     /// `memory`, `disk`, or both.
     tiers: Vec<&'static str>,
+    /// Keys that it was made from.
+    keys: Vec<String>,
 }
 
 async fn inspect(
@@ -60,21 +63,33 @@ async fn inspect(
     let (kept, passes) = inspected.map_err(|_| {
         Problem::new(http::StatusCode::INTERNAL_SERVER_ERROR, "inspect", "the look has failed")
     })?;
-    let responses = kept.iter().map(|Kept { stored, purged, in_memory, on_disk }| Inspected {
-        tiers: [(*in_memory, "memory"), (*on_disk, "disk")]
-            .into_iter()
-            .filter_map(|(is_there, tier)| is_there.then_some(tier))
-            .collect(),
-        status: stored.status.as_u16(),
-        bytes: stored.body_bytes,
-        why: words::explain(&stored.meta, *purged, now_ms),
-        vary: stored.headers.get(header::VARY).and_then(|vary| Some(vary.to_str().ok()?.into())),
-        tags: stored.tags.iter().map(|tag| tag.to_string()).collect(),
-        purged: purged.map(|strength| match strength {
-            Strength::Soft => "soft",
-            Strength::Hard => "hard",
-        }),
-    });
+    let responses =
+        kept.iter().map(|Kept { stored, purged, in_memory, on_disk, is_outdated }| Inspected {
+            tiers: [(*in_memory, "memory"), (*on_disk, "disk")]
+                .into_iter()
+                .filter_map(|(is_there, tier)| is_there.then_some(tier))
+                .collect(),
+            status: stored.status.as_u16(),
+            bytes: stored.body_bytes,
+            why: match *is_outdated && *purged != Some(Strength::Hard) {
+                true => words::outdated(&stored.meta, now_ms),
+                false => words::explain(&stored.meta, *purged, now_ms),
+            },
+            keys: keys::of(&stored.headers).unwrap_or_default().iter().map(shown).collect(),
+            vary: stored
+                .headers
+                .get(header::VARY)
+                .and_then(|vary| Some(vary.to_str().ok()?.into())),
+            tags: stored.tags.iter().map(|tag| tag.to_string()).collect(),
+            purged: purged.map(|strength| match strength {
+                Strength::Soft => "soft",
+                Strength::Hard => "hard",
+            }),
+        });
     let responses = responses.collect();
     Ok(Json(Inspection { key, passes, responses }))
+}
+
+fn shown(name: &KeyName) -> String {
+    format!("{}/{}", name.bucket, String::from_utf8_lossy(&name.key))
 }

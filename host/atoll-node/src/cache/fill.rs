@@ -48,6 +48,9 @@ pub(crate) struct Head {
     /// Which requests it answers, and what they have in common.
     pub(crate) vary: Vary,
     pub(crate) selecting: Vec<u8>,
+    /// Hashes of the keys of the store that it was made from, and when its fetch began.
+    pub(crate) keys: Box<[u64]>,
+    pub(crate) fetched_us: u64,
 }
 
 #[derive(Debug, Default)]

@@ -7,7 +7,7 @@ use atoll_core::http_cache::control::ResponseControl;
 use atoll_core::http_cache::freshness::Exchanged;
 use atoll_core::http_cache::partial::Span;
 use atoll_core::http_cache::storing::Meta;
-use atoll_core::http_cache::{coding, tags, targeted};
+use atoll_core::http_cache::{coding, keys, tags, targeted};
 use http::{HeaderMap, StatusCode};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -30,6 +30,8 @@ pub(crate) struct Stored {
     pub(crate) span: Option<Span>,
     /// Sorted.
     pub(crate) tags: Box<[Box<str>]>,
+    /// Hashes of the keys of the store that it was made from.
+    pub(crate) keys: Box<[u64]>,
     /// When its fetch began, or that of its last validation, in microseconds.
     pub(crate) fetched_us: u64,
     /// Whether it may be sent with a content coding.
@@ -42,6 +44,7 @@ pub(crate) struct Stored {
     place: OnceLock<u128>,
     /// When its use was told to the disk tier last, in ms.
     told_ms: AtomicU64,
+    outdated: AtomicBool,
 }
 
 /// What a stored response is made of.
@@ -69,6 +72,7 @@ impl Stored {
             .map(|(name, value)| name.as_str().len() + value.len() + FIELD_OVERHEAD_BYTES)
             .sum();
         let tags = tags::of(&headers);
+        let keys = keys::hashes(&headers);
         let may_be_coded = span.is_none() && may_be_coded(status, &headers);
         Stored {
             weight_bytes: body.memory_bytes() as usize
@@ -85,12 +89,14 @@ impl Stored {
             body_bytes,
             span,
             tags,
+            keys,
             fetched_us: made_of.fetched_us,
             may_be_coded,
             checked: AtomicU64::new(0),
             softly_purged: AtomicBool::new(false),
             place: OnceLock::new(),
             told_ms: AtomicU64::new(0),
+            outdated: AtomicBool::new(false),
         }
     }
 
@@ -127,6 +133,14 @@ impl Stored {
         }
         self.told_ms.store(now_ms, Ordering::Relaxed);
         self.place.get().copied()
+    }
+
+    pub(super) fn note_outdated(&self) {
+        self.outdated.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_outdated(&self) -> bool {
+        self.outdated.load(Ordering::Relaxed)
     }
 
     pub(super) fn is_softly_purged(&self) -> bool {

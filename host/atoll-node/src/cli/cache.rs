@@ -41,6 +41,8 @@ struct Inspected {
     /// Where it is; not told by nodes of an older version.
     #[serde(default)]
     tiers: Vec<String>,
+    #[serde(default)]
+    keys: Vec<String>,
 }
 
 /// Runs the command.
@@ -60,7 +62,7 @@ pub(super) fn cache(args: &CacheArgs) -> anyhow::Result<()> {
         lines += &format!("{}: {what}\n", visible(&found.key));
     }
     for response in &found.responses {
-        let Inspected { status, bytes, why, vary, tags, tiers } = response;
+        let Inspected { status, bytes, why, vary, tags, tiers, keys } = response;
         lines += &format!("{}: {status}, {bytes} bytes, {why}\n", visible(&found.key));
         if !tiers.is_empty() {
             lines += &format!("  in {}\n", visible(&tiers.join(" and on ")));
@@ -70,6 +72,9 @@ pub(super) fn cache(args: &CacheArgs) -> anyhow::Result<()> {
         }
         if !tags.is_empty() {
             lines += &format!("  tags {}\n", visible(&tags.join(", ")));
+        }
+        if !keys.is_empty() {
+            lines += &format!("  made from {}\n", visible(&keys.join(", ")));
         }
     }
     print(lines)

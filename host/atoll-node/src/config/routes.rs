@@ -1,5 +1,7 @@
 //! What is said about routes to upstreams: `[[route]]` in the file.
 
+mod edits;
+
 use super::parse_size;
 use crate::proxy::settings::{CacheSettings, RouteSettings};
 use crate::upstream;
@@ -53,6 +55,16 @@ pub(crate) struct FileRoute {
     compress: bool,
     /// Longest body that is stored.
     object_max: Option<String>,
+    #[serde(default)]
+    request_headers: edits::FileFields,
+    #[serde(default)]
+    response_headers: edits::FileFields,
+    /// Cookies that the upstream does not see.
+    #[serde(default)]
+    drop_cookies: Vec<String>,
+    strip_prefix: Option<String>,
+    add_prefix: Option<String>,
+    replace_path: Option<String>,
 }
 
 /// A list, or its only member.
@@ -126,7 +138,8 @@ fn one(route: &FileRoute, object_bytes_max: u64) -> anyhow::Result<RouteSettings
     };
     let upstream = upstream::Settings { addresses: addresses?, times, own_host, checks };
     let cache = cache(route, object_bytes_max)?;
-    Ok(RouteSettings { pattern, upstream, cache: route.cache.then_some(cache) })
+    let edits = edits::resolve(route)?;
+    Ok(RouteSettings { pattern, upstream, cache: route.cache.then_some(cache), edits })
 }
 
 fn cache(route: &FileRoute, object_bytes_max: u64) -> anyhow::Result<CacheSettings> {
@@ -186,6 +199,21 @@ mod tests {
         assert!(resolved(PLAIN).expect("a route")[0].cache.is_none());
     }
 
+    #[test]
+    fn a_route_may_change_what_goes_through_it() {
+        let text = format!(
+            "{PLAIN}strip_prefix = \"/shop\"\ndrop_cookies = [\"_ga*\"]\n\
+             request_headers = {{ set = {{ X-Edge = \"1\" }}, remove = [\"DNT\"] }}\n\
+             response_headers.add.Link = [\"a\", \"b\"]\n"
+        );
+        let edits = &resolved(&text).expect("a route")[0].edits;
+        assert_eq!(edits.path.stripped(), Some("/shop"));
+        assert_eq!(edits.cookies.0, ["_ga*"]);
+        assert_eq!(edits.request.set[0].0, "x-edge");
+        assert_eq!(edits.request.remove, ["dnt"]);
+        assert_eq!(edits.response.add.len(), 2);
+    }
+
     #[track_caller]
     fn check_refused(text: &str, want: &str) {
         let error = format!("{:#}", resolved(text).expect_err("should be refused"));
@@ -201,6 +229,17 @@ mod tests {
         check_refused(&format!("{PLAIN}health_path = \"x\""), "starts with /");
         check_refused(&format!("{PLAIN}health_interval_ms = 0"), "health_interval_ms is 1 to");
         check_refused(&format!("{PLAIN}host = \"x\""), "client or upstream");
+        check_refused(&format!("{PLAIN}request_headers.set.Host = \"x\""), "not for routes");
+        check_refused(&format!("{PLAIN}request_headers.put.x = \"x\""), "unknown field");
+        check_refused(&format!("{PLAIN}response_headers.remove = [\"a b\"]"), "no name of a");
+        check_refused(&format!("{PLAIN}response_headers.add.x = \"a\\nb\""), "value of x");
+        check_refused(&format!("{PLAIN}drop_cookies = [\"a=b\"]"), "no name of a cookie");
+        check_refused(&format!("{PLAIN}drop_cookies = [\"a*b\"]"), "no name of a cookie");
+        check_refused(&format!("{PLAIN}strip_prefix = \"shop\""), "starts with /");
+        check_refused(&format!("{PLAIN}add_prefix = \"/a?b\""), "starts with /");
+        check_refused(&format!("{PLAIN}strip_prefix = \"/\""), "starts with /");
+        let both = format!("{PLAIN}strip_prefix = \"/a\"\nreplace_path = \"/b\"");
+        check_refused(&both, "either replace_path or");
         check_refused("[[route]]\npath = \"/*\"\nupstream = []\n", "1 to 64 addresses");
         for address in ["127.0.0.1:80", "ftp://a", "http://a/path", "http://u@a", "http://"] {
             let text = format!("[[route]]\npath = \"/*\"\nupstream = {address:?}\n");

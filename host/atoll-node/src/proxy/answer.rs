@@ -10,6 +10,7 @@ use crate::problem::Problem;
 use atoll_core::http::range::{self, Selection};
 use atoll_core::http_cache::coding::{self, Coding};
 use atoll_core::http_cache::freshness::Exchanged;
+use atoll_core::http_cache::keys::ATOLL_KEYS;
 use atoll_core::http_cache::partial::{self, Span, Wanted};
 use atoll_core::http_cache::report::Report;
 use atoll_core::http_cache::storing::Meta;
@@ -57,6 +58,9 @@ pub(super) fn from_stored(
     (report, coded): (Report, Option<CodedAs>),
 ) -> Response {
     let mut headers = stored.headers.clone();
+    if !stored.keys.is_empty() {
+        headers.remove(ATOLL_KEYS);
+    }
     finish(&mut headers, &stored.meta, now_ms, report, Age::Always);
     if coded.is_some() {
         coding::vary_by_coding(&mut headers);
@@ -118,6 +122,9 @@ pub(super) fn from_fill(
 ) -> Option<Response> {
     let reader = fill.reader()?;
     let mut headers = fill.head.headers.clone();
+    if !fill.head.keys.is_empty() {
+        headers.remove(ATOLL_KEYS);
+    }
     let age = if report.collapsed { Age::Always } else { Age::IfAny };
     finish(&mut headers, &fill.head.meta, now_ms, report, age);
     if varies_by_coding {

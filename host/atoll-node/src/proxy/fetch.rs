@@ -15,7 +15,7 @@ use atoll_core::http_cache::report::{Forward, Report};
 use atoll_core::http_cache::reuse::{self, Failure};
 use atoll_core::http_cache::storing::{self, Answered, Refusal, Rules, SetCookie, Storable};
 use atoll_core::http_cache::vary::{Vary, selecting_key};
-use atoll_core::http_cache::{fields, targeted, validation};
+use atoll_core::http_cache::{fields, keys, targeted, validation};
 use axum::body::Body;
 use axum::response::Response;
 use http::request::Parts;
@@ -134,7 +134,7 @@ impl Proxy {
             return lead.land(Landing::Failed(status, ERROR));
         }
         let own = job.own.take();
-        match self.open(route, &job.asked, fetched) {
+        match self.open(route, &job.asked, (fetched, lead.began_us())) {
             Ok((fill, body)) => {
                 lead.land(Landing::Filling(Arc::clone(&fill)));
                 self.drive(route, &job.asked, (fill, body), lead).await;
@@ -175,13 +175,12 @@ impl Proxy {
         let requested_ms = ms_of(self.cache.now_us());
         route.records.upstream_requests.inc();
         let request = http::Request::from_parts(parts, Body::empty());
-        let response = route.upstream.send(request).await;
-        let mut response = response.map_err(|error: UpstreamError| error.answer())?;
+        let response = route.send(request).await;
+        let response = response.map_err(|error: UpstreamError| error.answer())?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return Err(UpstreamError::Broken.answer());
         }
         let responded_ms = ms_of(self.cache.now_us());
-        fields::remove_of_the_connection(response.headers_mut());
         Ok(Fetched { response, exchanged: Exchanged { requested_ms, responded_ms } })
     }
 
@@ -223,7 +222,7 @@ impl Proxy {
         &self,
         route: &Route,
         asked: &Asked,
-        fetched: Fetched,
+        (fetched, fetched_us): (Fetched, u64),
     ) -> Result<(Arc<Fill>, ResponseBody), (Box<Response>, Option<Refusal>)> {
         let Fetched { response, exchanged } = fetched;
         let settings = route.cache.as_ref();
@@ -253,12 +252,16 @@ impl Proxy {
             return refuse(response, None);
         }
         let (parts, body) = response.into_parts();
-        let head = head(
+        let mut head = head(
             &asked.parts.headers,
             (status, parts.headers),
             storable,
             (exchanged, &settings.rules),
         );
+        head.fetched_us = fetched_us;
+        self.end_with_keys(&head.headers, &mut head.meta);
+        // From here on, so that those who follow are told of a write as well.
+        self.cache.admit_keys(&head.keys, fetched_us);
         let span = span.filter(|_| status == StatusCode::PARTIAL_CONTENT);
         Ok((Fill::new(Head { span, length, ..head }), body))
     }
@@ -275,8 +278,9 @@ impl Proxy {
         let newer = (fetched.response.headers(), fetched.exchanged);
         let renewed = self.renewed(route, stored, newer, began_us);
         let (control, _) = targeted::control_of(&renewed.headers);
-        let is_taken_back =
-            control.private == Scope::Whole || (control.no_store && !control.must_understand);
+        let is_taken_back = control.private == Scope::Whole
+            || (control.no_store && !control.must_understand)
+            || keys::of(&renewed.headers).is_err();
         if is_taken_back {
             self.cache.invalidate(&job.asked.key);
         } else {
@@ -309,7 +313,8 @@ impl Proxy {
             headers.insert(header::AGE, age);
         }
         let answered = Answered { status: stored.status, headers: &headers };
-        let meta = storing::describe(answered, &control, is_targeted, (exchanged, rules));
+        let mut meta = storing::describe(answered, &control, is_targeted, (exchanged, rules));
+        self.end_with_keys(&headers, &mut meta);
         fields::remove_not_stored(&mut headers, &control);
         Arc::new(Stored::new(Ingredients {
             key: stored.key.clone(),
@@ -370,6 +375,8 @@ pub(super) fn head(
     };
     Head {
         status,
+        keys: keys::hashes(&headers),
+        fetched_us: 0,
         headers,
         meta: storable.meta,
         exchanged,

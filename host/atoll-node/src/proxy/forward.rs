@@ -6,6 +6,7 @@ use crate::listen::interim::Interim;
 use crate::problem::Problem;
 use crate::upstream::{ResponseBody, UpstreamError};
 use atoll_core::http_cache::fields;
+use atoll_core::http_cache::keys::ATOLL_KEYS;
 use atoll_core::http_cache::report::{Forward, Report};
 use axum::body::Body;
 use axum::extract::Request;
@@ -56,7 +57,7 @@ impl Proxy {
         route.records.passed.inc();
         route.records.upstream_requests.inc();
         let request = http::Request::from_parts(parts, body);
-        let response = route.upstream.send(request).await;
+        let response = route.send(request).await;
         if let Some(interim) = interim {
             interim.sent().await;
         }
@@ -120,7 +121,7 @@ impl Proxy {
 
     /// Adds this node to those that the request has gone through, or refuses one that comes back.
     fn note_passage(&self, headers: &mut HeaderMap) -> Result<(), Problem> {
-        let own = format!("atoll; node=\"{}\"", self.name.replace(['"', '\\'], "_"));
+        let own = format!("atoll; node=\"{}\"", self.node.name().replace(['"', '\\'], "_"));
         let lines = headers.get_all(CDN_LOOP).iter().filter_map(|line| line.to_str().ok());
         if lines.flat_map(|line| line.split(',')).any(|member| member.trim() == own) {
             let detail =
@@ -144,14 +145,20 @@ fn waits_for_100(parts: &Parts) -> bool {
 /// A response as it comes, without the fields of its connection.
 pub(super) fn stream(response: http::Response<ResponseBody>, why: Option<Report>) -> Response {
     let (mut parts, body) = response.into_parts();
-    fields::remove_of_the_connection(&mut parts.headers);
     parts.version = Version::default();
     if let Some(why) = why {
         why.append_to(&mut parts.headers);
     }
     parts.extensions.clear();
+    if parts.headers.remove(ATOLL_KEYS).is_some() {
+        parts.extensions.insert(MadeOfKeys);
+    }
     Response::from_parts(parts, Body::new(body))
 }
+
+/// The response has named keys that it was made from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct MadeOfKeys;
 
 /// What a client is told where the upstream gave no answer.
 pub(super) fn failure(route: &Route, error: &UpstreamError) -> Problem {

@@ -349,6 +349,10 @@ impl Proxy {
                 {
                     return None;
                 }
+                // It began before a write that this request may know of.
+                if !is_leader && self.cache.is_written(&fill.head.keys, fill.head.fetched_us) {
+                    return None;
+                }
                 count(&route.records.misses);
                 let report = Report { stored: true, ..report };
                 let varies = route.cache.as_ref().is_some_and(|settings| settings.compresses)
@@ -385,7 +389,7 @@ impl Proxy {
         route.records.upstream_requests.inc();
         route.records.misses.inc();
         let request = http::Request::from_parts(parts, Body::empty());
-        let response = match route.upstream.send(request).await {
+        let response = match route.send(request).await {
             Ok(response) => response,
             Err(error) => return Err(failure(route, &error)),
         };
@@ -422,7 +426,8 @@ impl Proxy {
         let response = self.pass_on(route, request, authority, why).await?;
         if invalidation::is_success(response.status()) {
             self.cache.invalidate(&target);
-            for other in invalidation::targets(host, &path, response.headers()) {
+            let others = invalidation::targets(host, &path, response.headers());
+            for other in others.into_iter().flat_map(|other| route.public_keys(other)) {
                 self.cache.invalidate(&other);
             }
             for group in tags::invalidated(response.headers()) {

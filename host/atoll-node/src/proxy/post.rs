@@ -2,6 +2,7 @@
 //! the client reads them, once it has come to the end.
 
 use super::fetch::head;
+use super::forward::MadeOfKeys;
 use super::settings::CacheSettings;
 use super::{Proxy, Route};
 use crate::cache::Cache;
@@ -39,6 +40,10 @@ impl Proxy {
         posted: Posted,
         response: Response,
     ) -> Response {
+        // It was made before this node could listen for writes of its keys.
+        if response.extensions().get::<MadeOfKeys>().is_some() {
+            return response;
+        }
         // Just behind the invalidation by this very request, of which it is the outcome.
         let responded_us = self.cache.now_us() + 1;
         let exchanged = Exchanged {

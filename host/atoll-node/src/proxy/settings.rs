@@ -1,6 +1,7 @@
 //! What is said about a route to an upstream.
 
 use crate::upstream;
+use atoll_core::http::edits::{CookieNames, FieldEdits, PathRewrite};
 use atoll_core::http_cache::key::QueryRules;
 use atoll_core::http_cache::storing::Rules;
 use atoll_core::route::Pattern;
@@ -14,6 +15,21 @@ pub(crate) struct RouteSettings {
     pub(crate) upstream: upstream::Settings,
     /// How their responses are cached; `None` is not at all.
     pub(crate) cache: Option<CacheSettings>,
+    /// What is changed in what goes through.
+    pub(crate) edits: RouteEdits,
+}
+
+/// What a route changes in requests and responses.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RouteEdits {
+    /// Cookies that the upstream does not see.
+    pub(crate) cookies: CookieNames,
+    /// Fields of requests.
+    pub(crate) request: FieldEdits,
+    /// Fields of responses, before they are stored.
+    pub(crate) response: FieldEdits,
+    /// Paths that the upstream is asked for.
+    pub(crate) path: PathRewrite,
 }
 
 /// How the responses of a route are cached.

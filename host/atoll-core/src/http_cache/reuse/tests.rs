@@ -132,3 +132,14 @@ fn rfc_5861_section_4_stale_if_error_bounds_the_use_behind_an_error() {
     let forbidden = Meta { never_stale: true, ..meta };
     check_failure(&forbidden, asked, 11_000, (false, false));
 }
+
+#[test]
+fn what_was_made_from_a_key_that_was_written_is_validated_unless_its_age_may_be_used_stale() {
+    let outdated = |meta: &Meta, asked, now_ms| reuse(meta, asked, Purged::Outdated, now_ms);
+    assert_eq!(outdated(&META, &NOTHING, 1_000), Reuse::Validate, "although it is fresh");
+    let meta = Meta { while_revalidate_ms: 5_000, ..META };
+    assert_eq!(outdated(&meta, &NOTHING, 4_999), Reuse::WhileRevalidate);
+    assert_eq!(outdated(&meta, &NOTHING, 5_000), Reuse::Validate);
+    let forbidden = Meta { never_stale: true, ..meta };
+    assert_eq!(outdated(&forbidden, &NOTHING, 0), Reuse::Validate);
+}

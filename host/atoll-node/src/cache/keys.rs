@@ -1,0 +1,133 @@
+//! Writes of keys that stored responses were made from: each makes those responses stale, as soon as
+//! this node learns of it.
+//!
+//! Nothing of it costs anything before a response names its keys for the first time: then the log of
+//! the store is followed.
+
+use super::Cache;
+use super::stored::Stored;
+use crate::node::Node;
+use atoll_core::entry::op::{Effect, Op};
+use atoll_core::http_cache::keys::{Concerns, KeyIndex, hash_of, hash_of_bucket};
+use atoll_core::store::log::LogRead;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// Ops that are looked at in one step.
+const STEP_COUNT: usize = 1_000;
+
+/// The keys of stored responses.
+#[derive(Debug)]
+pub(super) struct Keys {
+    index: Mutex<KeyIndex>,
+    /// Whether any response has named a key.
+    is_used: watch::Sender<bool>,
+}
+
+impl Keys {
+    /// None yet. What was fetched before `now_us`, by an earlier process, may have missed writes.
+    pub(super) fn new(now_us: u64) -> Keys {
+        let mut index = KeyIndex::default();
+        index.begin(now_us);
+        Keys { index: Mutex::new(index), is_used: watch::Sender::new(false) }
+    }
+
+    fn index(&self) -> MutexGuard<'_, KeyIndex> {
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a write has made `stored` stale.
+    pub(super) fn outdate(&self, stored: &Stored) -> bool {
+        !stored.keys.is_empty() && self.index().covers(&stored.keys, stored.fetched_us)
+    }
+}
+
+impl Cache {
+    /// Takes note of a response with these keys whose fetch began at `fetched_us`: writes from then
+    /// on make it stale.
+    pub(crate) fn admit_keys(&self, keys: &[u64], fetched_us: u64) {
+        if keys.is_empty() {
+            return;
+        }
+        let now_us = self.now_us();
+        self.keys.index().admit(keys, fetched_us, now_us);
+        self.keys.is_used.send_if_modified(|is_used| !std::mem::replace(is_used, true));
+    }
+
+    /// Whether one of these keys was written since a fetch began, as far as is known.
+    pub(crate) fn is_written(&self, keys: &[u64], fetched_us: u64) -> bool {
+        !keys.is_empty() && self.keys.index().is_written(keys, fetched_us)
+    }
+
+    /// Takes note of a write of which this node has just learned.
+    pub(crate) fn note_write(&self, hash: u64) {
+        let now_us = self.now_us();
+        let concerns = self.keys.index().note(hash, now_us);
+        if concerns == Concerns::Stored {
+            // Behind the note: whoever sees the new number finds it.
+            self.generation.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    /// Writes may have been missed: all that was stored with keys is stale.
+    fn note_gap(&self) {
+        let now_us = self.now_us();
+        self.keys.index().begin(now_us);
+        self.generation.fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn note_op(&self, op: &Op) {
+        match &op.effect {
+            Effect::Key { bucket, key, .. } | Effect::Relay { bucket, key, .. } => {
+                self.note_write(hash_of(bucket.as_str(), key));
+            }
+            Effect::Flush { bucket } | Effect::RelayFlush { bucket, .. } => {
+                self.note_write(hash_of_bucket(bucket.as_str()));
+            }
+            Effect::Join { .. } | Effect::Message { .. } => {}
+        }
+    }
+}
+
+/// Follows what is written, by whomever, from the moment at which it matters until `shutdown`.
+pub(crate) async fn follow(node: Arc<Node>, cache: Arc<Cache>, shutdown: CancellationToken) {
+    let mut is_used = cache.keys.is_used.subscribe();
+    tokio::select! {
+        used = is_used.wait_for(|is_used| *is_used) => if used.is_err() { return },
+        () = shutdown.cancelled() => return,
+    }
+    let mut grown = node.log_grown();
+    let mut position = node.store().log_subscribe();
+    cache.note_gap();
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => break,
+            changed = grown.changed() => {
+                if changed.is_err() {
+                    break;
+                }
+                position = read_log(&node, &cache, position).await;
+            }
+        }
+    }
+    node.store().log_unsubscribe(node.now());
+}
+
+async fn read_log(node: &Node, cache: &Cache, mut position: u64) -> u64 {
+    loop {
+        match node.store().log_read(position, STEP_COUNT) {
+            LogRead::Fallen { resume } => {
+                cache.note_gap();
+                position = resume;
+            }
+            LogRead::Ops { ops, .. } if ops.is_empty() => return position,
+            LogRead::Ops { ops, next } => {
+                position = next;
+                ops.iter().for_each(|op| cache.note_op(op));
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! What a route changes in requests and responses, and when.
+//!
+//! Fields of a request are changed before the cache is asked, so that Vary, conditions and
+//! credentials are those that the upstream sees. Fields of a response are changed before it is
+//! stored. The path is changed last: keys and purges are about the URLs of clients.
+
+use super::Route;
+use super::settings::RouteEdits;
+use crate::upstream::{ResponseBody, UpstreamError};
+use atoll_core::http_cache::fields;
+use axum::body::Body;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+
+/// What a client's path has in front that the upstream does not see.
+const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
+
+impl RouteEdits {
+    /// Changes the fields of a request as it came.
+    pub(super) fn of_request(&self, headers: &mut HeaderMap) {
+        self.cookies.drop_from(headers);
+        if !self.request.is_empty() {
+            self.request.apply(headers);
+        }
+    }
+}
+
+impl Route {
+    /// Sends a request and waits for the head of the response, both as this route changes them.
+    pub(super) async fn send(
+        &self,
+        mut request: http::Request<Body>,
+    ) -> Result<http::Response<ResponseBody>, UpstreamError> {
+        let edits = &self.edits;
+        edits.path.apply(request.uri_mut());
+        if let Some(prefix) = edits.path.stripped()
+            && let Ok(prefix) = HeaderValue::from_str(prefix)
+        {
+            request.headers_mut().insert(FORWARDED_PREFIX, prefix);
+        }
+        // Once more: what the node itself has added is for the route to say as well.
+        edits.request.apply_again(request.headers_mut());
+        let mut response = self.upstream.send(request).await?;
+        let status = response.status();
+        if status != StatusCode::SWITCHING_PROTOCOLS {
+            let headers = response.headers_mut();
+            // First: no Connection field may name what the route sets.
+            fields::remove_of_the_connection(headers);
+            edits.response.apply_to_response(status, headers);
+        }
+        Ok(response)
+    }
+
+    /// The keys under which clients find what the upstream knows by `key`.
+    pub(super) fn public_keys(&self, key: String) -> impl Iterator<Item = String> {
+        let public = self.edits.path.public_key(&key);
+        [Some(key), public].into_iter().flatten()
+    }
+}

@@ -1,0 +1,28 @@
+//! Keys of the store that a response was made from, and how they bound its lifetime.
+
+use super::Proxy;
+use atoll_core::clock::Now;
+use atoll_core::http_cache::keys;
+use atoll_core::http_cache::storing::Meta;
+use http::HeaderMap;
+
+impl Proxy {
+    /// A response is fresh no longer than the keys that it was made from: a deadline is no write, and
+    /// no node tells another of it.
+    pub(super) fn end_with_keys(&self, headers: &HeaderMap, meta: &mut Meta) {
+        let store = self.node.store();
+        // One that has passed while the response was made is seen as well.
+        let since = Now::from_millis(meta.responded_ms.saturating_sub(meta.initial_age_ms));
+        for name in keys::of(headers).unwrap_or_default() {
+            let Some(bucket) = store.find_bucket(&name.bucket) else { continue };
+            let deadline_ms = store.read(&bucket, &name.key, since, |view| {
+                view.and_then(|view| view.deadline().millis())
+            });
+            if let Some(deadline_ms) = deadline_ms {
+                let left_ms = deadline_ms.saturating_sub(meta.responded_ms);
+                let lifetime = &mut meta.lifetime;
+                lifetime.lifetime_ms = lifetime.lifetime_ms.min(meta.initial_age_ms + left_ms);
+            }
+        }
+    }
+}
