@@ -1,6 +1,6 @@
 //! The node's clock.
 
-use crate::bindings::atoll::edge::clock;
+use crate::node::clock;
 
 /// Milliseconds since 1970, UTC. May step back when the node's clock is set.
 pub fn now_ms() -> u64 {

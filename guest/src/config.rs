@@ -1,6 +1,6 @@
 //! Settings that the handler was deployed with.
 
-use crate::bindings::atoll::edge::config;
+use crate::node::config;
 
 /// Returns the setting of this name.
 pub fn get(key: &str) -> Option<String> {

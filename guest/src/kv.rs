@@ -4,9 +4,17 @@
 //! nodes a moment later and the last write of a key wins. Conditions are therefore decided on this
 //! node only; increments on several nodes all count. A key is 1 to 1,024 bytes of text.
 
+#[cfg(any(feature = "json", feature = "msgpack"))]
+mod codec;
 mod error;
 mod options;
 
+#[cfg(feature = "json")]
+pub use codec::Json;
+#[cfg(feature = "msgpack")]
+pub use codec::MessagePack;
+#[cfg(any(feature = "json", feature = "msgpack"))]
+pub use codec::{Codec, Typed};
 pub use error::Error;
 pub use options::SetOptions;
 
@@ -14,17 +22,18 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::bindings::atoll::edge::kv;
+use crate::node;
 
 /// Opens a bucket, such as `default`. Fails with [`Error::Denied`] unless the handler was granted
 /// it.
 pub fn open(name: &str) -> Result<Bucket, Error> {
-    Ok(Bucket { raw: kv::Bucket::open(name)? })
+    Ok(Bucket { raw: node::Bucket::open(name)? })
 }
 
 /// An opened bucket. It does not outlive the request.
 #[derive(Debug)]
 pub struct Bucket {
-    raw: kv::Bucket,
+    raw: node::Bucket,
 }
 
 /// What a key holds.
@@ -40,6 +49,11 @@ pub struct Entry {
 }
 
 impl Bucket {
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn of_test(raw: node::Bucket) -> Bucket {
+        Bucket { raw }
+    }
+
     /// Returns the value of a key.
     pub fn get(&self, key: &str) -> Result<Option<Vec<u8>>, Error> {
         Ok(self.raw.get(key)?)
@@ -95,6 +109,15 @@ impl Bucket {
     /// Not a transaction: after an error those before the one that failed are written.
     pub fn set_many(&self, entries: &[(String, Vec<u8>)]) -> Result<(), Error> {
         Ok(self.raw.set_many(entries, None)?)
+    }
+
+    /// Writes at most 1,000 entries that all live for `ttl`; otherwise as [`Bucket::set_many`].
+    pub fn set_many_within(
+        &self,
+        entries: &[(String, Vec<u8>)],
+        ttl: Duration,
+    ) -> Result<(), Error> {
+        Ok(self.raw.set_many(entries, Some(options::whole_ms(ttl)))?)
     }
 
     /// Deletes a key; returns whether it held something.

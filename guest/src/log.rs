@@ -3,7 +3,7 @@
 //! A message is cut after 4 KiB, and a request may write 256 of them: the rest is counted, not
 //! kept.
 
-use crate::bindings::atoll::edge::log::{Level, log};
+use crate::node::log::{Level, log};
 
 /// Writes a line for whoever hunts a bug in the handler's details.
 pub fn trace(message: impl AsRef<str>) {

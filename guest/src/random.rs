@@ -1,6 +1,6 @@
 //! Random numbers fit for secrets, drawn by the node.
 
-use crate::bindings::atoll::edge::random;
+use crate::node::random;
 
 /// Returns `len` random bytes. Traps above 65,536.
 pub fn bytes(len: u32) -> Vec<u8> {

@@ -112,6 +112,29 @@ impl Request {
         str::from_utf8(&self.raw.body)
     }
 
+    /// Reads the body as JSON, whatever its `content-type` says. The error is fit for a 400.
+    #[cfg(feature = "json")]
+    pub fn json<T: serde::de::DeserializeOwned>(&self) -> Result<T, Malformed> {
+        serde_json::from_slice(&self.raw.body).map_err(|error| Malformed(error.to_string()))
+    }
+
+    /// Reads the body as MessagePack; otherwise as [`Request::json`].
+    #[cfg(feature = "msgpack")]
+    pub fn msgpack<T: serde::de::DeserializeOwned>(&self) -> Result<T, Malformed> {
+        rmp_serde::from_slice(&self.raw.body).map_err(|error| Malformed(error.to_string()))
+    }
+
+    /// Returns the value of a cookie, as it was sent. Of several of this name, the first.
+    pub fn cookie(&self, name: &str) -> Option<&str> {
+        let fields = self.headers().filter(|field| field.0 == "cookie");
+        let texts = fields.filter_map(|(_, value)| str::from_utf8(value).ok());
+        let mut pairs = texts.flat_map(|text| text.split(';')).filter_map(|pair| {
+            let (name, value) = pair.trim().split_once('=')?;
+            Some((name, value.trim_matches('"')))
+        });
+        pairs.find(|pair| pair.0 == name).map(|pair| pair.1)
+    }
+
     /// Returns the body without copying it.
     pub fn into_body(self) -> Vec<u8> {
         self.raw.body
@@ -122,10 +145,32 @@ impl Request {
         self.raw.client_address.as_deref()
     }
 
+    /// Sets the address of the client, for unit tests.
+    #[must_use]
+    pub fn with_client_address(mut self, address: &str) -> Request {
+        self.raw.client_address = Some(address.to_owned());
+        self
+    }
+
     pub(crate) fn from_raw(raw: types::Request) -> Request {
         Request { raw }
     }
 }
+
+/// The body is not what the handler reads it as. Its text says where, and may be shown to the client.
+#[cfg(any(feature = "json", feature = "msgpack"))]
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Malformed(String);
+
+#[cfg(any(feature = "json", feature = "msgpack"))]
+impl std::fmt::Display for Malformed {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "the body is malformed: {}", self.0)
+    }
+}
+
+#[cfg(any(feature = "json", feature = "msgpack"))]
+impl std::error::Error for Malformed {}
 
 #[cfg(test)]
 mod tests {
@@ -158,6 +203,29 @@ mod tests {
         let request = Request::new("GET", "/").with_header("Accept", "text/html");
         assert_eq!(request.header("ACCEPT"), Some("text/html"));
         assert_eq!(request.header("accept-language"), None);
+    }
+
+    #[track_caller]
+    fn check_cookie(cookies: &[&str], name: &str, want: Option<&str>) {
+        let request = Request::new("GET", "/");
+        let request = cookies.iter().fold(request, |request, c| request.with_header("Cookie", c));
+        assert_eq!(request.cookie(name), want);
+    }
+
+    #[test]
+    fn a_cookie_is_found_in_any_field_and_by_its_whole_name() {
+        check_cookie(&["a=1; sid=x=y"], "sid", Some("x=y"));
+        check_cookie(&["a=1", "sid=\"q\""], "sid", Some("q"));
+        check_cookie(&["xsid=1; sidx=2;;"], "sid", None);
+        check_cookie(&[], "sid", None);
+    }
+
+    #[cfg(feature = "json")]
+    #[test]
+    fn a_body_that_is_no_json_says_where() {
+        let request = Request::new("PUT", "/").with_body(r#"{"a":}"#);
+        let error = request.json::<std::collections::BTreeMap<String, u8>>().unwrap_err();
+        assert!(error.to_string().contains("line 1 column 6"), "{error}");
     }
 
     #[test]

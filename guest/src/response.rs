@@ -39,6 +39,21 @@ impl Response {
         Response::new(200).header("content-type", "application/json").body(body.into())
     }
 
+    /// Answers 200 with a value as JSON. One that has no form in JSON is logged, and answered with
+    /// a 500.
+    #[cfg(feature = "json")]
+    pub fn json_of<T: serde::Serialize + ?Sized>(value: &T) -> Response {
+        serde_json::to_string(value).map(Response::json).into_response()
+    }
+
+    /// Answers 200 with a value as MessagePack, its fields by name; otherwise as
+    /// [`Response::json_of`].
+    #[cfg(feature = "msgpack")]
+    pub fn msgpack_of<T: serde::Serialize + ?Sized>(value: &T) -> Response {
+        let bytes = rmp_serde::to_vec_named(value).map(Response::bytes);
+        bytes.into_response().header("content-type", "application/msgpack")
+    }
+
     /// Answers 200 with bytes.
     pub fn bytes(body: impl Into<Vec<u8>>) -> Response {
         Response::new(200).header("content-type", "application/octet-stream").body(body)
@@ -88,6 +103,11 @@ impl Response {
         self.raw.status
     }
 
+    /// Returns all header fields, in the order of being set; names are in lower case.
+    pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.raw.headers.iter().map(|(name, value)| (name.as_str(), value.as_slice()))
+    }
+
     /// Returns the first header field of this name, for unit tests.
     pub fn header_value(&self, name: &str) -> Option<&[u8]> {
         let field = self.raw.headers.iter().find(|field| field.0.eq_ignore_ascii_case(name))?;
@@ -97,6 +117,12 @@ impl Response {
     /// Returns the body, for unit tests.
     pub fn body_bytes(&self) -> &[u8] {
         &self.raw.body
+    }
+
+    /// Returns the body as text, for unit tests. Panics unless it is UTF-8.
+    #[track_caller]
+    pub fn body_text(&self) -> &str {
+        str::from_utf8(&self.raw.body).expect("the body is text")
     }
 
     pub(crate) fn into_raw(self) -> types::Response {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::bindings::atoll::edge::secrets;
+use crate::node::secrets;
 
 /// Why a secret is not given.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -13,3 +13,27 @@ fn handle(request: Request) -> Result<Response, kv::Error> {
     let count = kv::open("default")?.increment(&format!("counter:{name}"), 1)?;
     Ok(Response::text(format!("{name}: {count}\n")))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use atoll_guest::testing::Node;
+
+    #[test]
+    fn each_name_has_a_counter_of_its_own() {
+        let node = Node::start();
+        for (path, want) in
+            [("/counter/a", "a: 1\n"), ("/counter/a", "a: 2\n"), ("/counter/b", "b: 1\n")]
+        {
+            assert_eq!(node.run(handle, Request::new("GET", path)).body_text(), want);
+        }
+        assert_eq!(node.bucket("default").get_text("counter:a"), Ok(Some("2".to_owned())));
+    }
+
+    #[test]
+    fn a_request_without_a_name_counts_nothing() {
+        let node = Node::start();
+        assert_eq!(node.run(handle, Request::new("GET", "/counter/")).status_code(), 400);
+        assert_eq!(node.bucket("default").keys("").count(), 0);
+    }
+}

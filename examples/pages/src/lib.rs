@@ -13,3 +13,20 @@ fn handle(request: Request) -> Result<Response, kv::Error> {
         None => Response::not_found(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use atoll_guest::testing::Node;
+
+    #[test]
+    fn a_page_is_there_once_its_key_is() {
+        // All that it needs: `--grant kv:default/page:=r`.
+        let node = Node::start().with_grants(&["kv:default/page:=r"]);
+        let about = || node.run(handle, Request::new("GET", "/about"));
+        assert_eq!(about().status_code(), 404);
+        node.bucket("default").set("page:/about", "<h1>About</h1>").expect("it can be written");
+        assert_eq!(about().body_text(), "<h1>About</h1>");
+        assert_eq!(about().header_value("content-type"), Some(&b"text/html; charset=utf-8"[..]));
+    }
+}
