@@ -159,7 +159,12 @@ pub(crate) mod secrets {
     pub(crate) fn get(name: &str) -> Result<Option<Vec<u8>>, Error> {
         super::with_node(|node| match node.secrets.get(name) {
             Some(secret) => Ok(secret.clone()),
-            None => Err(Error::Denied(format!("secret:{name} is not granted"))),
+            None => {
+                let detail = format!(
+                    "secret:{name} is not granted; deploy the handler with --grant secret:{name}"
+                );
+                Err(Error::Denied(detail))
+            }
         })
     }
 }

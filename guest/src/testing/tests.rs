@@ -120,6 +120,8 @@ fn a_secret_is_given_to_whom_it_was_granted() {
     let _node = Node::start().with_secret("token", Some(b"abc")).with_secret("unset", None);
     assert_eq!(crate::secret::text("token"), Ok(Some("abc".to_owned())));
     assert_eq!(crate::secret::get("unset"), Ok(None));
-    let denied = crate::secret::Error::Denied("secret:other is not granted".to_owned());
+    let denied = crate::secret::Error::Denied(
+        "secret:other is not granted; deploy the handler with --grant secret:other".to_owned(),
+    );
     assert_eq!(crate::secret::get("other"), Err(denied));
 }

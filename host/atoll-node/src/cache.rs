@@ -269,22 +269,25 @@ impl Cache {
         }
         let generation = self.generation.load(Ordering::Acquire);
         if stored.checked_at() != generation {
-            let strength = self.purged(&stored);
-            if self.keys.outdate(&stored) {
-                stored.note_outdated();
-            }
-            stored.note_check(generation, strength == Some(Strength::Soft));
+            let strength = self.examine(&stored, generation);
             if strength == Some(Strength::Hard) {
                 self.slots.remove_if(key, is_it);
                 return otherwise;
             }
         }
-        let purged = match (stored.is_outdated(), stored.is_softly_purged()) {
-            (true, _) => Purged::Outdated,
-            (false, true) => Purged::Softly,
-            (false, false) => Purged::No,
-        };
+        let purged = stored.purged();
         Found::Stored(stored, purged)
+    }
+
+    /// Compares a response with the purges and the writes of keys up to `generation`. Returns by
+    /// what it was purged.
+    fn examine(&self, stored: &Stored, generation: u64) -> Option<Strength> {
+        let strength = self.purged(stored);
+        if self.keys.outdate(stored) {
+            stored.note_outdated();
+        }
+        stored.note_check(generation, strength == Some(Strength::Soft));
+        strength
     }
 
     /// Whether nothing has been purged or made invalid that `stored` is part of.
@@ -338,14 +341,9 @@ impl Cache {
         let Vary::Fields(names) = vary else { return false };
         let generation = self.generation.load(Ordering::Acquire);
         self.admit_keys(&stored.keys, stored.fetched_us);
-        if self.keys.outdate(stored) {
-            stored.note_outdated();
-        }
-        match self.purged(stored) {
-            Some(Strength::Hard) => return false,
-            strength => stored.note_check(generation, strength == Some(Strength::Soft)),
-        }
-        if self.is_invalidated(&stored.key, valid_us) {
+        if self.examine(stored, generation) == Some(Strength::Hard)
+            || self.is_invalidated(&stored.key, valid_us)
+        {
             return false;
         }
         // What was asked for later is newer, whichever comes first.

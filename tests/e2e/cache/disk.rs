@@ -317,3 +317,27 @@ fn a_second_process_is_refused_and_settings_without_a_disk_are_told() {
     let told = refused(&["--cache-disk", "1MiB", "--data", "x"]);
     assert!(told.contains("--cache-disk is 8MiB or more, or off"), "{told}");
 }
+
+#[test]
+fn a_page_made_from_keys_is_stale_after_a_restart_since_they_may_have_been_written_meanwhile() {
+    let keys = ("Atoll-Keys", "default/news:1");
+    let origin = Origin::start(move |request, count| {
+        let fields: &[(&str, &str)] =
+            if request.path() == "/made" { &[FRESH, keys] } else { &[FRESH] };
+        Act::Send(response(200, fields, &format!("{} {count}", request.path())))
+    });
+    let place = Place::before(&origin);
+    let node = place.start(&[]);
+    let is_hit = |node: &TestNode, path: &str| {
+        ask(node, "GET", path, &[]).field("cache-status").contains("; hit")
+    };
+    for path in ["/made", "/plain"] {
+        wait_until("a hit", || is_hit(&node, path).then_some(()));
+    }
+    stop(node);
+    let node = place.start(&[]);
+    assert!(is_hit(&node, "/plain"));
+    let after = ask(&node, "GET", "/made", &[]);
+    assert!(after.field("cache-status").contains("fwd=stale"), "{after:?}");
+    wait_until("a hit again", || is_hit(&node, "/made").then_some(()));
+}

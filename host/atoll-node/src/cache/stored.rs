@@ -6,6 +6,7 @@ use super::limits::{ENTRY_OVERHEAD_BYTES, FIELD_OVERHEAD_BYTES};
 use atoll_core::http_cache::control::ResponseControl;
 use atoll_core::http_cache::freshness::Exchanged;
 use atoll_core::http_cache::partial::Span;
+use atoll_core::http_cache::reuse::Purged;
 use atoll_core::http_cache::storing::Meta;
 use atoll_core::http_cache::{coding, keys, tags, targeted};
 use http::{HeaderMap, StatusCode};
@@ -139,12 +140,14 @@ impl Stored {
         self.outdated.store(true, Ordering::Relaxed);
     }
 
-    pub(super) fn is_outdated(&self) -> bool {
-        self.outdated.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn is_softly_purged(&self) -> bool {
-        self.softly_purged.load(Ordering::Relaxed)
+    /// What it was told by the latest look at purges and keys.
+    pub(super) fn purged(&self) -> Purged {
+        let outdated = self.outdated.load(Ordering::Relaxed);
+        match (outdated, self.softly_purged.load(Ordering::Relaxed)) {
+            (true, _) => Purged::Outdated,
+            (false, true) => Purged::Softly,
+            (false, false) => Purged::No,
+        }
     }
 }
 

@@ -8,7 +8,6 @@ use crate::cache::body::StoredBody;
 use crate::cache::stored::Stored;
 use crate::cache::{Cache, Found, Slot, Varies};
 use atoll_core::http_cache::purge::Strength;
-use atoll_core::http_cache::reuse::Purged;
 use http::{HeaderMap, HeaderName};
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,11 +39,11 @@ impl Cache {
     }
 
     fn as_found(&self, stored: Arc<Stored>, otherwise: Found) -> Found {
-        match self.purged(&stored) {
-            Some(Strength::Hard) => otherwise,
-            Some(Strength::Soft) => Found::Stored(stored, Purged::Softly),
-            None => Found::Stored(stored, Purged::No),
+        if self.examine(&stored, self.generation()) == Some(Strength::Hard) {
+            return otherwise;
         }
+        let purged = stored.purged();
+        Found::Stored(stored, purged)
     }
 
     /// What is in memory under `slot_key`, once what the disk has is.
@@ -83,14 +82,12 @@ impl Cache {
             OnDisk::Response(stored) => {
                 let stored = Arc::new(*stored);
                 let generation = self.generation();
-                let purged = self.purged(&stored);
-                if purged == Some(Strength::Hard)
+                if self.examine(&stored, generation) == Some(Strength::Hard)
                     || self.is_invalidated(&stored.key, stored.fetched_us)
                 {
                     disk.remove(hash);
                     return None;
                 }
-                stored.note_check(generation, purged == Some(Strength::Soft));
                 stored.note_place(hash);
                 Some(Slot::Stored(stored))
             }
