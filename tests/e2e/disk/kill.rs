@@ -32,7 +32,7 @@ struct Acknowledged {
 }
 
 /// Writes `KEY-0`, `KEY-1` ... one after the other, every fifth one twice with a delete in between,
-/// and counts them in a counter, until the node is gone or `until` has come. Returns what was
+/// every fifth one in a transaction, and counts them in a counter, until the node is gone or `until` has come. Returns what was
 /// answered.
 fn write(address: SocketAddr, key: String, until: Instant) -> Vec<Acknowledged> {
     let mut acknowledged = Vec::new();
@@ -59,6 +59,10 @@ fn write(address: SocketAddr, key: String, until: Instant) -> Vec<Acknowledged> 
         let answered = if number % 5 == 4 {
             let deleted = format!("SET {name} early\r\nDEL {name}\r\nINCR {key}-count\r\n");
             ask(deleted, 3)
+        } else if number % 5 == 1 {
+            let sets = format!("SET {name} {number}\r\nINCR {key}-count\r\n");
+            // OK, QUEUED twice, an array and what is in it.
+            ask(format!("MULTI\r\n{sets}EXEC\r\n"), 6)
         } else {
             ask(format!("SET {name} {number}\r\nINCR {key}-count\r\n"), 2)
         };
