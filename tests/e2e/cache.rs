@@ -10,5 +10,6 @@ mod origin;
 mod passing;
 mod purge;
 mod secure;
+mod shield;
 mod suite;
 mod trouble;

@@ -48,6 +48,10 @@ pub(crate) struct Head {
     /// Which requests it answers, and what they have in common.
     pub(crate) vary: Vary,
     pub(crate) selecting: Vec<u8>,
+    /// When its fetch began, in microseconds.
+    pub(crate) fetched_us: u64,
+    /// Whether another node has fetched it.
+    pub(crate) is_shielded: bool,
 }
 
 #[derive(Debug, Default)]

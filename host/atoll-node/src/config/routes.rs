@@ -53,6 +53,9 @@ pub(crate) struct FileRoute {
     compress: bool,
     /// Longest body that is stored.
     object_max: Option<String>,
+    /// Whether one node of the cluster, for each URL another one, fetches for all.
+    #[serde(default)]
+    shield: bool,
 }
 
 /// A list, or its only member.
@@ -125,6 +128,7 @@ fn one(route: &FileRoute, object_bytes_max: u64) -> anyhow::Result<RouteSettings
         Some(path) => bail!("health_path is {path:?}; it starts with /"),
     };
     let upstream = upstream::Settings { addresses: addresses?, times, own_host, checks };
+    ensure!(route.cache || !route.shield, "shield is for routes with cache = true");
     let cache = cache(route, object_bytes_max)?;
     Ok(RouteSettings { pattern, upstream, cache: route.cache.then_some(cache) })
 }
@@ -158,6 +162,7 @@ fn cache(route: &FileRoute, object_bytes_max: u64) -> anyhow::Result<CacheSettin
         object_bytes_max,
         compresses: route.compress,
         follows_clients: route.client_directives.unwrap_or(true),
+        is_shielded: route.shield,
     })
 }
 
@@ -201,6 +206,7 @@ mod tests {
         check_refused(&format!("{PLAIN}health_path = \"x\""), "starts with /");
         check_refused(&format!("{PLAIN}health_interval_ms = 0"), "health_interval_ms is 1 to");
         check_refused(&format!("{PLAIN}host = \"x\""), "client or upstream");
+        check_refused(&format!("{PLAIN}shield = true"), "routes with cache = true");
         check_refused("[[route]]\npath = \"/*\"\nupstream = []\n", "1 to 64 addresses");
         for address in ["127.0.0.1:80", "ftp://a", "http://a/path", "http://u@a", "http://"] {
             let text = format!("[[route]]\npath = \"/*\"\nupstream = {address:?}\n");

@@ -1,6 +1,7 @@
 //! Answers from what is stored, or from what is just coming.
 
 use super::fetch::Asked;
+use super::shield::FetchedUs;
 use crate::cache::body::{Reading, StoredBody};
 use crate::cache::disk::file::Sending;
 use crate::cache::fill::Fill;
@@ -51,6 +52,19 @@ pub(super) fn can_answer(stored: &Stored, asked: &Asked) -> bool {
 
 /// Answers with what is stored.
 pub(super) fn from_stored(
+    stored: &Stored,
+    asked: &Asked,
+    now_ms: u64,
+    how: (Report, Option<CodedAs>),
+) -> Response {
+    let mut answer = with_stored(stored, asked, now_ms, how);
+    if asked.is_for_a_node() {
+        answer.extensions_mut().insert(FetchedUs(stored.fetched_us));
+    }
+    answer
+}
+
+fn with_stored(
     stored: &Stored,
     asked: &Asked,
     now_ms: u64,
@@ -111,6 +125,17 @@ pub(super) fn from_stored(
 
 /// Answers with what is coming. `None` where its beginning is no longer kept.
 pub(super) fn from_fill(
+    fill: &Arc<Fill>,
+    asked: &Asked,
+    now_ms: u64,
+    how: (Report, bool),
+) -> Option<Response> {
+    let mut answer = with_fill(fill, asked, now_ms, how)?;
+    answer.extensions_mut().insert(FetchedUs(fill.head.fetched_us));
+    Some(answer)
+}
+
+fn with_fill(
     fill: &Arc<Fill>,
     asked: &Asked,
     now_ms: u64,

@@ -1,5 +1,6 @@
 //! A fetch that may be stored: it goes on by itself, so that no client's end is another's.
 
+use super::shield::{FetchedUs, SHIELD};
 use super::{Proxy, Route, parts};
 use crate::cache::fill::{Fill, Head};
 use crate::cache::flight::{Landing, Lead};
@@ -11,11 +12,12 @@ use atoll_core::http_cache::control::RequestControl;
 use atoll_core::http_cache::directive::Scope;
 use atoll_core::http_cache::freshness::{self, Exchanged};
 use atoll_core::http_cache::partial::Span;
+use atoll_core::http_cache::purge::Subject;
 use atoll_core::http_cache::report::{Forward, Report};
 use atoll_core::http_cache::reuse::{self, Failure};
 use atoll_core::http_cache::storing::{self, Answered, Refusal, Rules, SetCookie, Storable};
 use atoll_core::http_cache::vary::{Vary, selecting_key};
-use atoll_core::http_cache::{fields, targeted, validation};
+use atoll_core::http_cache::{fields, tags, targeted, validation};
 use axum::body::Body;
 use axum::response::Response;
 use http::request::Parts;
@@ -88,6 +90,8 @@ pub(super) struct Job {
 pub(super) struct Fetched {
     pub(super) response: http::Response<ResponseBody>,
     pub(super) exchanged: Exchanged,
+    /// When another node began to fetch it, in microseconds; `None` where this one did.
+    pub(super) shielded_us: Option<u64>,
 }
 
 impl Proxy {
@@ -120,7 +124,8 @@ impl Proxy {
             // Not about what we have, or not asked for: once more, for all of it.
             let Some(stored) = about.take() else { break fetched };
             if validation::is_about(&stored.headers, fetched.response.headers()) {
-                let landing = self.validated(route, &job, &stored, (&fetched, lead.began_us()));
+                let began_us = fetched.shielded_us.unwrap_or(lead.began_us());
+                let landing = self.validated(route, &job, &stored, (&fetched, began_us));
                 return lead.land(landing);
             }
         };
@@ -134,12 +139,13 @@ impl Proxy {
             return lead.land(Landing::Failed(status, ERROR));
         }
         let own = job.own.take();
-        match self.open(route, &job.asked, fetched) {
+        match self.open(route, &job.asked, fetched, lead.began_us()) {
             Ok((fill, body)) => {
                 lead.land(Landing::Filling(Arc::clone(&fill)));
                 self.drive(route, &job.asked, (fill, body), lead).await;
             }
-            Err((response, refusal)) => {
+            Err((mut response, refusal)) => {
+                response.extensions_mut().insert(FetchedUs(lead.began_us()));
                 if status.as_u16() < 500 && refusal.is_some_and(is_of_the_response) {
                     self.cache.mark_pass(&job.asked.key);
                 }
@@ -172,6 +178,11 @@ impl Proxy {
             // The client has been answered: interim responses would come behind that.
             parts.extensions.clear();
         }
+        if !job.keeps_conditions
+            && let Some(fetched) = self.exchange_with_owner(route, job, about, &parts).await
+        {
+            return Ok(fetched);
+        }
         let requested_ms = ms_of(self.cache.now_us());
         route.records.upstream_requests.inc();
         let request = http::Request::from_parts(parts, Body::empty());
@@ -182,7 +193,41 @@ impl Proxy {
         }
         let responded_ms = ms_of(self.cache.now_us());
         fields::remove_of_the_connection(response.headers_mut());
-        Ok(Fetched { response, exchanged: Exchanged { requested_ms, responded_ms } })
+        response.headers_mut().remove(&SHIELD);
+        let exchanged = Exchanged { requested_ms, responded_ms };
+        Ok(Fetched { response, exchanged, shielded_us: None })
+    }
+
+    /// Asks the node that fetches for all, where that is another one. `None` is to ask the upstream.
+    async fn exchange_with_owner(
+        &self,
+        route: &Route,
+        job: &Job,
+        about: Option<&Stored>,
+        parts: &Parts,
+    ) -> Option<Fetched> {
+        let asked = &job.asked;
+        let is_shielded = route.cache.as_ref().is_some_and(|settings| settings.is_shielded);
+        let shield = self.shield.as_ref().filter(|_| is_shielded && !asked.is_for_a_node())?;
+        let owner = shield.owner(&asked.key)?;
+        let requested_us = self.cache.now_us();
+        let (mut response, ago_us) = shield.ask(&owner, parts.clone()).await?;
+        let fetched_us = requested_us.saturating_sub(ago_us);
+        let mut tags = tags::of(response.headers());
+        if let Some(stored) = about.filter(|_| response.status() == StatusCode::NOT_MODIFIED) {
+            tags = tags.iter().chain(&stored.tags).cloned().collect();
+        }
+        let subject = Subject { key: &asked.key, host_bytes: asked.host_bytes, tags: &tags };
+        if !self.cache.is_in_force(subject, fetched_us) {
+            // It does not know yet of a purge that this node knows.
+            shield.figures.outdated.inc();
+            return None;
+        }
+        let requested_ms = ms_of(requested_us);
+        let responded_ms = ms_of(self.cache.now_us());
+        fields::remove_of_the_connection(response.headers_mut());
+        let exchanged = Exchanged { requested_ms, responded_ms };
+        Some(Fetched { response, exchanged, shielded_us: Some(fetched_us) })
     }
 
     /// The head of a request whose response may be stored.
@@ -224,8 +269,9 @@ impl Proxy {
         route: &Route,
         asked: &Asked,
         fetched: Fetched,
+        began_us: u64,
     ) -> Result<(Arc<Fill>, ResponseBody), (Box<Response>, Option<Refusal>)> {
-        let Fetched { response, exchanged } = fetched;
+        let Fetched { response, exchanged, shielded_us } = fetched;
         let settings = route.cache.as_ref();
         let refuse = |response, refusal: Option<Refusal>| {
             let detail = refusal.map(Refusal::as_str);
@@ -260,7 +306,9 @@ impl Proxy {
             (exchanged, &settings.rules),
         );
         let span = span.filter(|_| status == StatusCode::PARTIAL_CONTENT);
-        Ok((Fill::new(Head { span, length, ..head }), body))
+        let fetched_us = shielded_us.unwrap_or(began_us);
+        let is_shielded = shielded_us.is_some();
+        Ok((Fill::new(Head { span, length, fetched_us, is_shielded, ..head }), body))
     }
 
     /// What is stored is right: its fields and its times are brought up to date (RFC 9111 sections
@@ -377,6 +425,9 @@ pub(super) fn head(
         length: None,
         vary: storable.vary,
         selecting,
+        // Known to whoever has fetched it.
+        fetched_us: 0,
+        is_shielded: false,
     }
 }
 

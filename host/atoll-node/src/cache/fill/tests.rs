@@ -23,6 +23,8 @@ fn fill(length: Option<u64>) -> Arc<Fill> {
         length,
         vary: Vary::Fields(Box::default()),
         selecting: Vec::new(),
+        fetched_us: 0,
+        is_shielded: false,
     })
 }
 
