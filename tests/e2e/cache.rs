@@ -12,5 +12,6 @@ mod origin;
 mod passing;
 mod purge;
 mod secure;
+mod shield;
 mod suite;
 mod trouble;

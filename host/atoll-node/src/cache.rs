@@ -297,14 +297,20 @@ impl Cache {
             && !self.is_invalidated(&stored.key, stored.fetched_us)
     }
 
+    /// Whether a response with these tags, whose fetch began at `fetched_us`, is in force.
+    pub(crate) fn is_in_force(&self, subject: Subject<'_>, fetched_us: u64) -> bool {
+        self.covers(subject, fetched_us).is_none() && !self.is_invalidated(subject.key, fetched_us)
+    }
+
     fn purged(&self, stored: &Stored) -> Option<Strength> {
-        let ledger = self.ledger.read().unwrap_or_else(PoisonError::into_inner);
-        if ledger.is_empty() {
-            return None;
-        }
         let subject =
             Subject { key: &stored.key, host_bytes: stored.host_bytes, tags: &stored.tags };
-        ledger.covers(subject, stored.fetched_us)
+        self.covers(subject, stored.fetched_us)
+    }
+
+    fn covers(&self, subject: Subject<'_>, fetched_us: u64) -> Option<Strength> {
+        let ledger = self.ledger.read().unwrap_or_else(PoisonError::into_inner);
+        if ledger.is_empty() { None } else { ledger.covers(subject, fetched_us) }
     }
 
     /// Stores a response for requests with these fields. Returns whether it was: one whose fetch

@@ -16,6 +16,7 @@ use anyhow::{Context, bail, ensure};
 use atoll_core::permission::StaleReads;
 use atoll_core::replica::status::Role;
 use clap::Args;
+use http::uri::Authority;
 use serde::Deserialize;
 use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -31,6 +32,10 @@ pub(crate) struct FileConfig {
     /// Public HTTP address of the gateway, or "off" [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDRESS", env = "ATOLL_GATEWAY")]
     gateway: Option<String>,
+    /// Where other nodes reach this node's gateway, as HOST:PORT, for routes with shield = true
+    /// [default: --gateway]
+    #[arg(long, value_name = "ADDRESS", env = "ATOLL_GATEWAY_ADVERTISE")]
+    gateway_advertise: Option<String>,
     /// HTTP address of the API, or "off" [default: 127.0.0.1:8081]
     #[arg(long, value_name = "ADDRESS", env = "ATOLL_API")]
     api: Option<String>,
@@ -179,6 +184,8 @@ pub(crate) struct Config {
     pub(crate) name: String,
     /// Addresses of the doors; `None` is a door that stays shut.
     pub(crate) gateway: Option<SocketAddr>,
+    /// Where other nodes reach the gateway, where that is not its own address.
+    pub(crate) gateway_advertised: Option<Authority>,
     pub(crate) api: Option<SocketAddr>,
     pub(crate) resp: Option<SocketAddr>,
     /// Budget of the store, in bytes.
@@ -278,6 +285,7 @@ impl FileConfig {
         FileConfig {
             name: self.name.or(below.name),
             gateway: self.gateway.or(below.gateway),
+            gateway_advertise: self.gateway_advertise.or(below.gateway_advertise),
             api: self.api.or(below.api),
             resp: self.resp.or(below.resp),
             memory_max: self.memory_max.or(below.memory_max),
@@ -356,9 +364,11 @@ impl Config {
         let cache_disk = caching::disk(&values)?;
         let object_bytes_max = caching::object_bytes_default(cache_disk.as_ref());
         let routes = routes::resolve(&values.route, object_bytes_max)?;
+        let gateway_advertised = caching::advertised(&values)?;
         let config = Config {
             name: values.name.unwrap_or_else(host_name),
             gateway: address("--gateway", values.gateway.as_deref(), "127.0.0.1:8080")?,
+            gateway_advertised,
             api: address("--api", values.api.as_deref(), "127.0.0.1:8081")?,
             resp: address("--resp", values.resp.as_deref(), "127.0.0.1:6379")?,
             memory_bytes_max,
@@ -404,6 +414,7 @@ impl Config {
             (1..=128).contains(&self.name.len()) && self.name.bytes().all(|b| b.is_ascii_graphic());
         ensure!(name_fits, "--name has 1 to 128 visible ASCII characters and no spaces");
         links::check(&self.links, &self.replication.peers)?;
+        caching::check_shield(&self.routes, self.gateway, self.gateway_advertised.as_ref())?;
         if insecure {
             return Ok(());
         }

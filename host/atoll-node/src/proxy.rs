@@ -11,6 +11,7 @@ mod parts;
 mod post;
 mod records;
 pub(crate) mod settings;
+mod shield;
 mod upgrade;
 
 use crate::cache::Cache;
@@ -23,6 +24,7 @@ use axum::response::Response;
 use http::uri::Authority;
 use records::{Figures, From, Records};
 use settings::{CacheSettings, RouteEdits, RouteSettings};
+use shield::Shield;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -37,6 +39,8 @@ pub(crate) struct Proxy {
     /// Fetches that go on without the client that began them.
     fetches: TaskTracker,
     figures: Figures,
+    /// Where a route asks for it.
+    shield: Option<Shield>,
 }
 
 /// One route.
@@ -50,10 +54,13 @@ pub(crate) struct Route {
 
 impl Proxy {
     /// Opens no connection yet.
+    ///
+    /// `own` is where other nodes reach this node's gateway.
     pub(crate) fn new(
         node: &Arc<Node>,
         cache: &Arc<Cache>,
         settings: &[RouteSettings],
+        own: Option<Authority>,
     ) -> anyhow::Result<Arc<Proxy>> {
         let figures = Figures::register(node);
         let routes: anyhow::Result<Vec<_>> = settings
@@ -68,7 +75,11 @@ impl Proxy {
                 Ok((settings.pattern.clone(), Arc::new(route)))
             })
             .collect();
+        let is_shielded =
+            |route: &RouteSettings| route.cache.as_ref().is_some_and(|cache| cache.is_shielded);
+        let own = own.filter(|_| settings.iter().any(is_shielded));
         Ok(Arc::new(Proxy {
+            shield: own.map(|own| Shield::new(node, own)).transpose()?,
             routes: RouteTable::new(routes?),
             cache: Arc::clone(cache),
             node: Arc::clone(node),
@@ -87,6 +98,18 @@ impl Proxy {
                 let (route, shutdown) = (Arc::clone(route), shutdown.clone());
                 tasks.spawn(async move { route.upstream.watch(index, is_up, shutdown).await });
             }
+        }
+    }
+
+    /// Begins to tell other nodes where this one's gateway is, where that is of use.
+    pub(crate) fn announce(self: &Arc<Self>, tasks: &TaskTracker, shutdown: &CancellationToken) {
+        if self.shield.is_some() {
+            let (proxy, shutdown) = (Arc::clone(self), shutdown.clone());
+            tasks.spawn(async move {
+                if let Some(shield) = &proxy.shield {
+                    shield.announce(shutdown).await;
+                }
+            });
         }
     }
 

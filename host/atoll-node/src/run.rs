@@ -69,7 +69,7 @@ async fn serve(
     if let Some(opened) = &opened {
         node.attach(opened.journal());
     }
-    let kit = Kit::new(&config, &node)?;
+    let kit = Kit::new(&config, &node, doors.addresses()?.gateway)?;
     let shutdown = CancellationToken::new();
     let tasks = TaskTracker::new();
     let addresses = doors.addresses()?;
@@ -104,6 +104,7 @@ async fn serve(
     };
     kit.follow_purges(&config, &tasks, &shutdown);
     kit.proxy.watch_health(&tasks, &shutdown);
+    kit.proxy.announce(&tasks, &shutdown);
     tasks.spawn(sweep::sweep(Arc::clone(&node), shutdown.clone()));
     tasks.spawn(Arc::clone(&kit.handlers).follow(shutdown.clone()));
     tasks.close();
@@ -204,7 +205,7 @@ struct Kit {
 }
 
 impl Kit {
-    fn new(config: &Config, node: &Arc<Node>) -> anyhow::Result<Kit> {
+    fn new(config: &Config, node: &Arc<Node>, gateway: Option<SocketAddr>) -> anyhow::Result<Kit> {
         let settings = handlers::Settings::of(config);
         let handlers = Handlers::new(Arc::clone(node), &settings)?;
         let cache = match &config.cache_disk {
@@ -217,7 +218,9 @@ impl Kit {
             disk.begin(node.metrics())?;
         }
         let purges = Purges::new(node, &cache)?;
-        let proxy = Proxy::new(node, &cache, &config.routes)?;
+        let own = config.gateway_advertised.clone();
+        let own = own.or_else(|| gateway.and_then(|address| address.to_string().parse().ok()));
+        let proxy = Proxy::new(node, &cache, &config.routes, own)?;
         Ok(Kit { node: Arc::clone(node), handlers, proxy, purges })
     }
 

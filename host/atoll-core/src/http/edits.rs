@@ -34,7 +34,7 @@ pub struct FieldEdits {
     pub remove: Vec<HeaderName>,
     /// Fields that have this one line afterwards.
     pub set: Vec<(HeaderName, HeaderValue)>,
-    /// Lines that are added to those there are.
+    /// Lines that are added to those there are, where none says the same.
     pub add: Vec<(HeaderName, HeaderValue)>,
 }
 
@@ -44,11 +44,13 @@ impl FieldEdits {
         self.remove.is_empty() && self.set.is_empty() && self.add.is_empty()
     }
 
-    /// Does all of it.
+    /// Does all of it. Done twice, as by two nodes that a request goes through, it is the same.
     pub fn apply(&self, headers: &mut HeaderMap) {
         self.replace(headers, |_| true);
         for (name, value) in &self.add {
-            headers.append(name.clone(), value.clone());
+            if !headers.get_all(name).iter().any(|line| line == value) {
+                headers.append(name.clone(), value.clone());
+            }
         }
     }
 
@@ -257,6 +259,8 @@ mod tests {
         edits.apply(&mut found);
         let want = [("x-a", "1"), ("x-b", "2"), ("x-b", "3"), ("link", "d"), ("link", "c")];
         assert_eq!(found, headers(&want));
+        edits.apply(&mut found);
+        assert_eq!(found, headers(&want), "a second node changes nothing more");
     }
 
     #[test]

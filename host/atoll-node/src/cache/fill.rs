@@ -51,6 +51,8 @@ pub(crate) struct Head {
     /// Hashes of the keys of the store that it was made from, and when its fetch began.
     pub(crate) keys: Box<[u64]>,
     pub(crate) fetched_us: u64,
+    /// Whether another node has fetched it.
+    pub(crate) is_shielded: bool,
 }
 
 #[derive(Debug, Default)]

@@ -1,9 +1,12 @@
-//! What is said about the HTTP cache on disk.
+//! What is said about the HTTP cache beside its routes: its disk, and where other nodes reach it.
 
 use super::routes::FileRoute;
 use super::{FileConfig, parse_size};
 use crate::cache::{disk, limits};
-use anyhow::{Context, ensure};
+use crate::proxy::settings::RouteSettings;
+use anyhow::{Context, bail, ensure};
+use http::uri::Authority;
+use std::net::SocketAddr;
 
 /// Less room than this is no use, in bytes: one response may take an eighth.
 const CACHE_DISK_BYTES_MIN: u64 = 8 << 20;
@@ -31,4 +34,32 @@ pub(super) fn object_bytes_default(disk: Option<&disk::Settings>) -> u64 {
         Some(_) => disk::limits::OBJECT_BYTES_DEFAULT,
         None => limits::OBJECT_BYTES_DEFAULT,
     }
+}
+
+/// Where other nodes reach the gateway, where that is said.
+pub(super) fn advertised(values: &FileConfig) -> anyhow::Result<Option<Authority>> {
+    let Some(text) = &values.gateway_advertise else { return Ok(None) };
+    let authority: Option<Authority> = text.parse().ok();
+    let authority = authority.filter(|name| name.port().is_some() && !text.contains('@'));
+    let authority = authority
+        .with_context(|| format!("--gateway-advertise {text:?} is no address; write HOST:PORT"))?;
+    Ok(Some(authority))
+}
+
+/// Refuses what cannot work: routes that are shielded by nodes that do not find one another.
+pub(super) fn check_shield(
+    routes: &[RouteSettings],
+    gateway: Option<SocketAddr>,
+    advertised: Option<&Authority>,
+) -> anyhow::Result<()> {
+    let is_shielded =
+        |route: &RouteSettings| route.cache.as_ref().is_some_and(|cache| cache.is_shielded);
+    let (Some(gateway), None) = (gateway, advertised) else { return Ok(()) };
+    if gateway.ip().is_unspecified() && routes.iter().any(is_shielded) {
+        bail!(
+            "a route has shield = true and --gateway {gateway} is every address of this machine; \
+             say with --gateway-advertise HOST:PORT where other nodes reach it"
+        );
+    }
+    Ok(())
 }

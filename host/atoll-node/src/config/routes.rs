@@ -65,6 +65,9 @@ pub(crate) struct FileRoute {
     strip_prefix: Option<String>,
     add_prefix: Option<String>,
     replace_path: Option<String>,
+    /// Whether one node of the cluster, for each URL another one, fetches for all.
+    #[serde(default)]
+    shield: bool,
 }
 
 /// A list, or its only member.
@@ -137,6 +140,7 @@ fn one(route: &FileRoute, object_bytes_max: u64) -> anyhow::Result<RouteSettings
         Some(path) => bail!("health_path is {path:?}; it starts with /"),
     };
     let upstream = upstream::Settings { addresses: addresses?, times, own_host, checks };
+    ensure!(route.cache || !route.shield, "shield is for routes with cache = true");
     let cache = cache(route, object_bytes_max)?;
     let edits = edits::resolve(route)?;
     Ok(RouteSettings { pattern, upstream, cache: route.cache.then_some(cache), edits })
@@ -171,6 +175,7 @@ fn cache(route: &FileRoute, object_bytes_max: u64) -> anyhow::Result<CacheSettin
         object_bytes_max,
         compresses: route.compress,
         follows_clients: route.client_directives.unwrap_or(true),
+        is_shielded: route.shield,
     })
 }
 
@@ -240,6 +245,7 @@ mod tests {
         check_refused(&format!("{PLAIN}strip_prefix = \"/\""), "starts with /");
         let both = format!("{PLAIN}strip_prefix = \"/a\"\nreplace_path = \"/b\"");
         check_refused(&both, "either replace_path or");
+        check_refused(&format!("{PLAIN}shield = true"), "routes with cache = true");
         check_refused("[[route]]\npath = \"/*\"\nupstream = []\n", "1 to 64 addresses");
         for address in ["127.0.0.1:80", "ftp://a", "http://a/path", "http://u@a", "http://"] {
             let text = format!("[[route]]\npath = \"/*\"\nupstream = {address:?}\n");

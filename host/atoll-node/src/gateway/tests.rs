@@ -33,7 +33,7 @@ async fn gateway() -> Router {
     };
     handlers.deploy(wanted).await.expect("it is deployed");
     let cache = Arc::new(Cache::new(0));
-    let proxy = Proxy::new(&node, &cache, &[]).expect("no routes");
+    let proxy = Proxy::new(&node, &cache, &[], None).expect("no routes");
     router(&node, handlers, proxy, None).expect("no log to open")
 }
 

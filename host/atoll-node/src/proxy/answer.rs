@@ -1,6 +1,7 @@
 //! Answers from what is stored, or from what is just coming.
 
 use super::fetch::Asked;
+use super::shield::FetchedUs;
 use crate::cache::body::{Reading, StoredBody};
 use crate::cache::disk::file::Sending;
 use crate::cache::fill::Fill;
@@ -55,10 +56,23 @@ pub(super) fn from_stored(
     stored: &Stored,
     asked: &Asked,
     now_ms: u64,
+    how: (Report, Option<CodedAs>),
+) -> Response {
+    let mut answer = with_stored(stored, asked, now_ms, how);
+    if asked.is_for_a_node() {
+        answer.extensions_mut().insert(FetchedUs(stored.fetched_us));
+    }
+    answer
+}
+
+fn with_stored(
+    stored: &Stored,
+    asked: &Asked,
+    now_ms: u64,
     (report, coded): (Report, Option<CodedAs>),
 ) -> Response {
     let mut headers = stored.headers.clone();
-    if !stored.keys.is_empty() {
+    if !stored.keys.is_empty() && !asked.is_for_a_node() {
         headers.remove(ATOLL_KEYS);
     }
     finish(&mut headers, &stored.meta, now_ms, report, Age::Always);
@@ -118,11 +132,22 @@ pub(super) fn from_fill(
     fill: &Arc<Fill>,
     asked: &Asked,
     now_ms: u64,
+    how: (Report, bool),
+) -> Option<Response> {
+    let mut answer = with_fill(fill, asked, now_ms, how)?;
+    answer.extensions_mut().insert(FetchedUs(fill.head.fetched_us));
+    Some(answer)
+}
+
+fn with_fill(
+    fill: &Arc<Fill>,
+    asked: &Asked,
+    now_ms: u64,
     (report, varies_by_coding): (Report, bool),
 ) -> Option<Response> {
     let reader = fill.reader()?;
     let mut headers = fill.head.headers.clone();
-    if !fill.head.keys.is_empty() {
+    if !fill.head.keys.is_empty() && !asked.is_for_a_node() {
         headers.remove(ATOLL_KEYS);
     }
     let age = if report.collapsed { Age::Always } else { Age::IfAny };

@@ -40,7 +40,7 @@ impl Proxy {
         let settings = route.cache.as_ref();
         let bytes_max = settings.map_or(0, |settings| settings.object_bytes_max);
         let memory_bytes_max = settings.map_or(0, |settings| self.memory_bytes_max(settings));
-        let began_us = lead.began_us();
+        let began_us = fill.head.fetched_us;
         let mut lead = Some(lead);
         let mut bytes = 0;
         let mut way = self.way_for(&fill, Way::Memory, 0).await;

@@ -6,6 +6,7 @@
 
 use super::Route;
 use super::settings::RouteEdits;
+use super::shield::SHIELD;
 use crate::upstream::{ResponseBody, UpstreamError};
 use atoll_core::http_cache::fields;
 use axum::body::Body;
@@ -45,6 +46,8 @@ impl Route {
             let headers = response.headers_mut();
             // First: no Connection field may name what the route sets.
             fields::remove_of_the_connection(headers);
+            // It is between nodes.
+            headers.remove(&SHIELD);
             edits.response.apply_to_response(status, headers);
         }
         Ok(response)

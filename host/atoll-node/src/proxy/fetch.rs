@@ -1,5 +1,6 @@
 //! A fetch that may be stored: it goes on by itself, so that no client's end is another's.
 
+use super::shield::FetchedUs;
 use super::{Proxy, Route, parts};
 use crate::cache::fill::{Fill, Head};
 use crate::cache::flight::{Landing, Lead};
@@ -11,11 +12,12 @@ use atoll_core::http_cache::control::RequestControl;
 use atoll_core::http_cache::directive::Scope;
 use atoll_core::http_cache::freshness::{self, Exchanged};
 use atoll_core::http_cache::partial::Span;
+use atoll_core::http_cache::purge::Subject;
 use atoll_core::http_cache::report::{Forward, Report};
 use atoll_core::http_cache::reuse::{self, Failure};
 use atoll_core::http_cache::storing::{self, Answered, Refusal, Rules, SetCookie, Storable};
 use atoll_core::http_cache::vary::{Vary, selecting_key};
-use atoll_core::http_cache::{fields, keys, targeted, validation};
+use atoll_core::http_cache::{fields, keys, tags, targeted, validation};
 use axum::body::Body;
 use axum::response::Response;
 use http::request::Parts;
@@ -88,6 +90,8 @@ pub(super) struct Job {
 pub(super) struct Fetched {
     pub(super) response: http::Response<ResponseBody>,
     pub(super) exchanged: Exchanged,
+    /// When another node began to fetch it, in microseconds; `None` where this one did.
+    pub(super) shielded_us: Option<u64>,
 }
 
 impl Proxy {
@@ -120,7 +124,8 @@ impl Proxy {
             // Not about what we have, or not asked for: once more, for all of it.
             let Some(stored) = about.take() else { break fetched };
             if validation::is_about(&stored.headers, fetched.response.headers()) {
-                let landing = self.validated(route, &job, &stored, (&fetched, lead.began_us()));
+                let began_us = fetched.shielded_us.unwrap_or(lead.began_us());
+                let landing = self.validated(route, &job, &stored, (&fetched, began_us));
                 return lead.land(landing);
             }
         };
@@ -139,7 +144,8 @@ impl Proxy {
                 lead.land(Landing::Filling(Arc::clone(&fill)));
                 self.drive(route, &job.asked, (fill, body), lead).await;
             }
-            Err((response, refusal)) => {
+            Err((mut response, refusal)) => {
+                response.extensions_mut().insert(FetchedUs(lead.began_us()));
                 if status.as_u16() < 500 && refusal.is_some_and(is_of_the_response) {
                     self.cache.mark_pass(&job.asked.key);
                 }
@@ -172,6 +178,11 @@ impl Proxy {
             // The client has been answered: interim responses would come behind that.
             parts.extensions.clear();
         }
+        if !job.keeps_conditions
+            && let Some(fetched) = self.exchange_with_owner(route, job, about, &parts).await
+        {
+            return Ok(fetched);
+        }
         let requested_ms = ms_of(self.cache.now_us());
         route.records.upstream_requests.inc();
         let request = http::Request::from_parts(parts, Body::empty());
@@ -181,7 +192,45 @@ impl Proxy {
             return Err(UpstreamError::Broken.answer());
         }
         let responded_ms = ms_of(self.cache.now_us());
-        Ok(Fetched { response, exchanged: Exchanged { requested_ms, responded_ms } })
+        let exchanged = Exchanged { requested_ms, responded_ms };
+        Ok(Fetched { response, exchanged, shielded_us: None })
+    }
+
+    /// Asks the node that fetches for all, where that is another one. `None` is to ask the upstream.
+    async fn exchange_with_owner(
+        &self,
+        route: &Route,
+        job: &Job,
+        about: Option<&Stored>,
+        parts: &Parts,
+    ) -> Option<Fetched> {
+        let asked = &job.asked;
+        let is_shielded = route.cache.as_ref().is_some_and(|settings| settings.is_shielded);
+        let shield = self.shield.as_ref().filter(|_| is_shielded && !asked.is_for_a_node())?;
+        let owner = shield.owner(&asked.key)?;
+        let requested_us = self.cache.now_us();
+        let (mut response, ago_us) = shield.ask(&owner, parts.clone()).await?;
+        let fetched_us = requested_us.saturating_sub(ago_us);
+        let mut tags = tags::of(response.headers());
+        if let Some(stored) = about.filter(|_| response.status() == StatusCode::NOT_MODIFIED) {
+            tags = tags.iter().chain(&stored.tags).cloned().collect();
+        }
+        let subject = Subject { key: &asked.key, host_bytes: asked.host_bytes, tags: &tags };
+        let keys = match about.filter(|_| response.status() == StatusCode::NOT_MODIFIED) {
+            Some(stored) => stored.keys.clone(),
+            None => keys::hashes(response.headers()),
+        };
+        if !self.cache.is_in_force(subject, fetched_us) || self.cache.is_written(&keys, fetched_us)
+        {
+            // It does not know yet of a purge or a write that this node knows.
+            shield.figures.outdated.inc();
+            return None;
+        }
+        let requested_ms = ms_of(requested_us);
+        let responded_ms = ms_of(self.cache.now_us());
+        fields::remove_of_the_connection(response.headers_mut());
+        let exchanged = Exchanged { requested_ms, responded_ms };
+        Some(Fetched { response, exchanged, shielded_us: Some(fetched_us) })
     }
 
     /// The head of a request whose response may be stored.
@@ -224,7 +273,7 @@ impl Proxy {
         asked: &Asked,
         (fetched, fetched_us): (Fetched, u64),
     ) -> Result<(Arc<Fill>, ResponseBody), (Box<Response>, Option<Refusal>)> {
-        let Fetched { response, exchanged } = fetched;
+        let Fetched { response, exchanged, shielded_us } = fetched;
         let settings = route.cache.as_ref();
         let refuse = |response, refusal: Option<Refusal>| {
             let detail = refusal.map(Refusal::as_str);
@@ -258,12 +307,13 @@ impl Proxy {
             storable,
             (exchanged, &settings.rules),
         );
-        head.fetched_us = fetched_us;
+        let fetched_us = shielded_us.unwrap_or(fetched_us);
         self.end_with_keys(&head.headers, &mut head.meta);
         // From here on, so that those who follow are told of a write as well.
         self.cache.admit_keys(&head.keys, fetched_us);
         let span = span.filter(|_| status == StatusCode::PARTIAL_CONTENT);
-        Ok((Fill::new(Head { span, length, ..head }), body))
+        let is_shielded = shielded_us.is_some();
+        Ok((Fill::new(Head { span, length, fetched_us, is_shielded, ..head }), body))
     }
 
     /// What is stored is right: its fields and its times are brought up to date (RFC 9111 sections
@@ -376,7 +426,6 @@ pub(super) fn head(
     Head {
         status,
         keys: keys::hashes(&headers),
-        fetched_us: 0,
         headers,
         meta: storable.meta,
         exchanged,
@@ -384,6 +433,9 @@ pub(super) fn head(
         length: None,
         vary: storable.vary,
         selecting,
+        // Known to whoever has fetched it.
+        fetched_us: 0,
+        is_shielded: false,
     }
 }
 

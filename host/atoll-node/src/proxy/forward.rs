@@ -1,5 +1,6 @@
 //! A request as it goes on, and what comes back without the cache.
 
+use super::shield::SHIELD;
 use super::{Proxy, Route, upgrade};
 use crate::listen::PeerAddress;
 use crate::listen::interim::Interim;
@@ -84,6 +85,7 @@ impl Proxy {
         fields::remove_of_the_connection(headers);
         // Nothing waits for 100 but a body.
         headers.remove(header::EXPECT);
+        headers.remove(&SHIELD);
         if let Some(authority) = authority {
             // RFC 9112 section 3.2.2: the request line goes before the field.
             let host = HeaderValue::from_str(authority.as_str());

@@ -6,6 +6,7 @@ use super::forward::{bypass, failure};
 use super::post::Posted;
 use super::records::From;
 use super::settings::CacheSettings;
+use super::shield::{FetchedUs, SHIELD, tell_age};
 use super::{Proxy, Route, answer, parts};
 use crate::cache::flight::{self, Landing, Role};
 use crate::cache::limits::COLLAPSE_WAIT;
@@ -86,15 +87,32 @@ impl Proxy {
             let why = bypass(Forward::Bypass, None);
             return self.pass_on(route, request, authority, why).await.map(upstream);
         }
+        let asked_us = request.headers().contains_key(&SHIELD).then(|| self.cache.now_us());
         let asked = self.ask(settings, request, authority);
-        let next = match self.look_once(route, &asked) {
-            Next::LookOnDisk => self.look_on_disk(route, &asked).await,
+        let answer = self.answer(route, &asked).await;
+        let Some(asked_us) = asked_us else { return answer };
+        answer.map(|mut answer| {
+            let fetched = answer.extensions_mut().remove::<FetchedUs>();
+            tell_age(answer.headers_mut(), fetched.as_ref(), asked_us);
+            answer
+        })
+    }
+
+    /// Answers from what is stored, or from what is fetched.
+    async fn answer(
+        self: &Arc<Self>,
+        route: &Arc<Route>,
+        asked: &Asked,
+    ) -> Result<Response, Problem> {
+        let upstream = |answer| route.records.sent(answer, From::Upstream);
+        let next = match self.look_once(route, asked) {
+            Next::LookOnDisk => self.look_on_disk(route, asked).await,
             next => next,
         };
         match next {
             Next::Answer(answer) => Ok(route.records.sent(answer, From::Cache)),
             next => {
-                let answer = self.go_on(route, &asked, next).await.map(upstream);
+                let answer = self.go_on(route, asked, next).await.map(upstream);
                 if let Some(interim) = asked.parts.extensions.get::<Interim>() {
                     interim.sent().await;
                 }
@@ -214,7 +232,8 @@ impl Proxy {
     /// What of a stored body is sent: with a coding where the client accepts one and it is there.
     /// `None` where the route or the response has none of that.
     fn coded(&self, route: &Route, asked: &Asked, stored: &Stored) -> Option<CodedAs> {
-        if !is_compressed(route, stored) {
+        // A node codes for its own clients.
+        if !is_compressed(route, stored) || asked.is_for_a_node() {
             return None;
         }
         let headers = &asked.parts.headers;
@@ -355,7 +374,12 @@ impl Proxy {
                 }
                 count(&route.records.misses);
                 let report = Report { stored: true, ..report };
-                let varies = route.cache.as_ref().is_some_and(|settings| settings.compresses)
+                let report = match fill.head.is_shielded {
+                    true => Report { detail: Some("shield"), ..report },
+                    false => report,
+                };
+                let varies = !asked.is_for_a_node()
+                    && route.cache.as_ref().is_some_and(|settings| settings.compresses)
                     && may_be_coded(fill.head.status, &fill.head.headers);
                 answer::from_fill(&fill, asked, now_ms, (report, varies)).map(Ok)
             }

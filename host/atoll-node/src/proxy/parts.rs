@@ -29,7 +29,7 @@ pub(super) fn ask_for_rest(part: &Stored, headers: &mut HeaderMap) {
 
 /// The whole, where `fetched` is the rest of `part`; else `None`.
 pub(super) fn completed(part: &Stored, fetched: Fetched) -> Option<Fetched> {
-    let Fetched { response, exchanged } = fetched;
+    let Fetched { response, exchanged, shielded_us } = fetched;
     let held = part.span?;
     let came = Span::of(response.headers()).filter(|span| span.first == held.last + 1)?;
     let is_rest = response.status() == StatusCode::PARTIAL_CONTENT && came.last + 1 == came.total;
@@ -40,7 +40,10 @@ pub(super) fn completed(part: &Stored, fetched: Fetched) -> Option<Fetched> {
     parts.headers = joined_headers(&part.headers, &parts.headers);
     parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(came.total));
     let body = body.preceded_by(part.body.slice(0, held.last - held.first).ok()?);
-    Some(Fetched { response: http::Response::from_parts(parts, body), exchanged })
+    let response = http::Response::from_parts(parts, body);
+    // A purge that is newer than either takes both.
+    let shielded_us = shielded_us.map(|fetched_us| fetched_us.min(part.fetched_us));
+    Some(Fetched { response, exchanged, shielded_us })
 }
 
 /// `newer`, a part, together with `older`, another one that is stored; `newer` alone where they do

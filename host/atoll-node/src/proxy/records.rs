@@ -47,6 +47,40 @@ pub(super) enum From {
     Upstream,
 }
 
+/// What came of asking other nodes.
+#[derive(Clone, Debug)]
+pub(super) struct ShieldFigures {
+    /// They answered.
+    pub(super) answered: Counter,
+    /// They did not.
+    pub(super) failed: Counter,
+    /// They had nothing to answer with.
+    pub(super) refused: Counter,
+    /// What they had was older than a purge.
+    pub(super) outdated: Counter,
+}
+
+/// How asking another node ended.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Outcome {
+    outcome: &'static str,
+}
+
+impl ShieldFigures {
+    pub(super) fn register(node: &Node) -> ShieldFigures {
+        let requests = Family::<Outcome, Counter>::default();
+        let help = "Requests to the node that fetches for all, by what came of them";
+        node.metrics().register("shield_requests", help, requests.clone());
+        let counter = |outcome| requests.get_or_create(&Outcome { outcome }).clone();
+        ShieldFigures {
+            answered: counter("answered"),
+            failed: counter("failed"),
+            refused: counter("refused"),
+            outdated: counter("outdated"),
+        }
+    }
+}
+
 /// The figures of all routes.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Figures {

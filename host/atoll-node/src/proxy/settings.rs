@@ -43,4 +43,6 @@ pub(crate) struct CacheSettings {
     pub(crate) compresses: bool,
     /// Whether what clients ask of a cache is followed.
     pub(crate) follows_clients: bool,
+    /// Whether one node of the cluster fetches for all.
+    pub(crate) is_shielded: bool,
 }

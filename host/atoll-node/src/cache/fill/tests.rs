@@ -25,6 +25,7 @@ fn fill(length: Option<u64>) -> Arc<Fill> {
         selecting: Vec::new(),
         keys: Box::default(),
         fetched_us: 0,
+        is_shielded: false,
     })
 }
 

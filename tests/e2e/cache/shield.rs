@@ -1,0 +1,215 @@
+//! One node that fetches for all: what the upstream sees, and what happens without it.
+
+use super::origin::{Act, Origin, ask, response};
+use crate::node::{TestNode, serve, wait_until};
+use std::time::{Duration, Instant};
+
+const FRESH: (&str, &str) = ("Cache-Control", "max-age=3600");
+
+/// Three linked nodes with one shielded route to `origin`, that know one another's gateways.
+fn trio(origin: &Origin, more: &str) -> Vec<TestNode> {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let text = format!(
+        "[[route]]\npath = \"/*\"\nupstream = \"http://{}\"\ncache = true\nshield = true\n{more}\n",
+        origin.address
+    );
+    std::fs::write(file.path(), text).expect("the file is written");
+    let config = file.path().to_str().expect("a path").to_owned();
+    let mut nodes: Vec<TestNode> = Vec::new();
+    for name in ["one", "two", "three"] {
+        let peers: Vec<String> = nodes.iter().map(|node| node.peers().to_string()).collect();
+        let mut flags = vec!["--config", &config, "--name", name];
+        flags.extend(peers.iter().flat_map(|peer| ["--peer", peer.as_str()]));
+        nodes.push(TestNode::start_with(&flags));
+    }
+    // Each asks another one for some URL, and each is asked.
+    for (at, node) in nodes.iter().enumerate() {
+        let mut count = 0;
+        let mut owners = Vec::new();
+        wait_until("the node asks both others", || {
+            count += 1;
+            let answer = ask(node, "GET", &format!("/warm/{at}/{count}"), &[]);
+            owners.extend(Some(answer.field("x-through")).filter(|through| !through.is_empty()));
+            owners.sort();
+            owners.dedup();
+            (owners.len() == 2).then_some(())
+        });
+    }
+    nodes
+}
+
+/// Says through which nodes a request came, but for the last.
+fn through(cdn_loop: &str) -> String {
+    let names: Vec<&str> = cdn_loop.split("node=").skip(1).collect();
+    let names = names.iter().map(|name| name.trim_matches(|c: char| !c.is_alphanumeric()));
+    let names: Vec<String> =
+        names.map(|name| name.chars().take_while(|c| c.is_alphanumeric()).collect()).collect();
+    if names.len() < 2 { String::new() } else { names[1..].join(",") }
+}
+
+fn origin() -> Origin {
+    Origin::start(|request, count| {
+        let through = through(&request.field("cdn-loop"));
+        let fields = [FRESH, ("X-Through", through.as_str())];
+        let answer = response(200, &fields, &format!("{} {count}", request.path()));
+        match request.path() {
+            path if path.starts_with("/slow") => {
+                Act::Slowly(vec![answer], Duration::from_millis(300))
+            }
+            "/made" => {
+                let fields = [FRESH, ("Atoll-Keys", "default/news:1")];
+                Act::Send(response(200, &fields, &format!("{} {count}", request.path())))
+            }
+            "/private" => Act::Send(response(200, &[("Cache-Control", "private")], "mine")),
+            _ => Act::Send(answer),
+        }
+    })
+}
+
+#[test]
+fn a_cold_url_on_three_nodes_at_once_is_one_request_and_cache_status_shows_both_hops() {
+    let origin = origin();
+    let nodes = trio(&origin, "");
+    for round in 0..6 {
+        let path = format!("/slow/{round}");
+        std::thread::scope(|scope| {
+            let asked: Vec<_> = nodes
+                .iter()
+                .flat_map(|node| std::iter::repeat_n(node, 5))
+                .map(|node| scope.spawn(|| ask(node, "GET", &path, &[])))
+                .collect();
+            for answer in asked {
+                let answer = answer.join().expect("no panic");
+                assert_eq!(answer.text(), format!("{path} 0"), "{answer:?}");
+                assert!(answer.field("atoll-shield").is_empty(), "it is between nodes alone");
+            }
+        });
+        assert_eq!(origin.seen(&path).len(), 1, "{path}");
+        for node in &nodes {
+            let status = ask(node, "GET", &path, &[]).field("cache-status");
+            assert!(status.rsplit(", ").next().is_some_and(|own| own.starts_with("Atoll; hit")));
+        }
+    }
+    // Two of the three have it from the third.
+    let hops: Vec<usize> = nodes
+        .iter()
+        .map(|node| ask(node, "GET", "/fresh", &[]).field("cache-status").matches("Atoll").count())
+        .collect();
+    assert_eq!(hops.iter().sum::<usize>(), 5, "{hops:?}");
+    let status = nodes.iter().map(|node| ask(node, "GET", "/other", &[]).field("cache-status"));
+    let shown: Vec<String> = status.collect();
+    let both = shown.iter().filter(|status| {
+        let hops: Vec<&str> = status.split(", ").collect();
+        hops.len() == 2 && hops[1].starts_with("Atoll; fwd=uri-miss") && hops[1].ends_with("shield")
+    });
+    assert_eq!(both.count(), 2, "{shown:?}");
+    // What may not be stored is nobody else's, whichever way it came.
+    for _ in 0..3 {
+        assert_eq!(ask(&nodes[0], "GET", "/private", &[]).text(), "mine");
+    }
+    assert_eq!(origin.seen("/private").len(), 3);
+}
+
+#[test]
+fn a_write_of_a_key_reaches_pages_that_another_node_has_fetched() {
+    let origin = origin();
+    let more = "request_headers.add.X-Added = \"once\"";
+    let nodes = trio(&origin, more);
+    let settle = |node: &TestNode| {
+        wait_until("a hit", || {
+            let answer = ask(node, "GET", "/made", &[]);
+            assert_eq!(answer.field("atoll-keys"), "", "it is between nodes alone");
+            let status = answer.field("cache-status");
+            let own = status.rsplit(", ").next().is_some_and(|own| own.starts_with("Atoll; hit"));
+            own.then(|| answer.text())
+        })
+    };
+    for round in 0..3 {
+        let before: Vec<String> = nodes.iter().map(settle).collect();
+        let writer = &nodes[round];
+        assert!(writer.http("PUT", writer.api, "/v1/kv/default/news:1", b"x").status < 300);
+        for (node, before) in nodes.iter().zip(&before) {
+            wait_until("it is stale", || {
+                (ask(node, "GET", "/made", &[]).text() != *before).then_some(())
+            });
+        }
+    }
+    for request in origin.seen("/made") {
+        assert_eq!(request.field("x-added"), "once", "two nodes have not added it twice");
+    }
+}
+
+#[test]
+fn without_the_owner_the_upstream_is_asked_at_once() {
+    let origin = origin();
+    let mut nodes = trio(&origin, "");
+    let dead = nodes.pop().expect("three of them");
+    drop(dead);
+    for number in 0..12 {
+        let path = format!("/dead/{number}");
+        let began = Instant::now();
+        assert_eq!(ask(&nodes[0], "GET", &path, &[]).text(), format!("{path} 0"));
+        assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    }
+    // One that hangs is known by its silence.
+    let (asking, hanging) = (&nodes[0], &nodes[1]);
+    hanging.signal("STOP");
+    let began = Instant::now();
+    for number in 0..12 {
+        let path = format!("/hanging/{number}");
+        assert_eq!(ask(asking, "GET", &path, &[]).text(), format!("{path} 0"));
+    }
+    let took = began.elapsed();
+    hanging.signal("CONT");
+    assert!(took < Duration::from_secs(10), "{took:?}");
+}
+
+#[test]
+fn an_owner_that_has_not_the_route_costs_no_answer_and_no_client_can_make_a_loop() {
+    let origin = origin();
+    let nodes = trio(&origin, "");
+    let peer = nodes[0].peers().to_string();
+    // A node of the cluster that has another route, and says that it fetches for all.
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let text = "[[route]]\npath = \"/none\"\nupstream = \"http://127.0.0.1:9\"\ncache = true\n\
+                shield = true\n";
+    std::fs::write(file.path(), text).expect("the file is written");
+    let path = file.path().to_str().expect("a path").to_owned();
+    let _other = TestNode::start_with(&["--config", &path, "--name", "four", "--peer", &peer]);
+    wait_until("the other node is asked in vain", || {
+        let path = format!("/any/{}", origin.seen("/counted").len());
+        assert_eq!(ask(&nodes[0], "GET", &path, &[]).status(), 200);
+        ask(&nodes[0], "POST", "/counted", &[]);
+        let metrics = nodes[0].http("GET", nodes[0].api, "/metrics", b"");
+        let refused = "atoll_shield_requests_total{outcome=\"refused\"} ";
+        let count =
+            metrics.text().lines().find_map(|line| line.strip_prefix(refused)?.parse().ok());
+        (count.unwrap_or(0_u64) > 0).then_some(())
+    });
+    // What a client says of itself is believed, and does nothing but this: no other node is asked.
+    for number in 0..8 {
+        let path = format!("/forged/{number}");
+        let answer = ask(&nodes[0], "GET", &path, &[("Atoll-Shield", "me")]);
+        assert_eq!(answer.field("x-through"), "", "{answer:?}");
+        let seen = origin.seen(&path);
+        assert_eq!((seen.len(), seen[0].field("atoll-shield").as_str()), (1, ""));
+    }
+}
+
+#[test]
+fn a_gateway_at_every_address_has_to_say_where_it_is() {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let text = "[[route]]\npath = \"/\"\nupstream = \"http://127.0.0.1:9\"\ncache = true\n\
+                shield = true\n";
+    std::fs::write(file.path(), text).expect("the file is written");
+    let path = file.path().to_str().expect("a path").to_owned();
+    for (flags, want) in [
+        (&["--gateway", "0.0.0.0:0"][..], "say with --gateway-advertise HOST:PORT"),
+        (&["--gateway-advertise", "nowhere"], "is no address; write HOST:PORT"),
+    ] {
+        let flags = [&["--config", path.as_str()], flags].concat();
+        let output = serve(&flags).output().expect("atoll runs");
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && told.contains(want), "{told}");
+    }
+}
