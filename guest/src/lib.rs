@@ -35,6 +35,7 @@ pub mod config;
 pub mod export;
 pub mod kv;
 pub mod log;
+mod made_from;
 mod percent;
 pub mod random;
 mod request;

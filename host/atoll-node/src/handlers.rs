@@ -118,6 +118,7 @@ pub(crate) struct Deployment {
     pub(crate) config: BTreeMap<String, String>,
     pub(crate) limits: HandlerLimits,
     pub(crate) reuse: Option<HandlerReuse>,
+    pub(crate) cache: bool,
     pub(crate) component: Bytes,
 }
 
@@ -283,6 +284,7 @@ impl Handlers {
             world: String::new(),
             limits: wanted.limits,
             reuse: wanted.reuse,
+            cache: wanted.cache,
             restores: None,
         };
         let (patterns, grants) = record.check()?;

@@ -21,7 +21,8 @@ use std::sync::atomic::Ordering;
 
 /// Parameters of a deployment that are given once; `route`, `grant` and `config` may
 /// be repeated.
-const ONCE: [&str; 7] = [
+const ONCE: [&str; 8] = [
+    "cache",
     "cpu_ms",
     "wall_ms",
     "memory_bytes",
@@ -117,10 +118,11 @@ async fn deploy(
     let grants = texts(&query, "grant")?;
     let config = config(&query)?;
     let (limits, reuse) = (limits(&query)?, reuse(&query)?);
+    let cache = number(&query, "cache", false)?;
     api.node.permission().write()?;
     let gathered = api.uploads.gather(&parts.headers, body, COMPONENT_BYTES_MAX).await?;
     let component = gathered.bytes.clone();
-    let wanted = Deployment { name, routes, grants, config, limits, reuse, component };
+    let wanted = Deployment { name, routes, grants, config, limits, reuse, cache, component };
     let deployed = api.handlers.deploy(wanted).await.map_err(refusal)?;
     let status = match deployed.record.version {
         1 => StatusCode::CREATED,
@@ -204,7 +206,10 @@ fn number<T: std::str::FromStr>(query: &Query, name: &str, default: T) -> Result
     let Some(value) = query.get(name) else { return Ok(default) };
     let text = std::str::from_utf8(value).unwrap_or_default();
     text.parse().map_err(|_| {
-        Problem::bad_request("bad-parameter", format!("{name} is a whole number in range"))
+        Problem::bad_request(
+            "bad-parameter",
+            format!("{name} is out of range: cache is true or false, all others are whole numbers"),
+        )
     })
 }
 

@@ -25,13 +25,19 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(super) struct Keys {
     index: Mutex<KeyIndex>,
-    /// Whether any response has named a key.
-    is_used: watch::Sender<bool>,
+    /// From where on writes are to be looked at; `None` before any response has named a key.
+    start: watch::Sender<Option<Start>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Start {
+    position: u64,
+    outside_log: u64,
 }
 
 impl Default for Keys {
     fn default() -> Keys {
-        Keys { index: Mutex::default(), is_used: watch::Sender::new(false) }
+        Keys { index: Mutex::default(), start: watch::Sender::new(None) }
     }
 }
 
@@ -55,7 +61,22 @@ impl Cache {
         }
         let now_us = self.now_us();
         self.keys.index().admit(keys, fetched_us, now_us);
-        self.keys.is_used.send_if_modified(|is_used| !std::mem::replace(is_used, true));
+    }
+
+    /// From now on writes are followed. Responses with keys whose fetch began before are stale.
+    pub(crate) fn follow_keys(&self, node: &Node) {
+        if self.keys.start.borrow().is_some() {
+            return;
+        }
+        self.keys.start.send_if_modified(|start| {
+            if start.is_some() {
+                return false;
+            }
+            let (store, outside_log) = (node.store(), node.store().outside_log());
+            *start = Some(Start { position: store.log_subscribe(), outside_log });
+            self.note_gap();
+            true
+        });
     }
 
     /// Whether one of these keys was written since a fetch began, as far as is known.
@@ -95,15 +116,15 @@ impl Cache {
 
 /// Follows what is written, by whomever, from the moment at which it matters until `shutdown`.
 pub(crate) async fn follow(node: Arc<Node>, cache: Arc<Cache>, shutdown: CancellationToken) {
-    let mut is_used = cache.keys.is_used.subscribe();
-    tokio::select! {
-        used = is_used.wait_for(|is_used| *is_used) => if used.is_err() { return },
+    let mut started = cache.keys.start.subscribe();
+    let start = tokio::select! {
+        start = started.wait_for(Option::is_some) => start.ok().and_then(|start| *start),
         () = shutdown.cancelled() => return,
-    }
+    };
+    let Some(Start { mut position, mut outside_log }) = start else { return };
     let mut grown = node.log_grown();
-    let mut outside = node.store().outside_log();
-    let mut position = node.store().log_subscribe();
-    cache.note_gap();
+    // What was written meanwhile rings no bell any more.
+    position = read_log(&node, &cache, position).await;
     let mut ticks = tokio::time::interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -111,7 +132,7 @@ pub(crate) async fn follow(node: Arc<Node>, cache: Arc<Cache>, shutdown: Cancell
             () = shutdown.cancelled() => break,
             _ = ticks.tick() => {
                 let now = node.store().outside_log();
-                if std::mem::replace(&mut outside, now) != now {
+                if std::mem::replace(&mut outside_log, now) != now {
                     cache.note_gap();
                 }
             }

@@ -361,7 +361,7 @@ impl Proxy {
         stored: Option<Arc<Stored>>,
     ) -> Result<Response, Problem> {
         let began_us = self.cache.now_us();
-        let parts = self.upstream_head(asked, None, None)?;
+        let parts = self.upstream_head(route, asked, (None, None))?;
         route.records.upstream_requests.inc();
         route.records.misses.inc();
         let request = http::Request::from_parts(parts, Body::empty());
