@@ -44,6 +44,7 @@ pub mod config;
 pub mod export;
 pub mod kv;
 pub mod log;
+mod made_from;
 mod node;
 mod percent;
 pub mod random;

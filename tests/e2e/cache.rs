@@ -4,6 +4,7 @@ mod coding;
 mod disk;
 mod edits;
 mod exchanges;
+mod handlers;
 mod hostile;
 mod interim;
 mod keys;

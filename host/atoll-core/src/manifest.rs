@@ -42,6 +42,9 @@ pub struct HandlerRecord {
     /// Whether instances are used again; each request has one of its own otherwise.
     #[serde(default)]
     pub reuse: Option<HandlerReuse>,
+    /// Whether its answers are cached as they allow.
+    #[serde(default)]
+    pub cache: bool,
     /// When it was deployed, ms since the epoch.
     pub deployed_ms: u64,
     /// The version that this one brings back, if it is a rollback.
@@ -330,6 +333,7 @@ mod tests {
             world: "atoll:edge/handler".into(),
             limits: HandlerLimits::default(),
             reuse: Some(HandlerReuse { requests: 100, idle_ms: 1_000 }),
+            cache: true,
             deployed_ms: 1,
             restores: None,
             canary: None,

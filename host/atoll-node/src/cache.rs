@@ -31,6 +31,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use stored::Stored;
+use tokio::sync::watch;
 
 /// What lies under a key.
 #[derive(Clone, Debug)]
@@ -102,6 +103,8 @@ pub(crate) struct Cache {
     coding: UnderWay,
     ledger: RwLock<Ledger>,
     keys: keys::Keys,
+    /// Whether anything may be stored at all.
+    is_used: watch::Sender<bool>,
     /// Goes up with each purge.
     generation: AtomicU64,
     /// When a key that falls into a place was last invalidated, in microseconds.
@@ -160,6 +163,7 @@ impl Cache {
             coding: UnderWay::default(),
             ledger: RwLock::default(),
             keys: keys::Keys::new(wall_us()),
+            is_used: watch::Sender::new(false),
             generation: AtomicU64::new(1),
             invalidations: (0..INVALIDATION_PLACES).map(|_| AtomicU64::new(0)).collect(),
             variant_count: AtomicU64::new(wall_us()),
@@ -195,6 +199,17 @@ impl Cache {
     /// Shows the cache's size in the node's figures.
     pub(crate) fn register(self: &Arc<Self>, node: &Node) {
         node.metrics().register_collector(Figures(Arc::downgrade(self)));
+    }
+
+    /// From now on something may be stored: purges matter.
+    pub(crate) fn note_use(&self) {
+        self.is_used.send_if_modified(|is_used| !std::mem::replace(is_used, true));
+    }
+
+    /// Ends once something may be stored.
+    pub(crate) async fn used(&self) {
+        // The sender is here.
+        let _ = self.is_used.subscribe().wait_for(|is_used| *is_used).await;
     }
 
     /// The time in microseconds since the Unix epoch. It never goes back, so that it tells what

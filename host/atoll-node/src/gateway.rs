@@ -1,17 +1,19 @@
 //! The gateway door: public HTTP, routed to handlers and upstreams. All paths are the user's.
 
+mod cached;
 mod exchange;
 mod request_log;
 mod streaming;
 
 use crate::handlers::Handlers;
-use crate::handlers::deployed::Deployed;
+use crate::handlers::deployed::{Deployed, Standing};
 use crate::handlers::guest::GuestHost;
 use crate::listen::{host, linger};
 use crate::node::Node;
 use crate::problem::Problem;
 use crate::proxy::Proxy;
 use crate::upload::Uploads;
+use atoll_core::http_cache::keys::ATOLL_KEYS;
 use atoll_core::route::Target;
 use atoll_wasm::component::{self, Component, Handler};
 use atoll_wasm::error::CallError;
@@ -62,7 +64,7 @@ async fn dispatch(State(gateway): State<Arc<Gateway>>, request: Request) -> Resp
     began.answered(answer(&gateway, request).await.into_response())
 }
 
-async fn answer(gateway: &Gateway, request: Request) -> Result<Response, Problem> {
+async fn answer(gateway: &Arc<Gateway>, request: Request) -> Result<Response, Problem> {
     let authority = host::asked_for(&request)?;
     let target = Target {
         method: request.method().as_str(),
@@ -80,7 +82,16 @@ async fn answer(gateway: &Gateway, request: Request) -> Result<Response, Problem
             let route = Arc::clone(route);
             gateway.proxy.serve(&route, request, authority.as_ref()).await
         }
-        (None, Some(deployed)) => handle(gateway, &deployed, (request, authority)).await,
+        // A version on trial answers for itself: what it says is not what others get.
+        (None, Some(deployed)) if deployed.record.cache && deployed.standing == Standing::Live => {
+            cached::handle_cached(gateway, &deployed, (request, authority)).await
+        }
+        (None, Some(deployed)) => {
+            let mut answer = handle(gateway, &deployed, (request, authority)).await?;
+            // For a cache, and here is none.
+            answer.headers_mut().remove(ATOLL_KEYS);
+            Ok(answer)
+        }
         (None, None) => Err(no_route(&request)),
     }
 }

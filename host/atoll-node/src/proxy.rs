@@ -5,6 +5,7 @@ mod drive;
 mod edits;
 mod fetch;
 mod forward;
+pub(crate) mod guest;
 mod keys;
 mod lookup;
 mod parts;
@@ -21,6 +22,7 @@ use crate::upstream::Upstream;
 use atoll_core::route::{Pattern, RouteTable, Target};
 use axum::extract::Request;
 use axum::response::Response;
+use guest::{Guest, GuestRoutes};
 use http::uri::Authority;
 use records::{Figures, From, Records};
 use settings::{CacheSettings, RouteEdits, RouteSettings};
@@ -41,15 +43,23 @@ pub(crate) struct Proxy {
     figures: Figures,
     /// Where a route asks for it.
     shield: Option<Shield>,
+    guests: GuestRoutes,
 }
 
 /// One route.
 #[derive(Debug)]
 pub(crate) struct Route {
-    upstream: Upstream,
+    source: Source,
     cache: Option<CacheSettings>,
     edits: RouteEdits,
     records: Records,
+}
+
+/// Where requests of a route go.
+#[derive(Debug)]
+enum Source {
+    Upstream(Box<Upstream>),
+    Guest(Guest),
 }
 
 impl Proxy {
@@ -67,7 +77,7 @@ impl Proxy {
             .iter()
             .map(|settings| {
                 let route = Route {
-                    upstream: Upstream::new(settings.upstream.clone())?,
+                    source: Source::Upstream(Box::new(Upstream::new(settings.upstream.clone())?)),
                     cache: settings.cache.clone(),
                     edits: settings.edits.clone(),
                     records: figures.records(&settings.pattern.to_string()),
@@ -78,25 +88,35 @@ impl Proxy {
         let is_shielded =
             |route: &RouteSettings| route.cache.as_ref().is_some_and(|cache| cache.is_shielded);
         let own = own.filter(|_| settings.iter().any(is_shielded));
+        let routes = RouteTable::new(routes?);
+        if !routes.is_empty() {
+            cache.note_use();
+        }
         Ok(Arc::new(Proxy {
             shield: own.map(|own| Shield::new(node, own)).transpose()?,
-            routes: RouteTable::new(routes?),
+            routes,
             cache: Arc::clone(cache),
             node: Arc::clone(node),
             fetches: TaskTracker::new(),
             figures,
+            guests: GuestRoutes::default(),
         }))
     }
 
     /// Begins to check the health of upstreams, where that is asked for, until `shutdown`.
     pub(crate) fn watch_health(&self, tasks: &TaskTracker, shutdown: &CancellationToken) {
         for (pattern, route) in self.routes.iter() {
-            let Some((count, _)) = route.upstream.checks() else { continue };
+            let Source::Upstream(upstream) = &route.source else { continue };
+            let Some((count, _)) = upstream.checks() else { continue };
             for index in 0..count {
-                let address = route.upstream.name_of(index);
+                let address = upstream.name_of(index);
                 let is_up = self.figures.upstream_up(&pattern.to_string(), address);
                 let (route, shutdown) = (Arc::clone(route), shutdown.clone());
-                tasks.spawn(async move { route.upstream.watch(index, is_up, shutdown).await });
+                tasks.spawn(async move {
+                    if let Source::Upstream(upstream) = &route.source {
+                        upstream.watch(index, is_up, shutdown).await;
+                    }
+                });
             }
         }
     }

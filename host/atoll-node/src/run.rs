@@ -102,7 +102,7 @@ async fn serve(
             Some(keeping)
         }
     };
-    kit.follow_purges(&config, &tasks, &shutdown);
+    kit.follow_purges(&tasks, &shutdown);
     kit.proxy.watch_health(&tasks, &shutdown);
     kit.proxy.announce(&tasks, &shutdown);
     tasks.spawn(sweep::sweep(Arc::clone(&node), shutdown.clone()));
@@ -224,14 +224,11 @@ impl Kit {
         Ok(Kit { node: Arc::clone(node), handlers, proxy, purges })
     }
 
-    /// Lets purges of other nodes take effect here, where there is a cache for them.
-    fn follow_purges(&self, config: &Config, tasks: &TaskTracker, shutdown: &CancellationToken) {
-        // Only then: while somebody reads the log, every write costs a little more.
-        if !config.routes.is_empty() {
-            tasks.spawn(Arc::clone(&self.purges).follow(shutdown.clone()));
-            let (node, cache) = (Arc::clone(&self.node), Arc::clone(self.purges.cache()));
-            tasks.spawn(cache::keys::follow(node, cache, shutdown.clone()));
-        }
+    /// Lets purges and writes of other nodes take effect here, once there is a cache for them.
+    fn follow_purges(&self, tasks: &TaskTracker, shutdown: &CancellationToken) {
+        tasks.spawn(Arc::clone(&self.purges).follow(shutdown.clone()));
+        let (node, cache) = (Arc::clone(&self.node), Arc::clone(self.purges.cache()));
+        tasks.spawn(cache::keys::follow(node, cache, shutdown.clone()));
         if let Some(disk) = self.purges.cache().disk() {
             let (purges, disk) = (Arc::clone(&self.purges), Arc::clone(disk));
             tasks.spawn(gate::open(purges, disk, shutdown.clone()));

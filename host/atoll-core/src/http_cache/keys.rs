@@ -40,10 +40,13 @@ pub fn of(headers: &HeaderMap) -> Result<Vec<KeyName>, BadKeys> {
     let lines: Vec<&[u8]> =
         headers.get_all(ATOLL_KEYS).iter().map(|line| line.as_bytes()).collect();
     let list = Parser::new(&lines.join(&b", "[..])).parse::<List>().map_err(|_| BadKeys)?;
-    if list.len() > CACHE_KEY_COUNT_MAX {
+    // With one of the node's own at most: the record of the handler that has answered.
+    if list.len() > CACHE_KEY_COUNT_MAX + 1 {
         return Err(BadKeys);
     }
-    list.iter().map(name).collect()
+    let names: Vec<KeyName> = list.iter().map(name).collect::<Result<_, _>>()?;
+    let count = names.iter().filter(|name| !name.bucket.is_internal()).count();
+    if count <= CACHE_KEY_COUNT_MAX { Ok(names) } else { Err(BadKeys) }
 }
 
 fn name(entry: &ListEntry) -> Result<KeyName, BadKeys> {
@@ -273,6 +276,7 @@ mod tests {
         check(&[], Some(&[]));
         check(&["\"default/news:1\""], Some(&[("default", "news:1")]));
         check(&["default/a/b, s/c%20d"], Some(&[("default", "a/b"), ("s", "c d")]));
+        check(&["_sys/handler/a", "a/b"], Some(&[("_sys", "handler/a"), ("a", "b")]));
         check(&["\"1/a\"", "\"x/%C3%A9;p\";q=1"], Some(&[("1", "a"), ("x", "é;p")]));
     }
 

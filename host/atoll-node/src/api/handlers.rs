@@ -24,8 +24,9 @@ use std::sync::atomic::Ordering;
 
 /// Parameters of a deployment that are given once; `route`, `grant` and `config` may
 /// be repeated.
-const ONCE: [&str; 8] = [
+const ONCE: [&str; 9] = [
     "canary",
+    "cache",
     "cpu_ms",
     "wall_ms",
     "memory_bytes",
@@ -154,10 +155,12 @@ async fn deploy(
     let grants = texts(&query, "grant")?;
     let config = config(&query)?;
     let (limits, reuse) = (limits(&query)?, reuse(&query)?);
+    let cache = number(&query, "cache", false)?;
     api.node.permission().write()?;
     let gathered = api.uploads.gather(&parts.headers, body, COMPONENT_BYTES_MAX).await?;
     let component = gathered.bytes.clone();
-    let wanted = Deployment { name, routes, canary, grants, config, limits, reuse, component };
+    let wanted =
+        Deployment { name, routes, canary, grants, config, limits, reuse, cache, component };
     let release = api.handlers.deploy(wanted).await.map_err(refusal)?;
     let status = match release.record.newest_version() {
         1 => StatusCode::CREATED,
@@ -241,7 +244,10 @@ fn number<T: std::str::FromStr>(query: &Query, name: &str, default: T) -> Result
     let Some(value) = query.get(name) else { return Ok(default) };
     let text = std::str::from_utf8(value).unwrap_or_default();
     text.parse().map_err(|_| {
-        Problem::bad_request("bad-parameter", format!("{name} is a whole number in range"))
+        Problem::bad_request(
+            "bad-parameter",
+            format!("{name} is out of range: cache is true or false, all others are whole numbers"),
+        )
     })
 }
 

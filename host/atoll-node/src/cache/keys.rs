@@ -22,8 +22,9 @@ const STEP_COUNT: usize = 1_000;
 #[derive(Debug)]
 pub(super) struct Keys {
     index: Mutex<KeyIndex>,
-    /// Whether any response has named a key.
-    is_used: watch::Sender<bool>,
+    /// The place in the log from where on writes are to be looked at; `None` before any response
+    /// has named a key.
+    start: watch::Sender<Option<u64>>,
 }
 
 impl Keys {
@@ -31,7 +32,7 @@ impl Keys {
     pub(super) fn new(now_us: u64) -> Keys {
         let mut index = KeyIndex::default();
         index.begin(now_us);
-        Keys { index: Mutex::new(index), is_used: watch::Sender::new(false) }
+        Keys { index: Mutex::new(index), start: watch::Sender::new(None) }
     }
 
     fn index(&self) -> MutexGuard<'_, KeyIndex> {
@@ -53,7 +54,21 @@ impl Cache {
         }
         let now_us = self.now_us();
         self.keys.index().admit(keys, fetched_us, now_us);
-        self.keys.is_used.send_if_modified(|is_used| !std::mem::replace(is_used, true));
+    }
+
+    /// From now on writes are followed. Responses with keys whose fetch began before are stale.
+    pub(crate) fn follow_keys(&self, node: &Node) {
+        if self.keys.start.borrow().is_some() {
+            return;
+        }
+        self.keys.start.send_if_modified(|start| {
+            if start.is_some() {
+                return false;
+            }
+            *start = Some(node.store().log_subscribe());
+            self.note_gap();
+            true
+        });
     }
 
     /// Whether one of these keys was written since a fetch began, as far as is known.
@@ -93,14 +108,15 @@ impl Cache {
 
 /// Follows what is written, by whomever, from the moment at which it matters until `shutdown`.
 pub(crate) async fn follow(node: Arc<Node>, cache: Arc<Cache>, shutdown: CancellationToken) {
-    let mut is_used = cache.keys.is_used.subscribe();
-    tokio::select! {
-        used = is_used.wait_for(|is_used| *is_used) => if used.is_err() { return },
+    let mut started = cache.keys.start.subscribe();
+    let start = tokio::select! {
+        start = started.wait_for(Option::is_some) => start.ok().and_then(|start| *start),
         () = shutdown.cancelled() => return,
-    }
+    };
+    let Some(mut position) = start else { return };
     let mut grown = node.log_grown();
-    let mut position = node.store().log_subscribe();
-    cache.note_gap();
+    // What was written meanwhile rings no bell any more.
+    position = read_log(&node, &cache, position).await;
     loop {
         tokio::select! {
             () = shutdown.cancelled() => break,

@@ -117,6 +117,11 @@ impl Purges {
 
     /// Follows the records until `shutdown`.
     pub(crate) async fn follow(self: Arc<Self>, shutdown: CancellationToken) {
+        // Only then: while somebody reads the log, every write costs a little more.
+        tokio::select! {
+            () = self.cache.used() => {}
+            () = shutdown.cancelled() => return,
+        }
         let mut grown = self.node.log_grown();
         let mut position = self.node.store().log_subscribe();
         let mut ticks = tokio::time::interval(LOOK_EVERY);

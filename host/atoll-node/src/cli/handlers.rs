@@ -77,6 +77,9 @@ pub(super) struct DeployArgs {
     /// How long an instance waits for its next request, in ms [default: 10000]
     #[arg(long, value_name = "MS", requires = "reuse")]
     reuse_idle_ms: Option<u32>,
+    /// Cache its answers, as far as their Cache-Control allows it
+    #[arg(long)]
+    cache: bool,
     /// Wait until every node serves it, with a line for each
     #[arg(long, value_name = "WHO")]
     wait: Option<Wait>,
@@ -230,6 +233,9 @@ impl DeployArgs {
         }
         for setting in &self.config {
             push("config", setting);
+        }
+        if self.cache {
+            push("cache", "true");
         }
         let memory_bytes = self.memory_mib.map(|mib| u64::from(mib) << 20);
         let numbers = [

@@ -29,6 +29,7 @@ async fn gateway() -> Router {
         config: BTreeMap::new(),
         limits: HandlerLimits { concurrency: 1, ..HandlerLimits::default() },
         reuse: None,
+        cache: false,
         component: Bytes::from(std::fs::read(path).expect("a built component")),
     };
     handlers.deploy(wanted).await.expect("it is deployed");

@@ -32,6 +32,7 @@ pub(crate) struct Deployment {
     pub(crate) config: BTreeMap<String, String>,
     pub(crate) limits: HandlerLimits,
     pub(crate) reuse: Option<HandlerReuse>,
+    pub(crate) cache: bool,
     pub(crate) component: Bytes,
 }
 
@@ -125,6 +126,7 @@ impl Handlers {
             world: String::new(),
             limits: wanted.limits,
             reuse: wanted.reuse,
+            cache: wanted.cache,
             restores: None,
             canary: None,
         };

@@ -29,6 +29,7 @@ fn record(digest: &str) -> HandlerRecord {
         world: String::new(),
         limits: HandlerLimits::default(),
         reuse: None,
+        cache: false,
         restores: None,
         canary: None,
     }
@@ -61,6 +62,7 @@ async fn a_deployment_that_nobody_waits_for_ends_before_the_next_begins() {
         config: BTreeMap::new(),
         limits: HandlerLimits::default(),
         reuse: None,
+        cache: false,
         component: Bytes::from(std::fs::read(path).expect("a built component")),
     };
     {

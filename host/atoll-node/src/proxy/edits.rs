@@ -4,9 +4,9 @@
 //! credentials are those that the upstream sees. Fields of a response are changed before it is
 //! stored. The path is changed last: keys and purges are about the URLs of clients.
 
-use super::Route;
 use super::settings::RouteEdits;
 use super::shield::SHIELD;
+use super::{Route, Source};
 use crate::upstream::{ResponseBody, UpstreamError};
 use atoll_core::http_cache::fields;
 use axum::body::Body;
@@ -31,6 +31,10 @@ impl Route {
         &self,
         mut request: http::Request<Body>,
     ) -> Result<http::Response<ResponseBody>, UpstreamError> {
+        let upstream = match &self.source {
+            Source::Upstream(upstream) => upstream,
+            Source::Guest(guest) => return Ok(guest.send(request).await),
+        };
         let edits = &self.edits;
         edits.path.apply(request.uri_mut());
         if let Some(prefix) = edits.path.stripped()
@@ -40,7 +44,7 @@ impl Route {
         }
         // Once more: what the node itself has added is for the route to say as well.
         edits.request.apply_again(request.headers_mut());
-        let mut response = self.upstream.send(request).await?;
+        let mut response = upstream.send(request).await?;
         let status = response.status();
         if status != StatusCode::SWITCHING_PROTOCOLS {
             let headers = response.headers_mut();

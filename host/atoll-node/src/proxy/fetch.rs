@@ -1,11 +1,12 @@
 //! A fetch that may be stored: it goes on by itself, so that no client's end is another's.
 
 use super::shield::FetchedUs;
-use super::{Proxy, Route, parts};
+use super::{Proxy, Route, Source, guest, parts};
 use crate::cache::fill::{Fill, Head};
 use crate::cache::flight::{Landing, Lead};
 use crate::cache::ms_of;
 use crate::cache::stored::{Ingredients, Stored};
+use crate::listen::interim::Interim;
 use crate::problem::Problem;
 use crate::upstream::{ResponseBody, UpstreamError};
 use atoll_core::http_cache::control::RequestControl;
@@ -165,7 +166,7 @@ impl Proxy {
         job: &Job,
         about: Option<&Stored>,
     ) -> Result<Fetched, (StatusCode, &'static str)> {
-        let head = self.upstream_head(&job.asked, about, job.part.as_deref());
+        let head = self.upstream_head(route, &job.asked, (about, job.part.as_deref()));
         let mut parts = head.map_err(|problem| (problem.status(), problem.code()))?;
         if job.keeps_conditions {
             for name in &validation::CONDITIONS {
@@ -176,7 +177,7 @@ impl Proxy {
         }
         if job.own.is_none() {
             // The client has been answered: interim responses would come behind that.
-            parts.extensions.clear();
+            parts.extensions.remove::<Interim>();
         }
         if !job.keeps_conditions
             && let Some(fetched) = self.exchange_with_owner(route, job, about, &parts).await
@@ -236,12 +237,15 @@ impl Proxy {
     /// The head of a request whose response may be stored.
     pub(super) fn upstream_head(
         &self,
+        route: &Route,
         asked: &Asked,
-        about: Option<&Stored>,
-        part: Option<&Stored>,
+        (about, part): (Option<&Stored>, Option<&Stored>),
     ) -> Result<Parts, Problem> {
         let mut parts = asked.parts.clone();
-        self.prepare(&mut parts, asked.authority.as_ref())?;
+        match route.source {
+            Source::Upstream(_) => self.prepare(&mut parts, asked.authority.as_ref())?,
+            Source::Guest(_) => guest::prepare(&mut parts),
+        }
         let headers = &mut parts.headers;
         for name in UNKEYED.iter().chain(&validation::CONDITIONS) {
             headers.remove(name);

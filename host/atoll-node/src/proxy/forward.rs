@@ -1,7 +1,7 @@
 //! A request as it goes on, and what comes back without the cache.
 
 use super::shield::SHIELD;
-use super::{Proxy, Route, upgrade};
+use super::{Proxy, Route, Source, upgrade};
 use crate::listen::PeerAddress;
 use crate::listen::interim::Interim;
 use crate::problem::Problem;
@@ -43,6 +43,10 @@ impl Proxy {
         authority: Option<&Authority>,
         why: Option<Report>,
     ) -> Result<Response, Problem> {
+        if matches!(route.source, Source::Guest(_)) {
+            let answer = self.pass_to_guest(route, request, why).await;
+            return answer.ok_or_else(|| Problem::bad_request("no-handler", "no handler answers"));
+        }
         let (mut parts, body) = request.into_parts();
         check_coding(&parts.headers)?;
         let upgrade = upgrade::Wanted::of(&mut parts);

@@ -13,7 +13,11 @@ impl Proxy {
         let store = self.node.store();
         // One that has passed while the response was made is seen as well.
         let since = Now::from_millis(meta.responded_ms.saturating_sub(meta.initial_age_ms));
-        for name in keys::of(headers).unwrap_or_default() {
+        let names = keys::of(headers).unwrap_or_default();
+        if !names.is_empty() {
+            self.cache.follow_keys(&self.node);
+        }
+        for name in names {
             let Some(bucket) = store.find_bucket(&name.bucket) else { continue };
             let deadline_ms = store.read(&bucket, &name.key, since, |view| {
                 view.and_then(|view| view.deadline().millis())

@@ -208,7 +208,7 @@ impl Proxy {
             let part = is_part.then_some(stored);
             return Next::Fetch(Errand { part, ..Errand::new(Forward::Partial) });
         }
-        self.cache.note_use(&stored, now_ms);
+        self.cache.note_hit(&stored, now_ms);
         let report = Report { hit: true, ..Report::default() };
         let reused = reuse::reuse(&stored.meta, &asked.control, purged, now_ms);
         match reused {
@@ -409,7 +409,7 @@ impl Proxy {
         stored: Option<Arc<Stored>>,
     ) -> Result<Response, Problem> {
         let began_us = self.cache.now_us();
-        let parts = self.upstream_head(asked, None, None)?;
+        let parts = self.upstream_head(route, asked, (None, None))?;
         route.records.upstream_requests.inc();
         route.records.misses.inc();
         let request = http::Request::from_parts(parts, Body::empty());

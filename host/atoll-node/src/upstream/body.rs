@@ -140,6 +140,8 @@ pub(crate) enum BodyError {
     Stalled,
     #[error("the upstream ended the response too early")]
     Cut(#[from] hyper::Error),
+    #[error("the handler ended the response too early")]
+    Guest(axum::Error),
 }
 
 /// The body of a response. It fails where the upstream pauses for too long.
@@ -147,16 +149,32 @@ pub(crate) enum BodyError {
 pub(crate) struct ResponseBody {
     /// What is sent before it.
     before: VecDeque<Bytes>,
-    body: Incoming,
-    wait: Duration,
+    body: Coming,
     /// Runs while a piece is waited for.
     pause: Option<Pin<Box<Sleep>>>,
-    _place: Place,
+}
+
+/// From where it comes.
+#[derive(Debug)]
+enum Coming {
+    Upstream {
+        body: Incoming,
+        wait: Duration,
+        _place: Place,
+    },
+    /// A handler, which has limits of its own.
+    Guest(Body),
 }
 
 impl ResponseBody {
     pub(super) fn new(body: Incoming, place: Place, wait: Duration) -> ResponseBody {
-        ResponseBody { before: VecDeque::new(), body, wait, pause: None, _place: place }
+        let body = Coming::Upstream { body, wait, _place: place };
+        ResponseBody { before: VecDeque::new(), body, pause: None }
+    }
+
+    /// That of a handler's answer.
+    pub(crate) fn of_guest(body: Body) -> ResponseBody {
+        ResponseBody { before: VecDeque::new(), body: Coming::Guest(body), pause: None }
     }
 
     /// Puts `pieces` before what comes.
@@ -177,23 +195,38 @@ impl http_body::Body for ResponseBody {
         if let Some(piece) = self.before.pop_front() {
             return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
-        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
-            self.pause = None;
-            return Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Cut)));
-        }
-        let wait = self.wait;
+        let wait = match &mut self.body {
+            Coming::Guest(body) => {
+                let frame = ready!(Pin::new(body).poll_frame(context));
+                return Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Guest)));
+            }
+            Coming::Upstream { body, wait, .. } => {
+                if let Poll::Ready(frame) = Pin::new(body).poll_frame(context) {
+                    self.pause = None;
+                    return Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Cut)));
+                }
+                *wait
+            }
+        };
         let pause = self.pause.get_or_insert_with(|| Box::pin(sleep(wait)));
         ready!(pause.as_mut().poll(context));
         Poll::Ready(Some(Err(BodyError::Stalled)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.before.is_empty() && self.body.is_end_stream()
+        let has_ended = match &self.body {
+            Coming::Upstream { body, .. } => body.is_end_stream(),
+            Coming::Guest(body) => body.is_end_stream(),
+        };
+        self.before.is_empty() && has_ended
     }
 
     fn size_hint(&self) -> SizeHint {
         let before: u64 = self.before.iter().map(|piece| piece.len() as u64).sum();
-        let rest = self.body.size_hint();
+        let rest = match &self.body {
+            Coming::Upstream { body, .. } => body.size_hint(),
+            Coming::Guest(body) => body.size_hint(),
+        };
         let mut hint = SizeHint::new();
         hint.set_lower(rest.lower().saturating_add(before));
         if let Some(upper) = rest.upper().and_then(|upper| upper.checked_add(before)) {

@@ -155,7 +155,7 @@ impl Cache {
     }
 
     /// Tells the disk tier now and then that what is served from memory is in use.
-    pub(crate) fn note_use(&self, stored: &Stored, now_ms: u64) {
+    pub(crate) fn note_hit(&self, stored: &Stored, now_ms: u64) {
         if let Some(disk) = &self.disk
             && let Some(hash) = stored.place_in_use(now_ms, TELL_EVERY.as_millis() as u64)
         {

@@ -25,6 +25,7 @@ fn guest(grants: &[&str]) -> (GuestHost, GuestBucket) {
         world: String::new(),
         limits: HandlerLimits::default(),
         reuse: None,
+        cache: false,
         deployed_ms: 0,
         restores: None,
         canary: None,

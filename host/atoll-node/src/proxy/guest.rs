@@ -1,0 +1,134 @@
+//! Handlers whose answers are cached: a route that leads to a guest in the place of an upstream.
+//!
+//! Nothing is cached that an answer does not allow in so many words: no lifetime is guessed. What a
+//! handler has answered is stale once its record is written: a deployment or a removal on any node
+//! is such a write.
+
+use super::settings::{CacheSettings, RouteEdits};
+use super::{Proxy, Route, Source};
+use crate::cache::limits::OBJECT_BYTES_DEFAULT;
+use crate::upstream::ResponseBody;
+use atoll_core::http_cache::key::QueryRules;
+use atoll_core::http_cache::keys::{ATOLL_KEYS, hash_of};
+use atoll_core::http_cache::report::Report;
+use atoll_core::http_cache::storing::Rules;
+use atoll_core::manifest::HandlerRecord;
+use axum::extract::Request;
+use axum::response::Response;
+use http::HeaderValue;
+use http::request::Parts;
+use std::collections::HashMap;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// The future of an answer.
+pub(crate) type Answering = Pin<Box<dyn Future<Output = Response> + Send>>;
+
+/// What answers requests in the place of an upstream. Failures are answers too: 5xx, which are not
+/// stored.
+pub(crate) trait Backend: fmt::Debug + Send + Sync {
+    /// Answers one request, in the form in which a client sent it.
+    fn answer(&self, request: Request) -> Answering;
+}
+
+/// A backend, and how its answers are known.
+#[derive(Debug)]
+pub(super) struct Guest {
+    backend: Arc<dyn Backend>,
+    /// The key of the handler's record, as Atoll-Keys names it.
+    record_key: Option<HeaderValue>,
+}
+
+/// Which version of a handler something is about: later ones are larger.
+type Version = (u64, u64);
+
+/// The routes to handlers, by name.
+#[derive(Debug, Default)]
+pub(super) struct GuestRoutes(RwLock<HashMap<String, (Version, Arc<Route>)>>);
+
+impl Guest {
+    /// Answers a request of a client, or one that the cache has made of it.
+    pub(super) async fn send(
+        &self,
+        request: http::Request<axum::body::Body>,
+    ) -> http::Response<ResponseBody> {
+        let mut response = self.backend.answer(request).await;
+        if let Some(key) = &self.record_key {
+            response.headers_mut().append(ATOLL_KEYS, key.clone());
+        }
+        response.map(ResponseBody::of_guest)
+    }
+}
+
+impl Proxy {
+    /// The route to this version of a handler. `None` where a later version has been asked for: what
+    /// this one answers is for its own requests alone.
+    pub(crate) fn route_to_guest(
+        &self,
+        record: &HandlerRecord,
+        backend: impl FnOnce() -> Arc<dyn Backend>,
+    ) -> Option<Arc<Route>> {
+        let version = (record.deployed_ms, record.version);
+        let known = self.guests.0.read().unwrap_or_else(PoisonError::into_inner);
+        match known.get(&record.name) {
+            Some((known, route)) if *known == version => return Some(Arc::clone(route)),
+            Some((known, _)) if *known > version => return None,
+            _ => drop(known),
+        }
+        self.cache.note_use();
+        // Before the first fetch: what it names is known to be up to date then.
+        self.cache.follow_keys(&self.node);
+        let route = Arc::new(self.new_guest_route(record, backend()));
+        let mut routes = self.guests.0.write().unwrap_or_else(PoisonError::into_inner);
+        match routes.get(&record.name) {
+            Some((known, route)) if *known == version => return Some(Arc::clone(route)),
+            Some((known, _)) if *known > version => return None,
+            _ => {}
+        }
+        routes.insert(record.name.clone(), (version, Arc::clone(&route)));
+        drop(routes);
+        // Once more: the version before may have answered since its successor was written.
+        self.cache.note_write(hash_of("_sys", HandlerRecord::key(&record.name).as_bytes()));
+        Some(route)
+    }
+
+    fn new_guest_route(&self, record: &HandlerRecord, backend: Arc<dyn Backend>) -> Route {
+        let key = format!("\"_sys/{}\"", HandlerRecord::key(&record.name));
+        let guest = Guest { backend, record_key: HeaderValue::try_from(key).ok() };
+        let rules = Rules { may_guess: false, ..Rules::default() };
+        let cache = CacheSettings {
+            rules,
+            query: QueryRules::default(),
+            object_bytes_max: OBJECT_BYTES_DEFAULT,
+            compresses: false,
+            follows_clients: true,
+            is_shielded: false,
+        };
+        Route {
+            source: Source::Guest(guest),
+            cache: Some(cache),
+            edits: RouteEdits::default(),
+            records: self.figures.records(&format!("handler {}", record.name)),
+        }
+    }
+
+    /// Passes a request to a guest without a look into the cache.
+    pub(super) async fn pass_to_guest(
+        &self,
+        route: &Route,
+        request: Request,
+        why: Option<Report>,
+    ) -> Option<Response> {
+        let Source::Guest(guest) = &route.source else { return None };
+        route.records.passed.inc();
+        route.records.upstream_requests.inc();
+        Some(super::forward::stream(guest.send(request).await, why))
+    }
+}
+
+/// What of a client's request a guest does not see when the cache asks it.
+pub(super) fn prepare(parts: &mut Parts) {
+    // There is no body to wait for.
+    parts.headers.remove(http::header::EXPECT);
+}
