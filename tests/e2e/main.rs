@@ -11,6 +11,7 @@ mod cluster;
 mod connections;
 mod convergence;
 mod deployment;
+mod dev;
 mod dice;
 mod disk;
 mod handlers;
