@@ -14,6 +14,7 @@ mod deployment;
 mod dev;
 mod dice;
 mod disk;
+mod examples;
 mod handlers;
 mod links;
 mod messages;
