@@ -3,7 +3,7 @@
 
 mod logs;
 mod reuse;
-mod tools;
+pub(crate) mod tools;
 
 use crate::api::atoll;
 use crate::node::{Answer, PATIENCE, TestNode};

@@ -30,6 +30,7 @@ fn package(program: &str) -> &str {
         "python3" => "python3-venv",
         "npm" | "node" => "nodejs npm",
         "cc" => "gcc",
+        "clang" | "wasm-ld" => "clang lld wasi-libc libclang-rt-dev-wasm32",
         other => other,
     }
 }

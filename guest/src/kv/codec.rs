@@ -108,6 +108,16 @@ impl<T: Serialize + DeserializeOwned, C: Codec> Typed<'_, T, C> {
         self.bucket.get(key)?.map(|bytes| decode::<T, C>(key, &bytes)).transpose()
     }
 
+    /// Returns the values of at most 1,000 keys, in the order of `keys`; otherwise as
+    /// [`Typed::get`].
+    pub fn get_many(&self, keys: &[String]) -> Result<Vec<Option<T>>, Error> {
+        let values = self.bucket.get_many(keys)?;
+        let read = |(key, value): (&String, Option<Vec<u8>>)| {
+            value.map(|bytes| decode::<T, C>(key, &bytes)).transpose()
+        };
+        keys.iter().zip(values).map(read).collect()
+    }
+
     /// Writes a value that lives until it is deleted.
     pub fn set(&self, key: &str, value: &T) -> Result<(), Error> {
         self.bucket.set(key, encode::<T, C>(key, value)?)

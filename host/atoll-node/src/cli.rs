@@ -4,8 +4,10 @@ mod backup;
 mod cache;
 mod client;
 mod cluster;
+mod dev;
 mod handlers;
 mod kv;
+mod new;
 mod output;
 mod paint;
 mod purge;
@@ -31,6 +33,10 @@ struct Cli {
 enum Command {
     /// Run a node
     Serve(Box<serve::ServeArgs>),
+    /// Write a small project for a handler
+    New(new::NewArgs),
+    /// Build a handler, run it, and again on every change
+    Dev(dev::DevArgs),
     /// Read, write, list and watch keys
     Kv(kv::KvArgs),
     /// Put a handler live on a node, or a new version of one
@@ -75,6 +81,8 @@ pub(crate) fn main() -> ExitCode {
     };
     let result = match cli.command {
         Command::Serve(args) => serve::serve(*args),
+        Command::New(args) => new::new(&args),
+        Command::Dev(args) => dev::dev(&args),
         Command::Kv(args) => kv::kv(&args),
         Command::Deploy(args) => handlers::deploy(&args),
         Command::Handlers(args) => handlers::list(&args),
@@ -150,8 +158,8 @@ mod tests {
              see: atoll serve --help",
         );
         check(
-            &["serv"],
-            "unrecognized subcommand 'serv'; a similar subcommand exists: 'serve'; \
+            &["statu"],
+            "unrecognized subcommand 'statu'; a similar subcommand exists: 'status'; \
              see: atoll --help",
         );
         check(

@@ -25,12 +25,14 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 /// How the node says that it is ready.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Announce {
     /// For a person.
     Banner,
     /// One line for a program.
     Json,
+    /// Not at all: whoever runs the node in its own process is told.
+    Tell(std::sync::mpsc::Sender<Addresses>),
 }
 
 /// The listeners of the doors, bound before anything else can go wrong.
@@ -334,6 +336,11 @@ impl Addresses {
                 });
                 line.to_string()
             }
+            Announce::Tell(tell) => {
+                // Who does not wait any more has ended, and the node ends soon.
+                let _ = tell.send(*self);
+                return;
+            }
         };
         // A node serves its doors, not its output: somebody who closed it does not want to know.
         if let Err(error) = writeln!(std::io::stdout(), "{text}") {
@@ -395,7 +402,7 @@ impl Addresses {
 }
 
 /// The signals that tell the process to stop.
-struct Signals {
+pub(crate) struct Signals {
     terminate: Signal,
     interrupt: Signal,
     /// Ends a process that writes past its limit for files, unless it is waited for: the write then
@@ -405,7 +412,7 @@ struct Signals {
 
 impl Signals {
     /// From here on they are waited for and no longer end the process by themselves.
-    fn listen() -> anyhow::Result<Signals> {
+    pub(crate) fn listen() -> anyhow::Result<Signals> {
         Ok(Signals {
             terminate: signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?,
             interrupt: signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?,
@@ -415,7 +422,7 @@ impl Signals {
     }
 
     /// Completes when one has come since the last time.
-    async fn received(&mut self) {
+    pub(crate) async fn received(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}

@@ -14,25 +14,35 @@ const WASI: &str = "0.2.10";
 /// The sources of the handlers.
 const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/e2e/standard");
 
+/// A folder with componentize-js in its `node_modules`.
+pub(crate) fn componentize_js() -> PathBuf {
+    let folder = folder("componentize-js");
+    if !folder.join("node_modules/@bytecodealliance/componentize-js").exists() {
+        let tools = folder.display().to_string();
+        let npm = ["install", "--silent", "--no-audit", "--no-fund", "--prefix"];
+        run("npm", &[&npm[..], &[&tools, COMPONENTIZE_JS]].concat());
+    }
+    folder
+}
+
+/// A virtual environment with componentize-py.
+pub(crate) fn componentize_py() -> PathBuf {
+    let venv = folder("componentize-py").join("venv");
+    if !venv.join("bin/componentize-py").exists() {
+        run("python3", &["-m", "venv", &venv.display().to_string()]);
+        let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
+        let python = venv.join("bin/python").display().to_string();
+        run(&python, &[&pip[..], &[COMPONENTIZE_PY]].concat());
+    }
+    venv
+}
+
 /// The handler in JavaScript.
 pub(super) fn javascript() -> PathBuf {
     let folder = folder("componentize-js");
     let tools = folder.display().to_string();
     made(&folder, &["handler.js", "build.mjs", "world.wit"], |output| {
-        if !folder.join("node_modules/@bytecodealliance/componentize-js").exists() {
-            run(
-                "npm",
-                &[
-                    "install",
-                    "--silent",
-                    "--no-audit",
-                    "--no-fund",
-                    "--prefix",
-                    &tools,
-                    COMPONENTIZE_JS,
-                ],
-            );
-        }
+        componentize_js();
         let (build, source) = (format!("{SOURCES}/build.mjs"), format!("{SOURCES}/handler.js"));
         run("node", &[&build, &tools, &source, &wit(&folder), output]);
     })
@@ -42,14 +52,7 @@ pub(super) fn javascript() -> PathBuf {
 pub(super) fn python() -> PathBuf {
     let folder = folder("componentize-py");
     made(&folder, &["app.py", "world.wit"], |output| {
-        let program = folder.join("venv/bin/componentize-py").display().to_string();
-        if !Path::new(&program).exists() {
-            let venv = folder.join("venv").display().to_string();
-            run("python3", &["-m", "venv", &venv]);
-            let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
-            let python = format!("{venv}/bin/python");
-            run(&python, &[&pip[..], &[COMPONENTIZE_PY]].concat());
-        }
+        let program = componentize_py().join("bin/componentize-py").display().to_string();
         // Apart from the sources, because Python leaves what it compiles beside them.
         let (wit, app) = (wit(&folder), folder.join("app"));
         fs::create_dir_all(&app).expect("the folder can be made");
@@ -61,7 +64,7 @@ pub(super) fn python() -> PathBuf {
 }
 
 /// A folder of the build, the same for every run.
-fn folder(name: &str) -> PathBuf {
+pub(crate) fn folder(name: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     fs::create_dir_all(&folder).expect("the folder can be made");
     folder
