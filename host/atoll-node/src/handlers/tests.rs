@@ -31,6 +31,7 @@ fn record(digest: &str) -> HandlerRecord {
         reuse: None,
         restores: None,
         canary: None,
+        watch: None,
     }
 }
 
@@ -57,6 +58,7 @@ async fn a_deployment_that_nobody_waits_for_ends_before_the_next_begins() {
         name: "hello".to_owned(),
         routes: vec!["/*".to_owned()],
         canary: None,
+        watch: None,
         grants: Vec::new(),
         config: BTreeMap::new(),
         limits: HandlerLimits::default(),
