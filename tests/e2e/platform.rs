@@ -3,6 +3,7 @@
 mod canary;
 mod routes;
 mod secrets;
+mod watchers;
 
 use crate::api::atoll;
 use crate::node::{Answer, TestNode};

@@ -5,6 +5,7 @@
 //! `state/NAME/NODE` what a node says of it.
 
 pub mod canary;
+pub mod watch;
 
 use crate::grant::{Grant, GrantError};
 use crate::limits::{
@@ -15,6 +16,7 @@ use crate::route::{Pattern, PatternError};
 use canary::Canary;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use watch::{Watch, WatchError};
 
 /// A handler as it was deployed. Encoded as a MessagePack map, so that fields can be added.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +52,9 @@ pub struct HandlerRecord {
     /// The version that this one brings back, if it is a rollback.
     #[serde(default)]
     pub restores: Option<u64>,
+    /// The changes of the store that it is told of, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watch: Option<Watch>,
     /// The version that gets a share of the requests, if one is on trial.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub canary: Option<Canary>,
@@ -126,8 +131,14 @@ pub enum ManifestError {
     /// A grant does not parse.
     #[error(transparent)]
     Grant(#[from] GrantError),
+    /// What it watches does not parse, or may not be read.
+    #[error(transparent)]
+    Watch(#[from] WatchError),
     /// Too many routes or grants, or none.
-    #[error("a handler has 1 to {ROUTE_COUNT_MAX} routes and at most as many grants")]
+    #[error(
+        "a handler has 1 to {ROUTE_COUNT_MAX} routes and at most as many grants; only one that \
+         watches keys can do without routes"
+    )]
     Count,
     /// A setting has no name, or the settings are too many or too long.
     #[error(
@@ -159,7 +170,8 @@ impl HandlerRecord {
     /// Checks every field; returns the parsed routes and grants.
     pub fn check(&self) -> Result<(Vec<Pattern>, Vec<Grant>), ManifestError> {
         check_name(&self.name)?;
-        let counts_fit = (1..=ROUTE_COUNT_MAX).contains(&self.routes.len())
+        let routes_min = if self.watch.is_some() { 0 } else { 1 };
+        let counts_fit = (routes_min..=ROUTE_COUNT_MAX).contains(&self.routes.len())
             && self.grants.len() <= ROUTE_COUNT_MAX;
         if !counts_fit {
             return Err(ManifestError::Count);
@@ -170,10 +182,10 @@ impl HandlerRecord {
         self.check_canary()?;
         let routes = self.routes.iter().map(|text| text.parse());
         let grants = self.grants.iter().map(|text| text.parse());
-        Ok((
-            routes.collect::<Result<_, PatternError>>()?,
-            grants.collect::<Result<_, GrantError>>()?,
-        ))
+        let routes = routes.collect::<Result<_, PatternError>>()?;
+        let grants = grants.collect::<Result<Vec<Grant>, GrantError>>()?;
+        self.watch.iter().try_for_each(|watch| watch.check(&grants).map(drop))?;
+        Ok((routes, grants))
     }
 
     fn check_canary(&self) -> Result<(), ManifestError> {
@@ -318,6 +330,7 @@ fn check_ranges<const N: usize>(
 
 #[cfg(test)]
 mod tests {
+    use super::watch::WatchOn;
     use super::*;
     use proptest::prelude::*;
 
@@ -336,6 +349,7 @@ mod tests {
             cache: true,
             deployed_ms: 1,
             restores: None,
+            watch: Some(Watch { keys: vec!["default/a:".into()], on: WatchOn::Every }),
             canary: None,
         }
     }
@@ -370,7 +384,8 @@ mod tests {
     fn a_wrong_record_is_refused_with_what_to_write() {
         check_refused(|r| r.name = "Counter".into(), "a-z, 0-9 and -");
         check_refused(|r| r.name = String::new(), "a-z, 0-9 and -");
-        check_refused(|r| r.routes.clear(), "1 to 32 routes");
+        check_refused(|r| (r.routes.clear(), r.watch = None).1, "1 to 32 routes");
+        check_refused(|r| r.grants.clear(), "needs a grant to read it");
         check_refused(|r| r.routes = vec!["x".into()], "write e.g. /counter/*");
         check_refused(|r| r.grants = vec!["kv:_sys=rw".into()], "write kv:BUCKET=rw");
         check_refused(|r| r.grants = vec!["fs:/=rw".into()], "write kv:BUCKET=rw");

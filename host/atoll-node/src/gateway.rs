@@ -108,6 +108,8 @@ async fn handle(
             let exchange = exchange::read(request, authority, &gateway.uploads).await?;
             whole(gateway, (deployed, handler), &exchange).await
         }
+        // It has no routes.
+        Component::Watcher(_) => Err(no_route(&request)),
         Component::Proxy(proxy) => {
             let request = streaming::request(request, authority)?;
             stream(gateway, (deployed, proxy), request).await

@@ -13,6 +13,7 @@ pub(crate) mod guest;
 mod live;
 pub(crate) mod logs;
 mod records;
+mod watch;
 
 use crate::config::Config;
 use crate::journal::Unsettled;
@@ -39,6 +40,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
+use watch::Watchers;
 
 /// All handlers of a node, and the engine that runs them.
 #[derive(Debug)]
@@ -94,7 +96,9 @@ impl Handlers {
         let help = "Requests of handlers, by how they ended";
         node.metrics().register("handler_requests", help, requests.clone());
         let secrets = Secrets::open(Arc::clone(&node), settings.secrets)?;
-        let common = Common { node: Arc::clone(&node), client: Arc::new(Client::new()), secrets };
+        let watchers = Watchers::new(Arc::clone(&node), node.metrics());
+        let client = Arc::new(Client::new());
+        let common = Common { node: Arc::clone(&node), client, secrets, watchers };
         Ok(Arc::new(Handlers {
             node,
             engine,
@@ -186,10 +190,18 @@ impl Handlers {
     fn swap(&self, release: &Release) {
         let (name, version) = (&release.record.name, release.record.newest_version());
         self.live.store(Arc::new(self.live.load().with(release.clone())));
+        self.tell_watchers();
         self.logs.keep_only(|name| self.live.load().by_name.contains_key(name));
         let canary = release.canary.as_ref().map(|(share, _)| tracing::field::display(share));
         info!(handler = name, version, canary, "handler deployed");
         self.say(name, HandlerState { version, error: None });
+    }
+
+    /// Says who watches from now on.
+    fn tell_watchers(&self) {
+        let live = self.live.load();
+        let releases = live.by_name.values();
+        self.common.watchers.set(releases.map(|release| Arc::clone(&release.live)));
     }
 
     fn say(&self, name: &str, state: HandlerState) {
@@ -204,6 +216,7 @@ impl Handlers {
         let is_live = before.by_name.contains_key(name);
         if is_live {
             self.live.store(Arc::new(before.without(name)));
+            self.tell_watchers();
             self.logs.keep_only(|kept| kept != name);
             info!(handler = name, "handler removed");
         }

@@ -109,6 +109,7 @@ async fn serve(
     kit.proxy.announce(&tasks, &shutdown);
     tasks.spawn(sweep::sweep(Arc::clone(&node), shutdown.clone()));
     tasks.spawn(Arc::clone(&kit.handlers).follow(shutdown.clone()));
+    tasks.spawn(Arc::clone(&kit.handlers).watch(shutdown.clone()));
     tasks.close();
 
     addresses.announce(&config, announce);

@@ -1,6 +1,7 @@
 //! A component that was taken in: checked, compiled, ready to be called.
 
 mod shape;
+mod watcher;
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,9 +19,11 @@ use crate::limits::Limits;
 use crate::reuse::{Pool, Reuse};
 use crate::standard;
 use crate::ticker::CallGuard;
+use watcher::Watch;
 
 pub use crate::standard::{AnswerBody, BrokenOff};
 pub use shape::World;
+pub use watcher::Change;
 
 /// A compiled component, by the world that it was made for. Cheap to call, shared by reference
 /// between requests.
@@ -29,6 +32,13 @@ pub enum Component<H: Host> {
     Edge(Handler<H>),
     /// Of the standard world `wasi:http/proxy`.
     Proxy(Proxy<H>),
+    /// Of no world that answers requests: it is only told of changes.
+    Watcher(Watcher<H>),
+}
+
+/// A component that exports `wasi:keyvalue/watcher` and nothing else that is called.
+pub struct Watcher<H: Host> {
+    base: Base<H>,
 }
 
 /// A handler of the world `atoll:edge/handler`: it takes and gives whole messages.
@@ -47,6 +57,8 @@ pub struct Proxy<H: Host> {
 struct Base<H: Host> {
     shared: Arc<Shared<H>>,
     imports: Vec<String>,
+    /// What is told of changes in the store, in a component of any world.
+    watch: Option<Watch<H>>,
     /// Which one it is: an instance of another is never taken for one of its own.
     id: Arc<()>,
 }
@@ -77,7 +89,8 @@ impl<H: Host> Component<H> {
         let mismatch =
             |error: wasmtime::Error| CompileError::Mismatch(quote(&format!("{error:#}")));
         let pre = shared.linker.instantiate_pre(component).map_err(mismatch)?;
-        let base = Base { shared, imports, id: Arc::new(()) };
+        let watch = Watch::of(component, &pre);
+        let base = Base { shared, imports, watch, id: Arc::new(()) };
         Ok(match world {
             World::Edge => {
                 Component::Edge(Handler { base, pre: HandlerPre::new(pre).map_err(mismatch)? })
@@ -85,6 +98,7 @@ impl<H: Host> Component<H> {
             World::Proxy => {
                 Component::Proxy(Proxy { base, pre: ProxyPre::new(pre).map_err(mismatch)? })
             }
+            World::Watcher => Component::Watcher(Watcher { base }),
         })
     }
 
@@ -93,6 +107,7 @@ impl<H: Host> Component<H> {
         match self {
             Component::Edge(_) => World::Edge,
             Component::Proxy(_) => World::Proxy,
+            Component::Watcher(_) => World::Watcher,
         }
     }
 
@@ -117,6 +132,10 @@ impl<H: Host> Component<H> {
         let (limits, _running) = base.enter(limits)?;
         let mut instance = base.instance(host, &limits);
         let store = &mut instance.store;
+        if let Some(watch) = &base.watch {
+            return instance::start(store, &limits, async |store| watch.try_types(store).await)
+                .await;
+        }
         match self {
             Component::Edge(handler) => {
                 instance::start(store, &limits, async |store| {
@@ -130,6 +149,9 @@ impl<H: Host> Component<H> {
                 })
                 .await
             }
+            Component::Watcher(_) => {
+                Err(CallError::Trap { reason: "its watcher lacks a function".to_owned() })
+            }
         }
     }
 
@@ -139,10 +161,33 @@ impl<H: Host> Component<H> {
         Pool::new(reuse, &self.base().id, &self.base().shared.parking)
     }
 
+    /// Returns whether it can be [told](Component::tell) of changes.
+    pub fn watches(&self) -> bool {
+        self.base().watch.is_some()
+    }
+
+    /// Tells a fresh instance of a change in the store, in its function `on-set` or `on-delete`.
+    ///
+    /// Fails as a call would. Never blocks; dropping the future ends the guest. One that watches
+    /// nothing is not called.
+    pub async fn tell(
+        &self,
+        host: H,
+        change: Change<'_>,
+        limits: &Limits,
+    ) -> Result<(), CallError> {
+        let base = self.base();
+        let Some(watch) = &base.watch else { return Ok(()) };
+        let (limits, _running) = base.enter(limits)?;
+        let mut instance = base.instance(host, &limits);
+        watch.tell(&mut instance.store, change, &limits).await
+    }
+
     fn base(&self) -> &Base<H> {
         match self {
             Component::Edge(handler) => &handler.base,
             Component::Proxy(proxy) => &proxy.base,
+            Component::Watcher(watcher) => &watcher.base,
         }
     }
 }
@@ -255,6 +300,7 @@ impl<H: Host> fmt::Debug for Component<H> {
         match self {
             Component::Edge(handler) => handler.fmt(formatter),
             Component::Proxy(proxy) => proxy.fmt(formatter),
+            Component::Watcher(watcher) => watcher.fmt(formatter),
         }
     }
 }
@@ -263,6 +309,13 @@ impl<H: Host> fmt::Debug for Handler<H> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut handler = formatter.debug_struct("Handler");
         handler.field("imports", &self.base.imports).finish_non_exhaustive()
+    }
+}
+
+impl<H: Host> fmt::Debug for Watcher<H> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut watcher = formatter.debug_struct("Watcher");
+        watcher.field("imports", &self.base.imports).finish_non_exhaustive()
     }
 }
 

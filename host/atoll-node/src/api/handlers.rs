@@ -10,6 +10,7 @@ use crate::handlers::deploy::{DeployError, Deployment};
 use crate::handlers::deployed::{Deployed, Release};
 use crate::problem::Problem;
 use atoll_core::limits::COMPONENT_BYTES_MAX;
+use atoll_core::manifest::watch::{Watch, WatchOn};
 use atoll_core::manifest::{HandlerLimits, HandlerRecord, HandlerReuse, HandlerState};
 use atoll_core::store::edit::WriteError;
 use atoll_wasm::reuse::PoolCounts;
@@ -24,7 +25,8 @@ use std::sync::atomic::Ordering;
 
 /// Parameters of a deployment that are given once; `route`, `grant` and `config` may
 /// be repeated.
-const ONCE: [&str; 9] = [
+const ONCE: [&str; 10] = [
+    "watch_on",
     "canary",
     "cache",
     "cpu_ms",
@@ -149,9 +151,11 @@ async fn deploy(
     request: Request,
 ) -> Result<(StatusCode, Json<HandlerStatus>), Problem> {
     let (parts, body) = request.into_parts();
-    let query = Query::parse_repeatable(parts.uri.query(), &ONCE, &["route", "grant", "config"])?;
+    let query =
+        Query::parse_repeatable(parts.uri.query(), &ONCE, &["route", "grant", "config", "watch"])?;
     let routes = texts(&query, "route")?;
     let canary = canary::share(&query)?;
+    let watch = watch(&query)?;
     let grants = texts(&query, "grant")?;
     let config = config(&query)?;
     let (limits, reuse) = (limits(&query)?, reuse(&query)?);
@@ -160,7 +164,7 @@ async fn deploy(
     let gathered = api.uploads.gather(&parts.headers, body, COMPONENT_BYTES_MAX).await?;
     let component = gathered.bytes.clone();
     let wanted =
-        Deployment { name, routes, canary, grants, config, limits, reuse, cache, component };
+        Deployment { name, routes, canary, watch, grants, config, limits, reuse, cache, component };
     let release = api.handlers.deploy(wanted).await.map_err(refusal)?;
     let status = match release.record.newest_version() {
         1 => StatusCode::CREATED,
@@ -240,6 +244,27 @@ fn config(query: &Query) -> Result<BTreeMap<String, String>, Problem> {
     settings.into_iter().map(pair).collect()
 }
 
+/// What the handler is to be told of, if anything.
+fn watch(query: &Query) -> Result<Option<Watch>, Problem> {
+    let keys = texts(query, "watch")?;
+    let on = match query.get("watch_on") {
+        None | Some(b"one") => WatchOn::One,
+        Some(b"every") => WatchOn::Every,
+        Some(_) => {
+            let detail = "watch_on is one, the node that took the write, or every";
+            return Err(Problem::bad_request("bad-parameter", detail));
+        }
+    };
+    match keys.is_empty() {
+        false => Ok(Some(Watch { keys, on })),
+        true if query.get("watch_on").is_none() => Ok(None),
+        true => {
+            let detail = "watch_on says where; say with watch=BUCKET/PREFIX what is watched";
+            Err(Problem::bad_request("bad-parameter", detail))
+        }
+    }
+}
+
 fn number<T: std::str::FromStr>(query: &Query, name: &str, default: T) -> Result<T, Problem> {
     let Some(value) = query.get(name) else { return Ok(default) };
     let text = std::str::from_utf8(value).unwrap_or_default();
@@ -287,6 +312,9 @@ fn refusal(error: DeployError) -> Problem {
         DeployError::Manifest(_) => (StatusCode::BAD_REQUEST, "bad-deployment"),
         DeployError::RouteTaken { .. } => (StatusCode::CONFLICT, "route-taken"),
         DeployError::Compile(_) => (StatusCode::UNPROCESSABLE_ENTITY, "bad-component"),
+        DeployError::NoWatcher | DeployError::NoHandler => {
+            (StatusCode::UNPROCESSABLE_ENTITY, "wrong-world")
+        }
         DeployError::NotGranted(_) => (StatusCode::UNPROCESSABLE_ENTITY, "not-granted"),
         DeployError::Start(_) => (StatusCode::UNPROCESSABLE_ENTITY, "cannot-start"),
         DeployError::Unknown(name) => return unknown(name),

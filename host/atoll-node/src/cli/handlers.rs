@@ -22,6 +22,7 @@ Examples:
   atoll deploy page.wasm --route '/page/*' --config theme=dark --grant http:api.example.com
   atoll deploy app.wasm --route '/*' --reuse 1000   for a Python handler: many times faster
   atoll deploy counter.wasm --canary 5%             try a version on some of the requests
+  atoll deploy audit.wasm --watch default/user:    told of every change of these keys
   atoll deploy api.wasm --name api --route 'GET example.com/api/*' --grant kv:default/api:=r
 
 Routes: [METHOD[,METHOD...] ][HOST]/PATH. A last segment * takes everything below, * elsewhere
@@ -33,6 +34,11 @@ bucket default; --grant none gives it nothing.
 
 Deploying a name again replaces it; requests in flight finish on the version they began with. Every
 node takes a deployment over by itself: --wait all returns when the last one serves it.
+
+A component that exports wasi:keyvalue/watcher is told of changes with --watch, one after the other and
+at most once: on the node that took the write, or with --watch-on every on each node. What expires, a
+flush and a moved deadline are not told, nor what a node receives by comparison after a long absence. A
+watcher on one node that writes what is watched is cut after nine calls; one on every node may not.
 
 A canary answers at the routes of the live version, in the place of the canary before it. Each request
 is diced for, so a client may meet both. atoll promote NAME gives it all requests, atoll rollback NAME
@@ -47,11 +53,17 @@ pub(super) struct DeployArgs {
     #[arg(long)]
     name: Option<String>,
     /// Requests that it answers; may be repeated
-    #[arg(long, required_unless_present = "canary", value_name = "PATTERN")]
+    #[arg(long, required_unless_present_any = ["canary", "watch"], value_name = "PATTERN")]
     route: Vec<String>,
     /// Put it beside the live version and give it this share of the requests, 0.01% to 100%
     #[arg(long, value_name = "SHARE", conflicts_with = "route")]
     canary: Option<String>,
+    /// Keys whose changes it is told of; may be repeated
+    #[arg(long, value_name = "BUCKET/PREFIX")]
+    watch: Vec<String>,
+    /// Tell it on the one node that took the write, or on every node
+    #[arg(long, value_name = "one|every", requires = "watch")]
+    watch_on: Option<String>,
     /// What it may reach; may be repeated
     #[arg(long, value_name = "GRANT", default_value = "kv:default=rw")]
     grant: Vec<String>,
@@ -153,6 +165,15 @@ struct Handler {
     failures: u64,
     #[serde(default)]
     canary: Option<Canary>,
+    #[serde(default)]
+    watch: Option<Watch>,
+}
+
+/// What it is told of.
+#[derive(Debug, Deserialize)]
+struct Watch {
+    keys: Vec<String>,
+    on: String,
 }
 
 /// A version on trial.
@@ -165,6 +186,16 @@ struct Canary {
 }
 
 impl Handler {
+    /// What leads to it.
+    fn ways(&self) -> String {
+        let watch = self
+            .watch
+            .iter()
+            .map(|watch| format!("watches {} on {} node", watch.keys.join(", "), watch.on));
+        let routes = (!self.routes.is_empty()).then(|| self.routes.join(", "));
+        routes.into_iter().chain(watch).collect::<Vec<_>>().join("; ")
+    }
+
     /// The number that nodes tell once they serve it.
     fn newest(&self) -> u64 {
         self.canary.iter().map(|canary| canary.version).fold(self.version, u64::max)
@@ -225,8 +256,14 @@ impl DeployArgs {
         for route in &self.route {
             push("route", route);
         }
-        if let Some(share) = &self.canary {
-            push("canary", share);
+        for keys in &self.watch {
+            push("watch", keys);
+        }
+        let texts = [("canary", &self.canary), ("watch_on", &self.watch_on)];
+        for (name, text) in texts {
+            if let Some(text) = text {
+                push(name, text);
+            }
         }
         for grant in self.grant.iter().filter(|grant| *grant != "none") {
             push("grant", grant);
@@ -270,7 +307,7 @@ fn render_deployed(handler: &Handler, gateway: Option<&str>) -> String {
         version = handler.version,
         world = visible(&handler.world),
         kib = handler.component_bytes.div_ceil(1_024),
-        routes = visible(&handler.routes.join(", ")),
+        routes = visible(&handler.ways()),
         grants = visible(grants),
     );
     // A route with a host or a method needs more than an address to be tried.
@@ -304,7 +341,7 @@ fn render_list(handlers: &[Handler]) -> String {
             handler.version.to_string(),
             handler.requests.to_string(),
             handler.failures.to_string(),
-            visible(&handler.routes.join(", ")),
+            visible(&handler.ways()),
         ]);
         rows.extend(handler.canary.as_ref().map(|canary| canary::row(handler, canary)));
     }
@@ -335,6 +372,7 @@ mod tests {
             requests: 7,
             failures: 1,
             canary: None,
+            watch: None,
         }
     }
 

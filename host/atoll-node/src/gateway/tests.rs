@@ -25,6 +25,7 @@ async fn gateway() -> Router {
         name: "hello".to_owned(),
         routes: vec!["/*".to_owned()],
         canary: None,
+        watch: None,
         grants: Vec::new(),
         config: BTreeMap::new(),
         limits: HandlerLimits { concurrency: 1, ..HandlerLimits::default() },

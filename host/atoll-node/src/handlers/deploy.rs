@@ -6,10 +6,11 @@ use super::{Handlers, hex};
 use atoll_core::grant::Grant;
 use atoll_core::limits::HANDLER_COUNT_MAX;
 use atoll_core::manifest::canary::{Canary, Share};
+use atoll_core::manifest::watch::Watch;
 use atoll_core::manifest::{HandlerLimits, HandlerRecord, HandlerReuse, ManifestError};
 use atoll_core::route::Pattern;
 use atoll_core::store::edit::WriteError;
-use atoll_wasm::component::Component;
+use atoll_wasm::component::{Component, World};
 use atoll_wasm::error::{CallError, CompileError};
 use atoll_wasm::limits::Limits;
 use atoll_wasm::reuse::Reuse;
@@ -28,6 +29,8 @@ pub(crate) struct Deployment {
     pub(crate) routes: Vec<String>,
     /// Requests that it gets beside the live version; `None`: all, in its place.
     pub(crate) canary: Option<Share>,
+    /// What it is to be told of, if anything.
+    pub(crate) watch: Option<Watch>,
     pub(crate) grants: Vec<String>,
     pub(crate) config: BTreeMap<String, String>,
     pub(crate) limits: HandlerLimits,
@@ -54,6 +57,16 @@ pub(crate) enum DeployError {
         "the component imports {0} and no bucket is granted; deploy it with --grant kv:BUCKET=rw"
     )]
     NotGranted(String),
+    #[error(
+        "the component exports no wasi:keyvalue/watcher, so it can be told of nothing; leave out \
+         --watch"
+    )]
+    NoWatcher,
+    #[error(
+        "the component answers no requests: it exports wasi:keyvalue/watcher alone; deploy it with \
+         --watch BUCKET/PREFIX and without --route"
+    )]
+    NoHandler,
     #[error("the component cannot be started: {0}")]
     Start(CallError),
     #[error(transparent)]
@@ -128,6 +141,7 @@ impl Handlers {
             reuse: wanted.reuse,
             cache: wanted.cache,
             restores: None,
+            watch: wanted.watch,
             canary: None,
         };
         let (patterns, grants) = record.check()?;
@@ -214,6 +228,16 @@ impl Handlers {
     /// Checks what needs the compiled component, and makes a first instance.
     async fn prepare(&self, draft: Draft) -> Result<Arc<Deployed>, DeployError> {
         let Draft { record, parsed: (patterns, grants), component, standing } = draft;
+        if record.watch.is_some() && !component.watches() {
+            return Err(DeployError::NoWatcher);
+        }
+        if component.world() == World::Watcher && !(patterns.is_empty() && record.watch.is_some()) {
+            return Err(DeployError::NoHandler);
+        }
+        let watch = match &record.watch {
+            None => None,
+            Some(watch) => Some((watch.on, watch.check(&grants).map_err(ManifestError::Watch)?)),
+        };
         let identity = Identity::new(&record, grants, self.logs.open(&record.name));
         if let (false, Some(import)) = (identity.reaches_store(), component.store_import()) {
             return Err(DeployError::NotGranted(import.to_owned()));
@@ -248,6 +272,7 @@ impl Handlers {
             places,
             counts: Counts::default(),
             record,
+            watch,
             standing,
             component,
             before,

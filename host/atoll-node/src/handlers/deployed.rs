@@ -3,6 +3,7 @@
 use super::guest::{GuestHost, Identity};
 use atoll_core::manifest::HandlerRecord;
 use atoll_core::manifest::canary::Share;
+use atoll_core::manifest::watch::{WatchOn, WatchedKeys};
 use atoll_core::route::{Pattern, Target};
 use atoll_wasm::component::Component;
 use atoll_wasm::host::Level;
@@ -46,6 +47,8 @@ impl Standing {
 pub(crate) struct Deployed {
     /// As it was deployed, without the canary beside it.
     pub(crate) record: HandlerRecord,
+    /// What it is told of, and where, if anything.
+    pub(super) watch: Option<(WatchOn, Vec<WatchedKeys>)>,
     /// Which requests it gets.
     pub(crate) standing: Standing,
     /// The compiled component.

@@ -2,6 +2,7 @@
 
 use super::fetch::{Client, GuestFetcher};
 use super::logs::HandlerLog;
+use super::watch::{Told, Watchers};
 use crate::node::Node;
 use crate::secrets::Secrets;
 use atoll_core::clock::Now;
@@ -10,7 +11,7 @@ use atoll_core::grant::{Grant, HttpGrant, KvGrant};
 use atoll_core::key::{BucketName, KeyError, check_key};
 use atoll_core::manifest::HandlerRecord;
 use atoll_core::store::Bucket;
-use atoll_core::store::edit::{Edit, NewValue, WriteError};
+use atoll_core::store::edit::{Edit, NewValue, WriteError, Written};
 use atoll_core::store::list::ListQuery;
 use atoll_core::store::view::View;
 use atoll_wasm::host::{
@@ -103,6 +104,7 @@ pub(super) struct Common {
     /// Sends what guests ask of others.
     pub(super) client: Arc<Client>,
     pub(super) secrets: Secrets,
+    pub(super) watchers: Watchers,
 }
 
 /// One request's view of the node.
@@ -111,6 +113,8 @@ pub(crate) struct GuestHost {
     common: Arc<Common>,
     identity: Arc<Identity>,
     traces: Arc<Traces>,
+    /// In a watcher's call, what it was told.
+    told: Option<Told>,
 }
 
 /// What a guest leaves behind, for whoever answers in its name.
@@ -141,7 +145,12 @@ enum Purpose {
 
 impl GuestHost {
     pub(super) fn new(common: Arc<Common>, identity: Arc<Identity>) -> GuestHost {
-        GuestHost { common, identity, traces: Arc::default() }
+        GuestHost { common, identity, traces: Arc::default(), told: None }
+    }
+
+    /// The same for a watcher's call.
+    pub(super) fn told(self, told: Told) -> GuestHost {
+        GuestHost { told: Some(told), ..self }
     }
 
     fn node(&self) -> &Arc<Node> {
@@ -205,6 +214,24 @@ impl GuestHost {
         Ok(prefixes)
     }
 
+    /// Writes, once everything else was checked.
+    fn write<'v, R>(
+        &self,
+        bucket: &GuestBucket,
+        key: &str,
+        decide: impl FnOnce(Option<View<'_>>) -> (Edit<'v>, R),
+    ) -> Result<Written<R>, KvError> {
+        let store = self.node().store();
+        let write = || {
+            let written = store.write(&bucket.bucket, key.as_bytes(), self.node().now(), decide);
+            written.map_err(refusal)
+        };
+        match &self.told {
+            None => write(),
+            Some(told) => self.common.watchers.write(told, (bucket.bucket.name(), key), write),
+        }
+    }
+
     fn read<R>(
         &self,
         bucket: &GuestBucket,
@@ -255,7 +282,7 @@ impl Host for GuestHost {
         }
         let now = self.node().now();
         let Set { value, ttl_ms, condition } = set;
-        let written = self.node().store().write(&bucket.bucket, key.as_bytes(), now, |view| {
+        let written = self.write(bucket, key, |view| {
             let holds = match &condition {
                 Condition::Always => true,
                 Condition::IfAbsent => view.is_none(),
@@ -269,18 +296,15 @@ impl Host for GuestHost {
                 false => (Edit::Keep, ()),
             }
         });
-        let stamp = written.map_err(refusal)?.stamp.ok_or(KvError::ConditionFailed)?;
+        let stamp = written?.stamp.ok_or(KvError::ConditionFailed)?;
         Ok(stamp.to_string())
     }
 
     fn delete(&mut self, bucket: &GuestBucket, key: &str) -> Result<bool, KvError> {
         self.check(bucket, key, Purpose::Write)?;
-        let (store, now) = (self.node().store(), self.node().now());
         let may_know = self.is_granted(bucket.bucket.name(), key.as_bytes(), Purpose::Read);
-        let written = store.write(&bucket.bucket, key.as_bytes(), now, |view| {
-            (Edit::Delete, may_know && view.is_some())
-        });
-        Ok(written.map_err(refusal)?.answer)
+        let written = self.write(bucket, key, |view| (Edit::Delete, may_know && view.is_some()))?;
+        Ok(written.answer)
     }
 
     fn increment(
@@ -293,7 +317,7 @@ impl Host for GuestHost {
         // The sum tells what was there.
         self.check(bucket, key, Purpose::Read)?;
         let now = self.node().now();
-        let written = self.node().store().write(&bucket.bucket, key.as_bytes(), now, |view| {
+        let written = self.write(bucket, key, |view| {
             let Some(before) = view.map_or(Some(0), |view| view.value().as_integer()) else {
                 return (Edit::Keep, Err(KvError::WrongType));
             };
@@ -305,7 +329,7 @@ impl Host for GuestHost {
                 }
             }
         });
-        written.map_err(refusal)?.answer
+        written?.answer
     }
 
     fn list(&mut self, bucket: &GuestBucket, list: List) -> Result<KeyPage, KvError> {

@@ -32,6 +32,7 @@ fn record(digest: &str) -> HandlerRecord {
         cache: false,
         restores: None,
         canary: None,
+        watch: None,
     }
 }
 
@@ -58,6 +59,7 @@ async fn a_deployment_that_nobody_waits_for_ends_before_the_next_begins() {
         name: "hello".to_owned(),
         routes: vec!["/*".to_owned()],
         canary: None,
+        watch: None,
         grants: Vec::new(),
         config: BTreeMap::new(),
         limits: HandlerLimits::default(),

@@ -4,6 +4,7 @@ use wasmparser::{FunctionBody, Operator, Parser, Payload};
 use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
 
+use super::watcher;
 use crate::bindings::atoll::edge::types as raw;
 use crate::error::{CompileError, quote};
 use crate::limits::{BLOCK_DEPTH_MAX, FUNCTION_BYTES_MAX, LOOP_COUNT_MAX};
@@ -32,6 +33,8 @@ pub enum World {
     Edge,
     /// The standard's `wasi:http/proxy`.
     Proxy,
+    /// The standard's `wasi:keyvalue/watch-service`, and nothing that answers requests.
+    Watcher,
 }
 
 impl World {
@@ -40,6 +43,7 @@ impl World {
         match self {
             World::Edge => "atoll:edge/handler",
             World::Proxy => "wasi:http/proxy",
+            World::Watcher => "wasi:keyvalue/watch-service",
         }
     }
 }
@@ -110,6 +114,9 @@ pub(super) fn world(component: &Component) -> Result<World, CompileError> {
     };
     if names().any(is_proxy) {
         return Ok(World::Proxy);
+    }
+    if names().any(watcher::is_watcher) {
+        return Ok(World::Watcher);
     }
     Err(CompileError::MissingExport { found: names().map(str::to_owned).collect() })
 }

@@ -29,10 +29,12 @@ fn guest(grants: &[&str]) -> (GuestHost, GuestBucket) {
         deployed_ms: 0,
         restores: None,
         canary: None,
+        watch: None,
     };
     let identity = Arc::new(Identity::new(&record, grants, Arc::default()));
     let secrets = Secrets::open(Arc::clone(&node), &config.secrets).expect("a bucket");
-    let common = Common { node, client: Arc::new(Client::new()), secrets };
+    let watchers = Watchers::new(Arc::clone(&node), node.metrics());
+    let common = Common { node, client: Arc::new(Client::new()), secrets, watchers };
     let mut guest = GuestHost::new(Arc::new(common), identity);
     let bucket = guest.open("default").expect("it is granted");
     for key in KEYS {

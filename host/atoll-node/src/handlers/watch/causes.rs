@@ -1,0 +1,58 @@
+//! Which writes were made by watchers, and how many calls of watchers led to each.
+//!
+//! A watcher that writes what it, or another, watches sets off a chain. Its length is known exactly,
+//! because a watcher that runs on one node is only told of what was written on that node; one that
+//! runs on every node may not write what is watched at all.
+
+use super::Told;
+use atoll_core::clock::Stamp;
+use atoll_core::store::edit::Written;
+use atoll_wasm::host::KvError;
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Calls that may follow from one another before the chain is cut.
+pub(super) const CHAIN_MAX: u8 = 8;
+/// Writes of watchers that are remembered: more than a second's worth. Each is forgotten as the log
+/// is read on.
+const CAUSE_COUNT_MAX: usize = 65_536;
+
+/// The writes of watchers that the log's reader has yet to meet.
+#[derive(Debug, Default)]
+pub(super) struct Causes(Mutex<HashMap<Stamp, u8>>);
+
+impl Causes {
+    /// Makes a write in a watcher's call. The reader that meets the write finds it here: it looks
+    /// under the same lock.
+    pub(super) fn write<R>(
+        &self,
+        told: &Told,
+        write: impl FnOnce() -> Result<Written<R>, KvError>,
+    ) -> Result<Written<R>, KvError> {
+        let mut causes = self.lock();
+        if causes.len() >= CAUSE_COUNT_MAX {
+            let busy = "watchers write faster than can be followed";
+            return Err(KvError::Unavailable(busy.to_owned()));
+        }
+        let written = write()?;
+        if let Some(stamp) = written.stamp {
+            causes.insert(stamp, told.chain.saturating_add(1));
+        }
+        Ok(written)
+    }
+
+    /// Calls that led to a write of this node: 0 where no watcher made it. Forgets the answer.
+    pub(super) fn take(&self, stamp: Stamp) -> u8 {
+        self.lock().remove(&stamp).unwrap_or_default()
+    }
+
+    /// Forgets everything: the log was lost.
+    pub(super) fn clear(&self) {
+        self.lock().clear();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Stamp, u8>> {
+        // An entry is whole or not there.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,153 @@
+//! Components that are told of changes in the store.
+
+use super::{check_refused, component, deploy, figure, ok};
+use crate::cluster::{Cluster, Shape};
+use crate::node::{TestNode, wait_until};
+
+/// Waits until the node's key holds this.
+#[track_caller]
+fn wait_for(node: &TestNode, key: &str, want: &str) {
+    let mut redis = node.resp_client();
+    wait_until(&format!("{key} is {want}"), || {
+        (redis.command(&["GET", key]) == format!("${want}")).then_some(())
+    });
+}
+
+fn lost(node: &TestNode, handler: &str, why: &str) -> u64 {
+    figure(node, &format!("atoll_watcher_lost_total{{handler=\"{handler}\",why=\"{why}\"}}"))
+}
+
+#[test]
+fn a_watcher_is_told_of_a_change_on_one_node_or_on_every_node() {
+    let cluster = Cluster::start(Shape::Pair);
+    let (first, second) = (cluster.node(0), cluster.node(1));
+    let one = ["--name", "one", "--watch", "default/in:", "--watch", "default/other"];
+    let told = deploy(first, "watcher", &[&one[..], &["--wait", "all"]].concat());
+    assert!(told.contains("watches default/in:, default/other on one node"), "{told}");
+    let every =
+        ["--name", "every", "--watch", "2/in:", "--watch-on", "every", "--grant", "kv:2=rw"];
+    deploy(first, "watcher", &[&every[..], &["--wait", "all"]].concat());
+
+    let mut redis = second.resp_client();
+    redis.command(&["SET", "in:a", "1"]);
+    redis.command(&["SET", "elsewhere", "1"]);
+    redis.command(&["INCRBY", "in:n", "40"]);
+    redis.command(&["INCRBY", "in:n", "2"]);
+    redis.command(&["DEL", "in:a"]);
+    for node in [first, second] {
+        wait_for(node, "out:a", "1");
+        wait_for(node, "out:n", "42");
+        wait_for(node, "gone:in:a", "");
+        wait_for(node, "calls:in:a", "1");
+        wait_for(node, "calls:in:n", "2");
+        assert_eq!(node.resp_client().command(&["GET", "calls:elsewhere"]), "$-1");
+    }
+    redis.command(&["SELECT", "2"]);
+    redis.command(&["SET", "in:b", "x"]);
+    let mut there = first.resp_client();
+    there.command(&["SELECT", "2"]);
+    for redis in [&mut redis, &mut there] {
+        wait_until("each node has told its own", || {
+            (redis.command(&["GET", "calls:in:b"]) == "$2").then_some(())
+        });
+    }
+    let calls = |node, handler: &str| {
+        figure(
+            node,
+            &format!("atoll_watcher_calls_total{{handler=\"{handler}\",outcome=\"told\"}}"),
+        )
+    };
+    assert_eq!((calls(first, "one"), calls(second, "one")), (0, 4));
+    assert_eq!((calls(first, "every"), calls(second, "every")), (1, 1));
+    assert!(ok(first, &["handlers"]).contains("watches 2/in: on every node"));
+
+    ok(first, &["remove", "one"]);
+    wait_until("it is gone", || (!ok(second, &["handlers"]).contains("one  ")).then_some(()));
+    let mut redis = second.resp_client();
+    redis.command(&["SET", "in:late", "1"]);
+    redis.command(&["SELECT", "2"]);
+    redis.command(&["SET", "in:late", "1"]);
+    wait_until("the other is told of what came after", || {
+        (redis.command(&["GET", "calls:in:late"]) == "$2").then_some(())
+    });
+    assert_eq!(second.resp_client().command(&["GET", "calls:in:late"]), "$-1");
+}
+
+#[test]
+fn a_watcher_that_sets_itself_off_is_cut() {
+    let cluster = Cluster::start(Shape::Pair);
+    let (first, second) = (cluster.node(0), cluster.node(1));
+    deploy(first, "watcher", &["--name", "one", "--watch", "default/again:", "--wait", "all"]);
+    first.resp_client().command(&["SET", "again:x", "0"]);
+    first.wait_for_log("a watcher sets itself off");
+    for node in [first, second] {
+        wait_for(node, "calls:again:x", "9");
+        wait_for(node, "again:x", "0+++++++++");
+    }
+    assert_eq!((lost(first, "one", "chain"), lost(second, "one", "chain")), (1, 0));
+    assert!(ok(first, &["logs", "one"]).contains("the chain is cut"));
+
+    // On every node the length of a chain is not known, so there is none: the write is denied.
+    let every = ["--name", "every", "--watch", "2/again:", "--watch-on", "every", "--grant"];
+    deploy(first, "watcher", &[&every[..], &["kv:2=rw", "--wait", "all"]].concat());
+    let mut redis = first.resp_client();
+    redis.command(&["SELECT", "2"]);
+    redis.command(&["SET", "again:y", "0"]);
+    wait_until("both were told", || {
+        (redis.command(&["GET", "calls:again:y"]) == "$2").then_some(())
+    });
+    assert_eq!(redis.command(&["GET", "again:y"]), "$0");
+    for node in [first, second] {
+        node.wait_for_log("2/again:y is watched");
+    }
+}
+
+#[test]
+fn a_watcher_that_is_too_slow_loses_changes_and_says_how_many() {
+    let node = TestNode::start();
+    let watch = ["--name", "slow", "--watch", "default/spin:", "--watch", "default/in:"];
+    deploy(&node, "watcher", &[&watch[..], &["--cpu-ms", "20"]].concat());
+    let mut redis = node.resp_client();
+    for number in 0..2_000 {
+        redis.send_command(&["SET", &format!("spin:{number}"), "x"]);
+    }
+    (0..2_000).for_each(|_| assert_eq!(redis.reply(), "+OK"));
+    // Writers and the node do not wait for it.
+    wait_until("what does not fit is dropped", || {
+        (lost(&node, "slow", "queue-full") > 900).then_some(())
+    });
+    wait_until("its queue is seen", || {
+        (figure(&node, "atoll_watcher_waiting{handler=\"slow\"}") > 500).then_some(())
+    });
+    wait_until("its lag is seen", || {
+        let text = node.http("GET", node.api, "/metrics", b"").text().to_owned();
+        let lag = text
+            .lines()
+            .find_map(|line| line.strip_prefix("atoll_watcher_lag_seconds{handler=\"slow\"} "));
+        lag.is_some_and(|lag| lag.parse::<f64>().expect("a number") > 0.1).then_some(())
+    });
+    node.wait_for_log("kind=\"cpu-limit\"");
+    // A new version takes over what waits.
+    deploy(&node, "watcher", &[&watch[..], &["--cpu-ms", "1"]].concat());
+    wait_until("the queue is empty", || {
+        (figure(&node, "atoll_watcher_waiting{handler=\"slow\"}") == 0).then_some(())
+    });
+    redis.command(&["SET", "in:after", "1"]);
+    wait_for(&node, "out:after", "1");
+}
+
+#[test]
+fn a_watch_that_cannot_work_is_refused() {
+    let node = TestNode::start();
+    let (watcher, hello) = (component("watcher"), component("hello"));
+    let check = |component: &str, arguments: &[&str], want: &str| {
+        check_refused(&node, &[&["deploy", component], arguments].concat(), want);
+    };
+    check(&watcher, &["--route", "/x"], "answers no requests");
+    check(&watcher, &["--route", "/x", "--watch", "default"], "answers no requests");
+    check(&hello, &["--route", "/x", "--watch", "default"], "exports no wasi:keyvalue/watcher");
+    check(&watcher, &["--watch", "other"], "--grant kv:other=r");
+    check(&watcher, &["--watch", "_sys/secret/"], "write BUCKET or BUCKET/PREFIX");
+    check(&watcher, &["--watch", "default", "--watch-on", "some"], "watch_on is one");
+    check(&watcher, &["--watch-on", "one"], "--watch");
+}
