@@ -3,6 +3,7 @@
 mod coding;
 mod disk;
 mod exchanges;
+mod fills;
 mod hostile;
 mod interim;
 mod operation;

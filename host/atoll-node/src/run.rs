@@ -206,10 +206,11 @@ struct Kit {
 impl Kit {
     fn new(config: &Config, node: &Arc<Node>, gateway: Option<SocketAddr>) -> anyhow::Result<Kit> {
         let handlers = Handlers::new(Arc::clone(node), config.code_cache.as_ref())?;
-        let cache = match &config.cache_disk {
+        let mut cache = match &config.cache_disk {
             Some(disk) => Cache::with_disk(config.cache_bytes_max, disk)?,
             None => Cache::new(config.cache_bytes_max),
         };
+        cache.set_fill_bytes_max(config.fill_bytes_max as u64);
         let cache = Arc::new(cache);
         cache.register(node);
         if let Some(disk) = cache.disk() {

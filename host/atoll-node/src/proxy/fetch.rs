@@ -308,7 +308,8 @@ impl Proxy {
         let span = span.filter(|_| status == StatusCode::PARTIAL_CONTENT);
         let fetched_us = shielded_us.unwrap_or(began_us);
         let is_shielded = shielded_us.is_some();
-        Ok((Fill::new(Head { span, length, fetched_us, is_shielded, ..head }), body))
+        let head = Head { span, length, fetched_us, is_shielded, ..head };
+        Ok((Fill::new(head, self.cache.fills()), body))
     }
 
     /// What is stored is right: its fields and its times are brought up to date (RFC 9111 sections
