@@ -6,6 +6,7 @@ mod exchanges;
 mod fills;
 mod hostile;
 mod interim;
+mod lasting;
 mod operation;
 mod origin;
 mod passing;
