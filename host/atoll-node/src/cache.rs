@@ -5,6 +5,7 @@
 //! `proxy`. What a purge covers is found out at the next look, so a purge costs nothing by itself.
 
 pub(crate) mod body;
+pub(crate) mod budget;
 pub(crate) mod coded;
 pub(crate) mod disk;
 pub(crate) mod fill;
@@ -19,12 +20,15 @@ use atoll_core::clock::Stamp;
 use atoll_core::http_cache::purge::{Ledger, Scope, Strength, Subject};
 use atoll_core::http_cache::reuse::Purged;
 use atoll_core::http_cache::vary::{Vary, selecting_key};
+use budget::Budget;
 use coded::{Coded, UnderWay};
 use disk::Disk;
 use disk::ledger::Purge;
 use flight::{Began, Flights, Lead, Role};
 use http::{HeaderMap, HeaderName};
-use limits::{INVALIDATION_PLACES, PASS, SHARD_BYTES_MIN, SHARD_COUNT_MAX};
+use limits::{
+    FILL_BYTES_MIN, FILL_SHARE, INVALIDATION_PLACES, PASS, SHARD_BYTES_MIN, SHARD_COUNT_MAX,
+};
 use quick_cache::Weighter;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -115,6 +119,8 @@ pub(crate) struct Cache {
     hash: secret_hash::Hash,
     /// Where there is one.
     disk: Option<Arc<Disk>>,
+    /// For bodies that are coming.
+    fills: Arc<Budget>,
 }
 
 /// A hash of keys for this process alone.
@@ -170,7 +176,18 @@ impl Cache {
             latest_us: AtomicU64::new(0),
             hash: secret_hash::Hash::default(),
             disk: None,
+            fills: Arc::new(Budget::new(fill_bytes_default(bytes_max) as u64)),
         }
+    }
+
+    /// From now on bodies that are coming may take so many bytes together.
+    pub(crate) fn set_fill_bytes_max(&mut self, bytes_max: u64) {
+        self.fills = Arc::new(Budget::new(bytes_max));
+    }
+
+    /// What bodies that are coming take, and may take.
+    pub(crate) fn fills(&self) -> &Arc<Budget> {
+        &self.fills
     }
 
     /// The same with a disk tier, and with what was purged before this process.
@@ -199,6 +216,8 @@ impl Cache {
     /// Shows the cache's size in the node's figures.
     pub(crate) fn register(self: &Arc<Self>, node: &Node) {
         node.metrics().register_collector(Figures(Arc::downgrade(self)));
+        let help = "Bodies not stored because all that were coming took too much memory";
+        node.metrics().register("cache_fills_given_up", help, self.fills.given_up.clone());
     }
 
     /// From now on something may be stored: purges matter.
@@ -536,6 +555,8 @@ impl prometheus_client::collector::Collector for Figures {
             ("cache_bytes", "Bytes that cached responses take", cache.slots.weight()),
             ("cache_bytes_max", "Bytes that they may take", cache.slots.capacity()),
             ("cache_entries", "Cached responses and marks", cache.slots.len() as u64),
+            ("cache_fill_bytes", "Bytes of bodies that are coming, kept", cache.fills.taken()),
+            ("cache_fill_bytes_max", "Bytes that they may take", cache.fills.bytes_max()),
         ];
         for (name, help, value) in rows {
             let gauge = ConstGauge::new(value as i64);
@@ -544,6 +565,11 @@ impl prometheus_client::collector::Collector for Figures {
         }
         Ok(())
     }
+}
+
+/// What bodies that are coming may take where it is not said, of a cache of this size.
+pub(crate) fn fill_bytes_default(bytes_max: usize) -> usize {
+    (bytes_max / FILL_SHARE).max(FILL_BYTES_MIN)
 }
 
 /// The wall clock, in microseconds since the Unix epoch.

@@ -142,6 +142,10 @@ pub(crate) struct FileConfig {
     /// [default: an eighth of --memory-max]
     #[arg(long, value_name = "SIZE", env = "ATOLL_CACHE_MEMORY")]
     cache_memory: Option<String>,
+    /// Memory for bodies that are coming and may be stored, all together; past it they are handed on
+    /// and not stored [default: a quarter of --cache-memory, 32MiB at least]
+    #[arg(long, value_name = "SIZE", env = "ATOLL_CACHE_FILL_MEMORY")]
+    cache_fill_memory: Option<String>,
     /// Room in --data for cached HTTP responses, which a restart keeps; off keeps none there
     /// [default: 10GiB, or a quarter of the file system where that is less]
     #[arg(long, value_name = "SIZE", env = "ATOLL_CACHE_DISK")]
@@ -210,6 +214,8 @@ pub(crate) struct Config {
     pub(crate) links: peers::settings::Settings,
     /// Budget of the HTTP cache, in bytes.
     pub(crate) cache_bytes_max: usize,
+    /// Budget of bodies that are coming, in bytes.
+    pub(crate) fill_bytes_max: usize,
     /// Where cached responses are kept on disk; `None` is nowhere.
     pub(crate) cache_disk: Option<cache::disk::Settings>,
     /// Where requests at the gateway are told of.
@@ -314,6 +320,7 @@ impl FileConfig {
             role: self.role.or(below.role),
             serve_stale: self.serve_stale.or(below.serve_stale),
             cache_memory: self.cache_memory.or(below.cache_memory),
+            cache_fill_memory: self.cache_fill_memory.or(below.cache_fill_memory),
             cache_disk: self.cache_disk.or(below.cache_disk),
             request_log: self.request_log.or(below.request_log),
             code_cache: self.code_cache.or(below.code_cache),
@@ -361,6 +368,7 @@ impl Config {
         };
         let code_cache = code_cache(&values)?;
         let secrets = links::secrets(&values, &links)?;
+        let fill_bytes_max = caching::fill_bytes_max(&values, cache_bytes_max)?;
         let cache_disk = caching::disk(&values)?;
         let object_bytes_max = caching::object_bytes_default(cache_disk.as_ref());
         let routes = routes::resolve(&values.route, object_bytes_max)?;
@@ -390,6 +398,7 @@ impl Config {
             },
             links,
             cache_bytes_max,
+            fill_bytes_max,
             cache_disk,
             request_log: values.request_log,
             code_cache,

@@ -211,10 +211,11 @@ impl Kit {
     fn new(config: &Config, node: &Arc<Node>, gateway: Option<SocketAddr>) -> anyhow::Result<Kit> {
         let settings = handlers::Settings::of(config);
         let handlers = Handlers::new(Arc::clone(node), &settings)?;
-        let cache = match &config.cache_disk {
+        let mut cache = match &config.cache_disk {
             Some(disk) => Cache::with_disk(config.cache_bytes_max, disk)?,
             None => Cache::new(config.cache_bytes_max),
         };
+        cache.set_fill_bytes_max(config.fill_bytes_max as u64);
         let cache = Arc::new(cache);
         cache.register(node);
         if let Some(disk) = cache.disk() {

@@ -15,6 +15,7 @@ use crate::replica::vector::Vector;
 use crate::wire::op::{BucketRef, EffectRef};
 use bytes::Bytes;
 use std::sync::Arc;
+use uuid::Uuid;
 
 /// Why what came from elsewhere was not applied. The store is unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -222,12 +223,14 @@ impl Store {
     }
 
     /// Tells the readers of the log that `key` has changed outside of any stream: by a sync, an
-    /// audit, a backup. What it shows now they see when they look; here it is an empty relay.
+    /// audit, a backup. What it shows now they see when they look; here it is an empty relay, stamped
+    /// with the time at which it came.
     pub fn log_arrival(&self, now: Now, bucket: &Bucket, key: &[u8]) {
         self.log_foreign(now, || {
             let (bucket, key) = (bucket.name.clone(), Bytes::copy_from_slice(key));
             let effect = Effect::Relay { bucket, key, entry: Box::default() };
-            Op { seq: 0, stamp: Stamp::ZERO, effect }
+            let came = Stamp { hlc: Hlc::from_wall(now), origin: Uuid::nil() };
+            Op { seq: 0, stamp: came, effect }
         });
     }
 

@@ -4,7 +4,8 @@
 //! too long, only what the slowest reader has yet to take is kept, and the upstream waits for it. Of a
 //! body that is written to the disk as it comes, a window is kept; who is behind that reads the file.
 
-use super::limits::WINDOW_BYTES;
+use super::budget::Budget;
+use super::limits::{FIRST_READER_WAIT, WINDOW_BYTES, WINDOW_BYTES_MIN};
 use atoll_core::http_cache::freshness::Exchanged;
 use atoll_core::http_cache::partial::Span;
 use atoll_core::http_cache::storing::Meta;
@@ -19,6 +20,7 @@ use std::os::unix::fs::FileExt as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, watch};
 use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
 /// What is read of a file at once, in bytes.
 const READ_BYTES: u64 = 256 * 1024;
@@ -30,7 +32,7 @@ pub(crate) struct Fill {
     state: Mutex<State>,
     /// Changes with each piece.
     grown: watch::Sender<()>,
-    /// Rung when a reader has taken something.
+    /// Rung when a reader has come, gone or taken something.
     taken: Notify,
 }
 
@@ -55,8 +57,10 @@ pub(crate) struct Head {
     pub(crate) is_shielded: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
+    /// Of which `kept_bytes` are taken.
+    budget: Arc<Budget>,
     pieces: VecDeque<Bytes>,
     /// Number of pieces that are no longer kept, and their bytes.
     gone: usize,
@@ -92,10 +96,24 @@ enum End {
 pub(crate) struct Broken;
 
 impl Fill {
-    pub(crate) fn new(head: Head) -> Arc<Fill> {
+    /// One whose pieces are taken out of `budget`.
+    pub(crate) fn new(head: Head, budget: &Arc<Budget>) -> Arc<Fill> {
+        let state = State {
+            budget: Arc::clone(budget),
+            pieces: VecDeque::new(),
+            gone: 0,
+            gone_bytes: 0,
+            bytes: 0,
+            kept_bytes: 0,
+            spooled: Spooled::default(),
+            is_windowed: false,
+            end: None,
+            next_reader: 0,
+            readers: BTreeMap::new(),
+        };
         Arc::new(Fill {
             head,
-            state: Mutex::default(),
+            state: Mutex::new(state),
             grown: watch::Sender::new(()),
             taken: Notify::new(),
         })
@@ -108,6 +126,7 @@ impl Fill {
         state.pieces.push_back(Bytes::copy_from_slice(piece));
         state.bytes += piece.len() as u64;
         state.kept_bytes += piece.len();
+        state.budget.take(piece.len() as u64);
         let bytes = state.bytes;
         drop(state);
         self.grown.send_replace(());
@@ -137,21 +156,28 @@ impl Fill {
         self.state().is_windowed = true;
     }
 
-    /// Waits until the readers have taken enough. Returns whether there are any left.
+    /// Waits until the readers have taken enough. Returns whether there are any left. The first one
+    /// may yet be on its way.
     pub(crate) async fn has_room(&self) -> bool {
         loop {
             let taken = self.taken.notified();
-            {
+            let is_new = {
                 let mut state = self.state();
-                if state.readers.is_empty() {
+                let is_new = state.next_reader == 0;
+                if state.readers.is_empty() && !is_new {
                     return false;
                 }
                 state.forget_taken();
-                if state.kept_bytes <= WINDOW_BYTES {
+                if state.kept_bytes <= state.window_bytes() {
                     return true;
                 }
+                is_new
+            };
+            if !is_new {
+                taken.await;
+            } else if timeout(FIRST_READER_WAIT, taken).await.is_err() {
+                return false;
             }
-            taken.await;
         }
     }
 
@@ -184,6 +210,7 @@ impl Fill {
         state.next_reader += 1;
         state.readers.insert(number, 0);
         drop(state);
+        self.taken.notify_waiters();
         let grown = self.grown.subscribe();
         Some(Reader { fill: Arc::clone(self), number, at: 0, offset: 0, grown })
     }
@@ -196,7 +223,8 @@ impl Fill {
 impl State {
     /// Lets go of what every reader has taken, unless it is to be stored.
     fn forget_taken(&mut self) {
-        if !self.is_windowed {
+        // The first reader wants all of it.
+        if !self.is_windowed || self.next_reader == 0 {
             return;
         }
         let slowest = self.readers.values().copied().min().unwrap_or(usize::MAX);
@@ -205,17 +233,30 @@ impl State {
 
     /// Lets go of what is in the file, but for a window for those who keep up.
     fn forget_spooled(&mut self) {
-        while self.gone < self.spooled.pieces && self.kept_bytes > WINDOW_BYTES {
+        let window_bytes = self.window_bytes();
+        while self.gone < self.spooled.pieces && self.kept_bytes > window_bytes {
             self.forget_first();
         }
+    }
+
+    /// What is kept of a body that is not stored, or that a file has.
+    fn window_bytes(&self) -> usize {
+        if self.budget.is_over() { WINDOW_BYTES_MIN } else { WINDOW_BYTES }
     }
 
     fn forget_first(&mut self) -> bool {
         let Some(piece) = self.pieces.pop_front() else { return false };
         self.kept_bytes -= piece.len();
+        self.budget.give(piece.len() as u64);
         self.gone += 1;
         self.gone_bytes += piece.len() as u64;
         true
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        self.budget.give(self.kept_bytes as u64);
     }
 }
 

@@ -17,6 +17,14 @@ pub(super) const FILE_COUNT_MAX: usize = 2_048;
 pub(super) const CODING_COUNT_MAX: usize = 2;
 /// What a fill that is not stored keeps for its slowest reader, in bytes.
 pub(super) const WINDOW_BYTES: usize = 512 * 1024;
+/// The same once all fills together take more than their budget, in bytes.
+pub(crate) const WINDOW_BYTES_MIN: usize = 64 * 1024;
+/// Of all fills together, where it is not said: this part of the cache's memory, and at least so many
+/// bytes.
+pub(crate) const FILL_SHARE: usize = 4;
+pub(crate) const FILL_BYTES_MIN: usize = 32 * 1024 * 1024;
+/// How long a body that is not stored waits for the request that it was fetched for.
+pub(super) const FIRST_READER_WAIT: Duration = Duration::from_secs(5);
 /// How long requests for a response that could not be shared go upstream side by side.
 pub(super) const PASS: Duration = Duration::from_secs(10);
 /// Longest wait for the head that another request has asked for; then a request goes by itself.

@@ -2,7 +2,7 @@
 
 use super::routes::FileRoute;
 use super::{FileConfig, parse_size};
-use crate::cache::{disk, limits};
+use crate::cache::{disk, fill_bytes_default, limits};
 use crate::proxy::settings::RouteSettings;
 use anyhow::{Context, bail, ensure};
 use http::uri::Authority;
@@ -26,6 +26,14 @@ pub(super) fn disk(values: &FileConfig) -> anyhow::Result<Option<disk::Settings>
     ensure!(is_enough, "--cache-disk is 8MiB or more, or off");
     let is_used = values.route.iter().any(FileRoute::is_cached);
     Ok(is_used.then_some(disk::Settings { data, bytes_max }))
+}
+
+/// What bodies that are coming may take of memory together, in bytes.
+pub(super) fn fill_bytes_max(values: &FileConfig, cache_bytes_max: usize) -> anyhow::Result<usize> {
+    match &values.cache_fill_memory {
+        Some(text) => parse_size(text).context("--cache-fill-memory"),
+        None => Ok(fill_bytes_default(cache_bytes_max)),
+    }
 }
 
 /// Longest body that is stored where a route does not say, in bytes.

@@ -13,6 +13,7 @@ use super::Handlers;
 use super::deployed::Deployed;
 use crate::metrics::Metrics;
 use crate::node::Node;
+use atoll_core::entry::Entry;
 use atoll_core::entry::op::{Change, Effect, Op};
 use atoll_core::key::BucketName;
 use atoll_core::manifest::watch::WatchOn;
@@ -150,7 +151,8 @@ impl Handlers {
         let value = match news.what {
             What::Set(value) => Some(value),
             What::Deleted => None,
-            What::Counted => match self.sum(&news.bucket, key) {
+            What::Arrived => self.shown(&news.bucket, key),
+            What::Counted => match self.shown(&news.bucket, key) {
                 Some(sum) => Some(sum),
                 None => return,
             },
@@ -168,7 +170,8 @@ impl Handlers {
         }
     }
 
-    fn sum(&self, bucket: &BucketName, key: &str) -> Option<bytes::Bytes> {
+    /// What a key shows now.
+    fn shown(&self, bucket: &BucketName, key: &str) -> Option<bytes::Bytes> {
         let store = self.node.store();
         let bucket = store.open_bucket(bucket).ok()?;
         store.read(&bucket, key.as_bytes(), self.node.now(), |view| {
@@ -293,6 +296,7 @@ fn news(op: &Op, chain: u8) -> Option<(News, bool)> {
         Effect::Relay { bucket, key, entry } => {
             let register = &entry.register;
             let what = match &register.value {
+                _ if **entry == Entry::default() => What::Arrived,
                 Some(value) => What::Set(value.bytes.clone()),
                 None if register.stamp > atoll_core::clock::Stamp::ZERO => What::Deleted,
                 None => What::Counted,

@@ -9,7 +9,7 @@ use crate::cache::disk::limits::{SPOOL_BYTES_MIN, SPOOL_WRITE_BYTES};
 use crate::cache::disk::spool::Spool;
 use crate::cache::fill::Fill;
 use crate::cache::flight::Lead;
-use crate::cache::limits::OBJECT_BYTES_DEFAULT;
+use crate::cache::limits::{OBJECT_BYTES_DEFAULT, WINDOW_BYTES_MIN};
 use crate::cache::stored::{Ingredients, Stored};
 use crate::upstream::ResponseBody;
 use atoll_core::http_cache::reuse::Purged;
@@ -43,22 +43,30 @@ impl Proxy {
         let began_us = fill.head.fetched_us;
         let mut lead = Some(lead);
         let mut bytes = 0;
-        let mut way = self.way_for(&fill, Way::Memory, 0).await;
+        let mut way = self.way_for(&fill, 0).await;
         while let Some(frame) = body.frame().await {
             let Ok(frame) = frame else { return fill.fail() };
             // Trailers are not kept.
             let Ok(data) = frame.into_data() else { continue };
             bytes = fill.push(&data);
             way = match way {
-                Way::Memory if bytes >= SPOOL_BYTES_MIN => {
-                    self.way_for(&fill, Way::Memory, bytes).await
-                }
+                Way::Memory if bytes >= SPOOL_BYTES_MIN => self.way_for(&fill, bytes).await,
                 Way::Disk(spool, waiting) if waiting + data.len() >= SPOOL_WRITE_BYTES => {
                     write(&fill, spool).await
                 }
                 Way::Disk(spool, waiting) => Way::Disk(spool, waiting + data.len()),
                 way => way,
             };
+            // Short ones are not worth it.
+            let is_too_much = matches!(way, Way::Memory)
+                && bytes > WINDOW_BYTES_MIN as u64
+                && self.cache.fills().is_over();
+            if is_too_much && lead.is_some() {
+                // The next one may find room: no mark that it cannot be stored.
+                fill.give_up_storing();
+                self.cache.fills().note_given_up();
+                (lead, way) = (None, Way::Nowhere);
+            }
             let is_given_up = match way {
                 Way::Memory => bytes > memory_bytes_max,
                 Way::Disk(..) => bytes > bytes_max,
@@ -71,7 +79,8 @@ impl Proxy {
                 (lead, way) = (None, Way::Nowhere);
             }
             if lead.is_none() && !fill.has_room().await {
-                return;
+                // Who comes too late is told.
+                return fill.fail();
             }
         }
         let expected = fill.head.span.map(|span| span.length()).or(fill.head.length);
@@ -102,19 +111,19 @@ impl Proxy {
     }
 
     /// The way of a body of which `bytes` have come.
-    async fn way_for(&self, fill: &Fill, otherwise: Way, bytes: u64) -> Way {
+    async fn way_for(&self, fill: &Fill, bytes: u64) -> Way {
         let length = fill.head.span.map(|span| span.length()).or(fill.head.length);
         let is_long = bytes.max(length.unwrap_or(0)) >= SPOOL_BYTES_MIN;
         // Parts are put together in memory.
         let Some(disk) = self.cache.disk().filter(|_| is_long && fill.head.span.is_none()) else {
-            return otherwise;
+            return Way::Memory;
         };
         match disk.begin_spool(length).await {
             Some(spool) => {
                 fill.begin_spooling(spool.file());
                 write(fill, spool).await
             }
-            None => otherwise,
+            None => Way::Memory,
         }
     }
 

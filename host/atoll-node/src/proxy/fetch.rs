@@ -317,7 +317,8 @@ impl Proxy {
         self.cache.admit_keys(&head.keys, fetched_us);
         let span = span.filter(|_| status == StatusCode::PARTIAL_CONTENT);
         let is_shielded = shielded_us.is_some();
-        Ok((Fill::new(Head { span, length, fetched_us, is_shielded, ..head }), body))
+        let head = Head { span, length, fetched_us, is_shielded, ..head };
+        Ok((Fill::new(head, self.cache.fills()), body))
     }
 
     /// What is stored is right: its fields and its times are brought up to date (RFC 9111 sections

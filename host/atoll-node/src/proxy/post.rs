@@ -85,6 +85,7 @@ impl Proxy {
             asked: posted.headers,
             vary: head.vary,
             pieces: Vec::new(),
+            taken: 0,
             bytes: 0,
             bytes_max,
             length,
@@ -103,6 +104,8 @@ struct Keep {
     asked: HeaderMap,
     vary: Vary,
     pieces: Vec<Bytes>,
+    /// Bytes of them, which are taken out of the budget of fills.
+    taken: u64,
     bytes: u64,
     bytes_max: u64,
     length: Option<u64>,
@@ -113,25 +116,39 @@ struct Keep {
 impl Keep {
     fn push(&mut self, piece: &Bytes) {
         self.bytes += piece.len() as u64;
-        if self.bytes > self.bytes_max {
-            self.made_of = None;
-            self.pieces = Vec::new();
-        }
         if self.made_of.is_some() {
             // A copy: what came may be a small part of a large buffer.
             self.pieces.push(Bytes::copy_from_slice(piece));
+            self.taken += piece.len() as u64;
+            self.cache.fills().take(piece.len() as u64);
         }
+        if self.bytes > self.bytes_max || self.cache.fills().is_over() {
+            self.made_of = None;
+            self.let_go();
+        }
+    }
+
+    fn let_go(&mut self) {
+        self.pieces = Vec::new();
+        self.cache.fills().give(std::mem::take(&mut self.taken));
     }
 
     fn finish(&mut self) {
         let is_whole = self.length.is_none_or(|length| length == self.bytes);
         let Some(mut made_of) = self.made_of.take().filter(|_| is_whole) else { return };
         made_of.body = StoredBody::of(std::mem::take(&mut self.pieces));
+        self.let_go();
         made_of.headers.insert(header::CONTENT_LENGTH, self.bytes.into());
         let stored = Arc::new(Stored::new(made_of));
         if self.cache.store_posted(&stored, &self.vary, &self.asked, self.responded_us) {
             self.stored_bytes.inc_by(self.bytes);
         }
+    }
+}
+
+impl Drop for Keep {
+    fn drop(&mut self) {
+        self.let_go();
     }
 }
 

@@ -33,6 +33,8 @@ pub(super) enum What {
     Set(Bytes),
     /// Its sum is to be read: it takes in what other nodes count.
     Counted,
+    /// It came by a sync: what it shows is to be read.
+    Arrived,
     Deleted,
 }
 
@@ -40,7 +42,7 @@ impl News {
     fn bytes(&self) -> usize {
         let value = match &self.what {
             What::Set(value) => value.len(),
-            What::Counted | What::Deleted => 0,
+            What::Counted | What::Arrived | What::Deleted => 0,
         };
         self.key.len() + value
     }

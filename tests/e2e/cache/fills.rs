@@ -1,0 +1,66 @@
+//! Many long bodies at once: what they take of memory together.
+
+use super::origin::{Act, Origin, ask, response};
+use crate::node::{TestNode, wait_until};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+const BYTES: usize = 6 << 20;
+const COUNT: usize = 12;
+
+fn figure(node: &TestNode, name: &str) -> u64 {
+    let metrics = node.http("GET", node.api, "/metrics", b"");
+    let value = metrics
+        .text()
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
+    value.unwrap_or_else(|| panic!("no {name}"))
+}
+
+#[test]
+fn bodies_that_come_at_once_share_a_budget_and_each_is_answered_whole() {
+    let origin = Origin::start(|_, _| {
+        let whole = response(200, &[("Cache-Control", "max-age=3600")], &"x".repeat(BYTES));
+        let pieces = whole.chunks(whole.len() / 12 + 1).map(<[u8]>::to_vec).collect();
+        Act::Slowly(pieces, Duration::from_millis(60))
+    });
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let text = format!(
+        "cache_memory = \"512MiB\"\ncache_fill_memory = \"8MiB\"\n[[route]]\npath = \"/*\"\n\
+         upstream = \"http://{}\"\ncache = true\n",
+        origin.address
+    );
+    std::fs::write(file.path(), text).expect("the file is written");
+    let node = TestNode::start_with(&["--config", file.path().to_str().expect("a path")]);
+    let (highest, is_over) = (AtomicU64::new(0), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                highest.fetch_max(figure(&node, "atoll_cache_fill_bytes"), Ordering::Relaxed);
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        });
+        let node = &node;
+        let asked: Vec<_> = (0..COUNT)
+            .map(|number| scope.spawn(move || ask(node, "GET", &format!("/{number}"), &[])))
+            .collect();
+        for answer in asked {
+            let answer = answer.join().expect("no panic");
+            assert!(answer.is_whole && answer.body.len() == BYTES, "{}", answer.start);
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
+    let highest = highest.into_inner();
+    // What comes with one read of each connection goes on top of the budget and the windows.
+    assert!((1 << 20..16 << 20).contains(&highest), "{highest} bytes at most");
+    assert!(figure(&node, "atoll_cache_fills_given_up_total") > 0);
+    wait_until("everything is given back", || {
+        (figure(&node, "atoll_cache_fill_bytes") == 0).then_some(())
+    });
+    assert_eq!(ask(&node, "GET", "/alone", &[]).body.len(), BYTES);
+    wait_until("there is room for one", || {
+        let again = ask(&node, "GET", "/alone", &[]);
+        again.field("cache-status").starts_with("Atoll; hit").then_some(())
+    });
+    assert_eq!(origin.seen("/alone").len(), 1);
+}
