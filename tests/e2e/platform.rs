@@ -1,6 +1,7 @@
 //! Handlers in production: routes, canaries, secrets and watchers, changed while requests come.
 
 mod canary;
+mod logs;
 mod routes;
 mod secrets;
 mod watchers;

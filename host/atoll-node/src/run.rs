@@ -104,7 +104,7 @@ async fn serve(
     kit.follow_purges(&config, &tasks, &shutdown);
     kit.proxy.watch_health(&tasks, &shutdown);
     tasks.spawn(sweep::sweep(Arc::clone(&node), shutdown.clone()));
-    tasks.spawn(Arc::clone(&kit.handlers).follow(shutdown.clone()));
+    tasks.spawn(Arc::clone(&kit.handlers).follow(addresses.api, shutdown.clone()));
     tasks.spawn(Arc::clone(&kit.handlers).watch(shutdown.clone()));
     tasks.close();
 
