@@ -4,6 +4,7 @@ mod canary;
 mod logs;
 mod routes;
 mod secrets;
+mod traces;
 mod watchers;
 
 use crate::api::atoll;

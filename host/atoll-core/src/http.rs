@@ -2,3 +2,4 @@
 
 pub mod conditional;
 pub mod range;
+pub mod trace;

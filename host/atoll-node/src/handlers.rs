@@ -13,6 +13,7 @@ pub(crate) mod guest;
 mod live;
 pub(crate) mod logs;
 mod records;
+pub(crate) mod trace;
 mod watch;
 
 use crate::config::Config;
