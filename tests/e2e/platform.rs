@@ -1,8 +1,10 @@
 //! Handlers in production: routes, canaries, secrets and watchers, changed while requests come.
 
 mod canary;
+mod logs;
 mod routes;
 mod secrets;
+mod traces;
 mod watchers;
 
 use crate::api::atoll;

@@ -3,3 +3,4 @@
 pub mod conditional;
 pub mod edits;
 pub mod range;
+pub mod trace;

@@ -4,6 +4,7 @@ mod cached;
 mod exchange;
 mod request_log;
 mod streaming;
+mod trace;
 
 use crate::handlers::Handlers;
 use crate::handlers::deployed::{Deployed, Standing};
@@ -58,9 +59,9 @@ pub(crate) fn router(
     Ok(Router::new().fallback(dispatch).layer(from_fn(linger::linger)).with_state(gateway))
 }
 
-async fn dispatch(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
+async fn dispatch(State(gateway): State<Arc<Gateway>>, mut request: Request) -> Response {
     let Some(log) = &gateway.log else { return answer(&gateway, request).await.into_response() };
-    let began = log.began(&request);
+    let began = log.began(&mut request);
     began.answered(answer(&gateway, request).await.into_response())
 }
 
@@ -100,19 +101,22 @@ async fn answer(gateway: &Arc<Gateway>, request: Request) -> Result<Response, Pr
 async fn handle(
     gateway: &Gateway,
     deployed: &Arc<Deployed>,
-    (request, authority): (Request, Option<Authority>),
+    (mut request, authority): (Request, Option<Authority>),
 ) -> Result<Response, Problem> {
+    let trace = trace::of(&mut request);
+    trace.put(request.headers_mut());
+    let host = gateway.handlers.host(deployed).traced(trace);
     match &*deployed.component {
         Component::Edge(handler) => {
             // The body first: a client that is slow to send it keeps no other from the handler.
             let exchange = exchange::read(request, authority, &gateway.uploads).await?;
-            whole(gateway, (deployed, handler), &exchange).await
+            whole(gateway, (deployed, handler, host), &exchange).await
         }
         // It has no routes.
         Component::Watcher(_) => Err(no_route(&request)),
         Component::Proxy(proxy) => {
             let request = streaming::request(request, authority)?;
-            stream(gateway, (deployed, proxy), request).await
+            stream(gateway, (deployed, proxy, host), request).await
         }
     }
 }
@@ -120,13 +124,12 @@ async fn handle(
 /// Of a handler that takes and gives whole messages.
 async fn whole(
     gateway: &Gateway,
-    (deployed, handler): (&Deployed, &Handler<GuestHost>),
+    (deployed, handler, host): (&Deployed, &Handler<GuestHost>, GuestHost),
     exchange: &Exchange,
 ) -> Result<Response, Problem> {
     let (name, handlers) = (&deployed.record.name, &gateway.handlers);
     let Ok(_place) = deployed.places.try_acquire() else { return Err(busy(name)) };
     let headers = exchange.headers();
-    let host = handlers.host(deployed);
     let traces = host.traces();
     let (request, limits) = (exchange.lend(&headers), &deployed.limits);
     let answer = match &deployed.pool {
@@ -143,14 +146,13 @@ async fn whole(
 /// after its answer.
 async fn stream(
     gateway: &Gateway,
-    (deployed, proxy): (&Arc<Deployed>, &component::Proxy<GuestHost>),
+    (deployed, proxy, host): (&Arc<Deployed>, &component::Proxy<GuestHost>, GuestHost),
     request: Request,
 ) -> Result<Response, Problem> {
     let (name, handlers) = (&deployed.record.name, &gateway.handlers);
     let Ok(place) = Arc::clone(&deployed.places).try_acquire_owned() else {
         return Err(busy(name));
     };
-    let host = handlers.host(deployed);
     let traces = host.traces();
     let told = (Arc::clone(handlers), Arc::clone(deployed));
     let ended = move |end: Result<(), &CallError>| {

@@ -13,6 +13,7 @@ pub(crate) mod guest;
 mod live;
 pub(crate) mod logs;
 mod records;
+pub(crate) mod trace;
 mod watch;
 
 use crate::config::Config;
@@ -36,6 +37,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use records::Records;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio_util::task::TaskTracker;
@@ -184,6 +186,11 @@ impl Handlers {
     /// What each node says of a handler.
     pub(crate) fn states(&self, name: &str) -> Vec<(String, HandlerState)> {
         self.records.states(name)
+    }
+
+    /// Where the APIs of nodes listen, by name.
+    pub(crate) fn apis(&self) -> BTreeMap<String, String> {
+        self.records.apis()
     }
 
     /// Sends requests to this release from now on, and says so.

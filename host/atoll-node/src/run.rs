@@ -108,7 +108,7 @@ async fn serve(
     kit.proxy.watch_health(&tasks, &shutdown);
     kit.proxy.announce(&tasks, &shutdown);
     tasks.spawn(sweep::sweep(Arc::clone(&node), shutdown.clone()));
-    tasks.spawn(Arc::clone(&kit.handlers).follow(shutdown.clone()));
+    tasks.spawn(Arc::clone(&kit.handlers).follow(addresses.api, shutdown.clone()));
     tasks.spawn(Arc::clone(&kit.handlers).watch(shutdown.clone()));
     tasks.close();
 

@@ -108,6 +108,12 @@ impl ClientArgs {
 }
 
 impl Client {
+    /// The same for another node, HOST:PORT.
+    pub(super) fn at(&self, address: &str) -> Client {
+        let (agent, token) = (self.agent.clone(), self.token.clone());
+        Client { agent, base: format!("http://{address}"), token }
+    }
+
     /// Sends a request and returns the answer, whatever its status.
     pub(super) fn send(
         &self,

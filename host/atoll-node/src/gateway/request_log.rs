@@ -55,6 +55,9 @@ struct Line {
     /// What the cache has done, as in Cache-Status; empty where there is none.
     cache: String,
     user_agent: String,
+    /// W3C Trace Context: the trace that the request is part of, and its own id there.
+    trace: String,
+    span: String,
 }
 
 impl RequestLog {
@@ -79,7 +82,8 @@ impl RequestLog {
     }
 
     /// Takes note of a request whose head has come.
-    pub(super) fn began(&self, request: &Request) -> Began {
+    pub(super) fn began(&self, request: &mut Request) -> Began {
+        let trace = super::trace::of(request);
         let headers = request.headers();
         let text = |name| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()));
         let client = request.extensions().get::<PeerAddress>();
@@ -101,6 +105,8 @@ impl RequestLog {
                 head_ms: 0.0,
                 cache: String::new(),
                 user_agent: text(header::USER_AGENT).unwrap_or_default().into_owned(),
+                trace: trace.context.trace_id(),
+                span: trace.context.span_id(),
             },
         }
     }

@@ -4,6 +4,7 @@
 //! redirects, keeps no cookies and knows no proxies: what leaves is what the guest wrote.
 
 use super::guest::Identity;
+use super::trace::Trace;
 use crate::https;
 use atoll_wasm::host::{FetchBody, FetchError, Fetcher, Fetching};
 use http::uri::Scheme;
@@ -42,6 +43,8 @@ pub(crate) struct Client {
 pub(super) struct GuestFetcher {
     client: Arc<Client>,
     identity: Arc<Identity>,
+    /// What its requests are part of.
+    trace: Option<Arc<Trace>>,
 }
 
 impl Client {
@@ -71,19 +74,26 @@ fn connect() -> Https {
 }
 
 impl GuestFetcher {
-    pub(super) fn new(client: Arc<Client>, identity: Arc<Identity>) -> GuestFetcher {
-        GuestFetcher { client, identity }
+    pub(super) fn new(
+        client: Arc<Client>,
+        identity: Arc<Identity>,
+        trace: Option<Arc<Trace>>,
+    ) -> GuestFetcher {
+        GuestFetcher { client, identity, trace }
     }
 }
 
 impl Fetcher for GuestFetcher {
-    fn fetch(&self, request: Request<FetchBody>) -> Fetching {
+    fn fetch(&self, mut request: Request<FetchBody>) -> Fetching {
         if let Err(error) = check(&request, &self.identity) {
             return Box::pin(std::future::ready(Err(error)));
         }
         let Ok(place) = Arc::clone(&self.client.places).try_acquire_owned() else {
             return Box::pin(std::future::ready(Err(FetchError::TooMany)));
         };
+        if let Some(trace) = &self.trace {
+            trace.put_if_absent(request.headers_mut());
+        }
         let sent = self.client.https().request(request);
         Box::pin(async move {
             let answer: Response<_> = sent.await.map_err(explain)?;

@@ -2,6 +2,7 @@
 
 use super::fetch::{Client, GuestFetcher};
 use super::logs::HandlerLog;
+use super::trace::Trace;
 use super::watch::{Told, Watchers};
 use crate::node::Node;
 use crate::secrets::Secrets;
@@ -115,6 +116,8 @@ pub(crate) struct GuestHost {
     traces: Arc<Traces>,
     /// In a watcher's call, what it was told.
     told: Option<Told>,
+    /// That of the request, where there is one.
+    trace: Option<Arc<Trace>>,
 }
 
 /// What a guest leaves behind, for whoever answers in its name.
@@ -145,7 +148,12 @@ enum Purpose {
 
 impl GuestHost {
     pub(super) fn new(common: Arc<Common>, identity: Arc<Identity>) -> GuestHost {
-        GuestHost { common, identity, traces: Arc::default(), told: None }
+        GuestHost { common, identity, traces: Arc::default(), told: None, trace: None }
+    }
+
+    /// The same for a request of this trace.
+    pub(crate) fn traced(self, trace: Arc<Trace>) -> GuestHost {
+        GuestHost { trace: Some(trace), ..self }
     }
 
     /// The same for a watcher's call.
@@ -365,7 +373,8 @@ impl Host for GuestHost {
     }
 
     fn fetcher(&self) -> Arc<dyn Fetcher> {
-        Arc::new(GuestFetcher::new(Arc::clone(&self.common.client), Arc::clone(&self.identity)))
+        let (client, identity) = (Arc::clone(&self.common.client), Arc::clone(&self.identity));
+        Arc::new(GuestFetcher::new(client, identity, self.trace.clone()))
     }
 
     fn logger(&self) -> Arc<dyn Logger> {

@@ -28,6 +28,10 @@ fn handle(request: Request) -> Response {
         Some("cached") => cached::answer(&request),
         Some("store") => store::try_everything(),
         Some("secret") => read_secret(&request.query("name").unwrap_or_default()),
+        Some("trace") => {
+            let field = |name| request.header(name).unwrap_or("none");
+            Response::text(format!("{} {}", field("traceparent"), field("tracestate")))
+        }
         Some("ungranted") => open_what_was_not_granted(),
         _ => Response::text("hostile\n"),
     }

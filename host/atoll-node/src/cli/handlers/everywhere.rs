@@ -45,6 +45,28 @@ struct State {
     node: String,
     version: u64,
     error: Option<String>,
+    /// Where its API listens, as it says itself.
+    #[serde(default)]
+    api: Option<String>,
+}
+
+/// A node beside the one that was asked, and where its API listens, if it has said so.
+pub(super) struct Other {
+    pub(super) node: String,
+    pub(super) api: Option<String>,
+}
+
+/// The other nodes that were heard lately and know this handler.
+pub(super) fn others(client: &Client, name: &str) -> anyhow::Result<Vec<Other>> {
+    let members = ask::<Cluster>(client, "/v1/cluster")?.replication.members;
+    let is_other = |node: &str| {
+        let heard = |member: &&Member| !member.is_self && member.silent_ms < SILENT_MS_MAX;
+        members.iter().filter(heard).any(|member| member.name == node)
+    };
+    let path = format!("/v1/handlers/{}/nodes", escape(name.as_bytes()));
+    let states = ask::<States>(client, &path)?.nodes.into_iter();
+    let others = states.filter(|state| is_other(&state.node));
+    Ok(others.map(|State { node, api, .. }| Other { node, api }).collect())
 }
 
 /// Waits, and prints a line as each node comes. An error says who did not.
@@ -121,7 +143,7 @@ mod tests {
 
     #[test]
     fn a_node_is_a_line() {
-        let mut state = State { node: "faro".into(), version: 3, error: None };
+        let mut state = State { node: "faro".into(), version: 3, error: None, api: None };
         assert_eq!(
             line(&state, Duration::from_millis(1_234)),
             "faro  serves version 3 after 1.2 s\n"

@@ -1,0 +1,34 @@
+//! The trace that a request is part of, from its head into a handler and on to whom that asks.
+
+use crate::handlers::trace::{TRACEPARENT, TRACESTATE, Trace};
+use atoll_core::http::trace::{TraceContext, TraceOrigin};
+use axum::extract::Request;
+use http::HeaderValue;
+use std::sync::Arc;
+
+/// Longest `tracestate` that is handed on, in bytes: what the standard asks of everybody.
+const STATE_BYTES_MAX: usize = 512;
+
+/// The request's trace, found out once.
+pub(super) fn of(request: &mut Request) -> Arc<Trace> {
+    if let Some(trace) = request.extensions().get::<Arc<Trace>>() {
+        return Arc::clone(trace);
+    }
+    let headers = request.headers();
+    let mut parents = headers.get_all(&TRACEPARENT).iter();
+    // Two name none: nobody can say which is meant.
+    let parent = parents.next().filter(|_| parents.next().is_none());
+    let mut dice = [0; 24];
+    // Without dice the request has the same ids as others, which misleads a tool and nobody else.
+    let _ = getrandom::fill(&mut dice);
+    let context = TraceContext::new(parent.map(HeaderValue::as_bytes), dice);
+    let states = || headers.get_all(&TRACESTATE).iter();
+    let fits = states().map(HeaderValue::len).sum::<usize>() <= STATE_BYTES_MAX;
+    let state = match context.origin() {
+        TraceOrigin::Caller if fits => states().cloned().collect(),
+        TraceOrigin::Caller | TraceOrigin::Here => Vec::new(),
+    };
+    let trace = Arc::new(Trace { context, state });
+    request.extensions_mut().insert(Arc::clone(&trace));
+    trace
+}

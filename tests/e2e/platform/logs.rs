@@ -1,0 +1,59 @@
+//! What a handler says on all nodes, in one place.
+
+use super::{deploy, get, ok};
+use crate::api::atoll;
+use crate::cluster::{Cluster, Shape};
+use crate::node::{ATOLL, wait_until};
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+
+#[test]
+fn the_log_of_a_handler_comes_from_all_nodes_and_each_line_names_its_own() {
+    let mut cluster = Cluster::start(Shape::Line(3));
+    let (first, last) = (cluster.node(0), cluster.node(2));
+    deploy(first, "standard", &["--name", "s", "--route", "/s/*", "--wait", "all"]);
+    wait_until("all have said where their APIs are", || {
+        (!atoll(first, &["logs", "s"]).2.contains("is not asked")).then_some(())
+    });
+    assert_eq!((get(first, "/s/log").status, get(last, "/s/log").status), (200, 200));
+    let lines = ok(first, &["logs", "s"]);
+    for node in ["n0", "n2"] {
+        assert!(
+            lines.lines().any(|line| line.starts_with(node) && line.ends_with("a line")),
+            "{lines}"
+        );
+    }
+    assert!(!lines.contains("n1"), "it has said nothing: {lines}");
+    let alone = ok(first, &["logs", "s", "--this-node"]);
+    assert!(alone.contains("nearly full") && !alone.contains("n0"), "{alone}");
+    let also = ok(first, &["logs", "s", "--json", "--also", &last.api.to_string()]);
+    assert!(also.contains(r#""node":"n2""#), "{also}");
+
+    let mut follower = Command::new(ATOLL)
+        .args(["logs", "s", "--tail", "0", "--follow"])
+        .env("ATOLL_API_URL", format!("http://{}", first.api))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("atoll starts");
+    let (sender, followed) = mpsc::channel();
+    let stdout = follower.stdout.take().expect("stdout is piped");
+    std::thread::spawn(move || {
+        BufReader::new(stdout).lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
+    });
+    for (index, node) in ["n0", "n1", "n2"].into_iter().enumerate() {
+        wait_until(&format!("{node} is followed"), || {
+            assert_eq!(get(cluster.node(index), "/s/log").status, 200);
+            followed.try_iter().any(|line| line.starts_with(node)).then_some(())
+        });
+    }
+    // One that is gone takes nothing from the others.
+    cluster.kill(2);
+    wait_until("the others go on", || {
+        assert_eq!(get(cluster.node(1), "/s/log").status, 200);
+        followed.try_iter().any(|line| line.starts_with("n1")).then_some(())
+    });
+    follower.kill().expect("it runs");
+    follower.wait().expect("it has ended");
+}
