@@ -152,6 +152,11 @@ pub(crate) mod config {
     }
 }
 
+/// `atoll:edge/fetch`.
+pub(crate) mod fetch {
+    pub(crate) use crate::testing::upstreams::send;
+}
+
 /// `atoll:edge/log`.
 pub(crate) mod log {
     pub(crate) use crate::bindings::atoll::edge::log::Level;

@@ -47,6 +47,8 @@ pub struct Proxy<H: Host> {
 struct Base<H: Host> {
     shared: Arc<Shared<H>>,
     imports: Vec<String>,
+    /// Whether it may wait in host calls.
+    waits: bool,
     /// Which one it is: an instance of another is never taken for one of its own.
     id: Arc<()>,
 }
@@ -77,7 +79,8 @@ impl<H: Host> Component<H> {
         let mismatch =
             |error: wasmtime::Error| CompileError::Mismatch(quote(&format!("{error:#}")));
         let pre = shared.linker.instantiate_pre(component).map_err(mismatch)?;
-        let base = Base { shared, imports, id: Arc::new(()) };
+        let waits = imports.iter().any(|import| shape::waits(import));
+        let base = Base { shared, imports, waits, id: Arc::new(()) };
         Ok(match world {
             World::Edge => {
                 Component::Edge(Handler { base, pre: HandlerPre::new(pre).map_err(mismatch)? })
@@ -161,7 +164,7 @@ impl<H: Host> Handler<H> {
     ) -> Result<Response, CallError> {
         let (limits, _running) = self.base.enter(limits)?;
         let mut instance = self.base.instance(host, &limits);
-        instance::run(&self.pre, &mut instance, request, &limits).await
+        self.run(&mut instance, request, &limits).await
     }
 
     /// The same, in an instance of `pool` if one waits there. It waits there again afterwards, unless
@@ -176,12 +179,27 @@ impl<H: Host> Handler<H> {
         let (limits, _running) = self.base.enter(limits)?;
         let mut instance = self.base.instance_of(pool, host, &limits);
         let served = instance.served;
-        let answer = instance::run(&self.pre, &mut instance, request, &limits).await;
+        let answer = self.run(&mut instance, request, &limits).await;
         pool.note(served, answer.as_ref().map(drop));
         if answer.is_ok() {
             pool.put(instance);
         }
         answer
+    }
+
+    async fn run(
+        &self,
+        instance: &mut Instance<H>,
+        request: Request<'_>,
+        limits: &Limits,
+    ) -> Result<Response, CallError> {
+        if self.base.waits {
+            let meter = instance.store.data().meter.clone();
+            meter.turns(instance::run(&self.pre, instance, request, limits)).await
+        } else {
+            // Spares two looks at the clock.
+            instance::run(&self.pre, instance, request, limits).await
+        }
     }
 }
 

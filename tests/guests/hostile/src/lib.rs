@@ -2,6 +2,7 @@
 //! it behaves, and tries everything that the store can do.
 #![allow(unconditional_recursion, clippy::panic, reason = "misbehaving is what this is for")]
 
+mod errands;
 mod store;
 
 use std::hint::black_box;
@@ -24,6 +25,8 @@ fn handle(request: Request) -> Response {
         Some("logs") => flood_the_log(),
         Some("random") => Response::bytes(random::bytes(1 << 20)),
         Some("handles") => hoard_handles(),
+        Some("fetch") => errands::one(&request),
+        Some("fetches") => errands::many(&request),
         Some("store") => store::try_everything(),
         Some("ungranted") => open_what_was_not_granted(),
         _ => Response::text("hostile\n"),
