@@ -42,6 +42,7 @@ pub mod clock;
 pub mod config;
 #[doc(hidden)]
 pub mod export;
+pub mod fetch;
 pub mod kv;
 pub mod log;
 mod made_from;

@@ -32,6 +32,7 @@
 pub(crate) mod calls;
 mod grants;
 mod store;
+mod upstreams;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -39,9 +40,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::kv::Bucket;
-use crate::{IntoResponse, Request, Response};
+use crate::{IntoResponse, Request, Response, fetch};
 use grants::Grants;
 use store::Store;
+use upstreams::Upstreams;
 
 /// Where the clock of a new node stands: 1 January 2027, in ms since 1970.
 const START_MS: u64 = 1_798_761_600_000;
@@ -70,6 +72,7 @@ struct State {
     config: BTreeMap<String, String>,
     /// Those that were granted; `None` where nobody has set one.
     secrets: BTreeMap<String, Option<Vec<u8>>>,
+    upstreams: Upstreams,
     lines: Vec<String>,
     /// Lines that the present request may still log.
     lines_left: usize,
@@ -87,6 +90,7 @@ impl Node {
             grants: Grants::new(&["kv:default=rw"]),
             config: BTreeMap::new(),
             secrets: BTreeMap::new(),
+            upstreams: Upstreams::default(),
             lines: Vec::new(),
             lines_left: LOG_LINES_MAX,
             random: 0,
@@ -97,7 +101,7 @@ impl Node {
     }
 
     /// Grants these and nothing else, written as for `atoll deploy --grant`: `kv:BUCKET=rw`,
-    /// `kv:BUCKET/PREFIX=r`. Panics at what is no grant.
+    /// `kv:BUCKET/PREFIX=r`, `http:HOST[:PORT]`, `http:*.HOST`. Panics at what is no grant.
     #[must_use]
     pub fn with_grants(self, grants: &[&str]) -> Node {
         self.state.borrow_mut().grants = Grants::new(grants);
@@ -119,6 +123,19 @@ impl Node {
         self
     }
 
+    /// Makes a host that the handler can reach, if it is granted: `origin` is a scheme and a host, with
+    /// its port if it is not the usual one (`http://localhost:8000`). Hosts that the test does not
+    /// make are not found.
+    #[must_use]
+    pub fn with_upstream(
+        self,
+        origin: &str,
+        answer: impl Fn(&fetch::Outgoing) -> fetch::Incoming + 'static,
+    ) -> Node {
+        self.state.borrow_mut().upstreams.add(origin, answer);
+        self
+    }
+
     /// Lets a handler answer, as the node would: an error becomes a 500 and a line in the log.
     ///
     /// Panics at an answer that a node would refuse: a status that is not 200 to 599, a header
@@ -129,7 +146,11 @@ impl Node {
         handle: impl FnOnce(Request) -> R,
         request: Request,
     ) -> Response {
-        self.state.borrow_mut().lines_left = LOG_LINES_MAX;
+        {
+            let mut state = self.state.borrow_mut();
+            state.lines_left = LOG_LINES_MAX;
+            state.upstreams.begin();
+        }
         let response = handle(request).into_response();
         if let Some(fault) = fault(&response) {
             panic!("a node would answer with a 502 in its place: {fault}");

@@ -1,7 +1,7 @@
 //! `atoll new` and `atoll dev`: from nothing to a handler that answers, as a developer sees it.
 
 use crate::node::{ATOLL, TestNode, wait_until};
-use crate::standard::tools::{componentize_js, componentize_py, folder};
+use crate::standard::tools::{componentize_js, componentize_py, folder, wit_bindgen};
 use crate::tools::{run, text};
 use std::ffi::OsStr;
 use std::fs;
@@ -189,18 +189,6 @@ fn a_new_project_in_python_builds_and_answers() {
     let project = new_project("python", "python", "none");
     symlink(componentize_py(), project.join(".venv")).expect("a link");
     check_project(&project);
-}
-
-/// `wit-bindgen`, as its users install it; once, below the folder of the build.
-fn wit_bindgen() -> PathBuf {
-    let folder = folder("wit-bindgen");
-    if !folder.join("bin/wit-bindgen").exists() {
-        let version = ["wit-bindgen-cli", "--version", "0.61.0", "--locked", "--debug"];
-        let features = ["--no-default-features", "--features", "c", "--quiet", "--root"];
-        let root = folder.display().to_string();
-        run("cargo", &[&["install"], &version[..], &features[..], &[&root]].concat());
-    }
-    folder.join("bin")
 }
 
 #[test]

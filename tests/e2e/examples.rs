@@ -8,10 +8,15 @@ use ureq::http;
 
 /// Two linked nodes that both serve an example at `/x/*`.
 fn pair_with(example: &str, arguments: &[&str]) -> Cluster {
+    pair_at(example, "/x/*", arguments)
+}
+
+/// The same at another route.
+fn pair_at(example: &str, route: &str, arguments: &[&str]) -> Cluster {
     let cluster = Cluster::start(Shape::Line(2));
     let guests = atoll_guests::build().unwrap_or_else(|error| panic!("{error:#}"));
     let component = guests.path(example).display().to_string();
-    let deploy = ["deploy", &component, "--name", "x", "--route", "/x/*", "--wait", "all"];
+    let deploy = ["deploy", &component, "--name", "x", "--route", route, "--wait", "all"];
     let (success, stdout, stderr) = atoll(cluster.node(0), &[&deploy[..], arguments].concat());
     assert!(success, "{stdout}{stderr}");
     cluster
@@ -24,7 +29,11 @@ fn visit(node: &TestNode, visit: Visit<'_>) -> (u16, http::HeaderMap, String) {
     let Visit(method, path, cookie, body) = visit;
     let request =
         http::Request::builder().method(method).uri(format!("http://{}{path}", node.gateway));
-    let request = request.header("cookie", cookie).body(body.to_owned()).expect("a request");
+    let request = match cookie {
+        "" => request,
+        cookie => request.header("cookie", cookie),
+    };
+    let request = request.body(body.to_owned()).expect("a request");
     let agent = ureq::Agent::config_builder().http_status_as_error(false).build();
     let answer = ureq::Agent::from(agent).run(request).expect("the node answers");
     let (head, mut body) = answer.into_parts();
@@ -113,4 +122,43 @@ fn sales_of_all_nodes_are_summed_up() {
     let sums = visit(here, Visit("GET", "/x/", "", "")).2;
     let sums: Value = serde_json::from_str(&sums).expect("JSON");
     assert_eq!((&sums["sales"], &sums["by_product"]["apples"]), (&2.into(), &6.into()));
+}
+
+#[test]
+fn a_proxy_shows_the_last_good_answer_on_any_node_while_its_api_is_gone() {
+    let api = TestNode::start();
+    api.http("PUT", api.api, "/v1/kv/default/a", b"from the API");
+    let (origin, grant) = (format!("origin=http://{}", api.api), format!("http:{}", api.api));
+    let grants = ["--config", &origin, "--grant", &grant, "--grant", "kv:default=rw"];
+    let cluster = pair_at("stale-proxy", "/v1/kv/*", &grants);
+    let (here, there) = (cluster.node(0), cluster.node(1));
+    let get = |node| visit(node, Visit("GET", "/v1/kv/default/a", "", ""));
+    let (status, headers, body) = get(here);
+    assert_eq!((status, body.as_str()), (200, "from the API"), "{headers:?}");
+    assert_eq!(headers["x-answered"], "fetched");
+    wait_until("the answer is known on the other node", || {
+        (get(there).1["x-answered"] == "hit").then_some(())
+    });
+    drop(api);
+    wait_until("it is no longer fresh, and shown all the same", || {
+        let (status, headers, body) = get(there);
+        assert_eq!((status, body.as_str()), (200, "from the API"));
+        (headers["x-answered"] == "stale").then_some(())
+    });
+}
+
+#[test]
+fn an_image_of_another_server_gets_its_type_and_a_lifetime() {
+    let images = TestNode::start();
+    images.http("PUT", images.api, "/v1/kv/default/logo.png", b"\x89PNG\r\n");
+    let (origin, grant) = (format!("origin=http://{}", images.api), format!("http:{}", images.api));
+    let cluster = pair_at("images", "/v1/kv/*", &["--config", &origin, "--grant", &grant]);
+    let node = cluster.node(1);
+    let answer = node.http("GET", node.gateway, "/v1/kv/default/logo.png", b"");
+    assert_eq!((answer.status, answer.header("content-type")), (200, "image/png"));
+    assert!(answer.header("cache-control").starts_with("public, max-age=3600"));
+    let etag = answer.header("etag").to_owned();
+    let url = format!("http://{}/v1/kv/default/logo.png", node.gateway);
+    let again = ureq::get(&url).header("if-none-match", &etag).call().expect("an answer");
+    assert_eq!(again.status(), 304);
 }

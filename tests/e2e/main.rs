@@ -15,6 +15,7 @@ mod dev;
 mod dice;
 mod disk;
 mod examples;
+mod fetch;
 mod handlers;
 mod links;
 mod messages;

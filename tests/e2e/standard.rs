@@ -1,6 +1,7 @@
 //! Standard components of the world `wasi:http/proxy`, run unmodified: in Rust, and as other
-//! people's tools make them of JavaScript and Python.
+//! people's tools make them of JavaScript, Python and C.
 
+mod c;
 mod logs;
 mod reuse;
 pub(crate) mod tools;

@@ -169,6 +169,11 @@ pub(crate) mod secrets {
     }
 }
 
+/// `atoll:edge/fetch`.
+pub(crate) mod fetch {
+    pub(crate) use crate::testing::upstreams::send;
+}
+
 /// `atoll:edge/log`.
 pub(crate) mod log {
     pub(crate) use crate::bindings::atoll::edge::log::Level;

@@ -1,11 +1,14 @@
 //! What the handler under test may do, written and refused as on a node.
 
+use crate::bindings::atoll::edge::fetch;
 use crate::bindings::atoll::edge::kv::Error;
 
-/// Grants for keys. What is not among them is denied.
+/// Grants for keys and hosts. What is not among them is denied.
 #[derive(Debug)]
 pub(super) struct Grants {
     keys: Vec<KeyGrant>,
+    /// As they were written: `example.com`, `*.example.com`, `10.0.0.7:8000`.
+    hosts: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -20,14 +23,37 @@ impl Grants {
     /// Reads grants as `atoll deploy` does. Panics at what is none.
     #[track_caller]
     pub(super) fn new(texts: &[&str]) -> Grants {
-        let keys = texts.iter().map(|text| {
-            parse(text).unwrap_or_else(|| {
-                panic!(
-                    "{text:?} is no grant: write kv:BUCKET=rw or kv:BUCKET/PREFIX=r (r, w or rw)"
-                )
-            })
-        });
-        Grants { keys: keys.collect() }
+        let mut grants = Grants { keys: Vec::new(), hosts: Vec::new() };
+        for text in texts {
+            match (text.strip_prefix("http:"), parse(text)) {
+                (Some(host), _) if !host.is_empty() && !host.contains('/') => {
+                    grants.hosts.push(host.to_ascii_lowercase());
+                }
+                (_, Some(key)) => grants.keys.push(key),
+                _ => panic!(
+                    "{text:?} is no grant: write kv:BUCKET=rw, kv:BUCKET/PREFIX=r (r, w or rw), \
+                     http:example.com, http:*.example.com or http:10.0.0.7:8000"
+                ),
+            }
+        }
+        grants
+    }
+
+    /// Whether a request may be sent there. `authority` is a host, perhaps with a port.
+    pub(super) fn check_host(&self, scheme: &str, authority: &str) -> Result<(), fetch::Error> {
+        // The usual port is not written in a grant.
+        let usual = if scheme == "https" { ":443" } else { ":80" };
+        let authority = authority.strip_suffix(usual).unwrap_or(authority).to_ascii_lowercase();
+        let allows = |grant: &String| match grant.strip_prefix('*') {
+            None => *grant == authority,
+            Some(tail) => authority.len() > tail.len() && authority.ends_with(tail),
+        };
+        match self.hosts.iter().any(allows) {
+            true => Ok(()),
+            false => Err(fetch::Error::Denied(format!(
+                "http:{authority} is not granted; deploy the handler with --grant http:{authority}"
+            ))),
+        }
     }
 
     pub(super) fn check_open(&self, bucket: &str) -> Result<(), Error> {

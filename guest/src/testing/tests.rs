@@ -125,3 +125,33 @@ fn a_secret_is_given_to_whom_it_was_granted() {
     );
     assert_eq!(crate::secret::get("other"), Err(denied));
 }
+
+#[test]
+fn hosts_are_reached_as_far_as_granted_and_so_often() {
+    let node = Node::start()
+        .with_grants(&["http:a.example", "http:*.b.example:8000"])
+        .with_upstream("http://a.example", |_| fetch::Incoming::new(404))
+        .with_upstream("http://x.b.example:8000", |request| {
+            assert_eq!((request.method(), request.body_bytes()), ("POST", &b"body"[..]));
+            fetch::Incoming::new(200)
+        })
+        .with_upstream("http://c.example", |_| fetch::Incoming::new(200));
+    let status = |url: &str| fetch::get(url).send().map(|answer| answer.status());
+    assert_eq!(
+        status("http://a.example:80/x"),
+        Err(fetch::Error::HostNotFound("the test has no http://a.example:80".to_owned()))
+    );
+    assert_eq!(status("http://a.example/x"), Ok(404));
+    let posted = fetch::Outgoing::new("POST", "http://x.b.example:8000?q").body("body").send();
+    assert_eq!(posted.map(|answer| answer.status()), Ok(200));
+    let denied = "http:c.example is not granted; deploy the handler with --grant http:c.example";
+    assert_eq!(status("http://c.example/"), Err(fetch::Error::Denied(denied.to_owned())));
+    assert!(matches!(status("http://b.example:8000/"), Err(fetch::Error::Denied(_))));
+    assert!(matches!(status("https://a.example/"), Err(fetch::Error::HostNotFound(_))));
+    assert!(matches!(status("/x"), Err(fetch::Error::Invalid(_))));
+    let flood = |_: Request| {
+        let sent = (0..70).take_while(|_| fetch::get("http://a.example/").send().is_ok()).count();
+        Response::text(sent.to_string())
+    };
+    assert_eq!(node.run(flood, Request::new("GET", "/")).body_text(), "64");
+}

@@ -2,7 +2,8 @@
 //! crate sees it.
 //!
 //! Exports are async, so that a guest that computes can yield; imports are not, because the store
-//! answers from memory: a host call is then a plain function call on the guest's own stack.
+//! answers from memory: a host call is then a plain function call on the guest's own stack. Only what
+//! waits for others is async.
 #![allow(
     unsafe_code,
     reason = "generated: a function's type is checked when an instance is made, not at each call"
@@ -20,7 +21,7 @@ pub(crate) mod standard;
 wasmtime::component::bindgen!({
     path: "../../wit",
     world: "handler",
-    imports: { default: trappable },
+    imports: { "atoll:edge/fetch.send": async | trappable, default: trappable },
     exports: { default: async },
     // Requests are lent to the guest, not copied first.
     ownership: Borrowing { duplicate_if_necessary: true },

@@ -2,6 +2,7 @@
 //!
 //! What is bounded here is what a host could not refuse in time: how many, how long, how often.
 
+mod fetch;
 pub(crate) mod kv;
 
 use crate::bindings::atoll::edge::{clock, config, log, random, secrets, types};

@@ -88,6 +88,13 @@ impl<H: Host> Guest<H> {
     }
 }
 
+impl<H: Host> Guest<H> {
+    /// What sends this guest's requests, whichever interface it uses.
+    pub(crate) fn outbound(&mut self) -> &mut Outbound {
+        &mut self.standard().outbound
+    }
+}
+
 impl<H: Host> WasiView for Guest<H> {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         let standard = self.standard();

@@ -1,5 +1,5 @@
-//! Other people's tools that make components, as their users install them: componentize-js from npm
-//! and componentize-py from PyPI. Each is installed once, below the folder of the build, and so is
+//! Other people's tools that make components, as their users install them: componentize-js from npm,
+//! componentize-py from PyPI, wit-bindgen from crates.io. Each is installed once, below the folder of the build, and so is
 //! what it has made of the same source.
 
 use crate::tools::run;
@@ -60,6 +60,40 @@ pub(super) fn python() -> PathBuf {
         let app = app.display().to_string();
         let world = ["-d", &wit, "-w", "component"];
         run(&program, &[&world[..], &["componentize", "-p", &app, "app", "-o", output]].concat());
+    })
+}
+
+/// A folder with `wit-bindgen` in it, as its users install it.
+pub(crate) fn wit_bindgen() -> PathBuf {
+    let folder = folder("wit-bindgen");
+    if !folder.join("bin/wit-bindgen").exists() {
+        let version = ["wit-bindgen-cli", "--version", "0.61.0", "--locked", "--debug"];
+        let features = ["--no-default-features", "--features", "c", "--quiet", "--root"];
+        let root = folder.display().to_string();
+        run("cargo", &[&["install"], &version[..], &features[..], &[&root]].concat());
+    }
+    folder.join("bin")
+}
+
+/// The handler in C.
+pub(super) fn c() -> PathBuf {
+    let folder = folder("c");
+    made(&folder, &["handler.c", "world.wit"], |output| {
+        let bindings = folder.join("bindings").display().to_string();
+        let program = wit_bindgen().join("wit-bindgen").display().to_string();
+        run(&program, &["c", "--world", "component", "--out-dir", &bindings, &wit(&folder)]);
+        let sysroot = run("rustc", &["--print", "sysroot"]);
+        let version = run("rustc", &["-vV"]);
+        let host = version.lines().find_map(|line| line.strip_prefix("host: ")).expect("a host");
+        let linker = format!("{}/lib/rustlib/{host}/bin/wasm-component-ld", sysroot.trim());
+        let [linker, include] = [format!("-fuse-ld={linker}"), format!("-I{bindings}")];
+        let flags = ["--target=wasm32-wasi", "-mexec-model=reactor", "-Os", "-s", "-Werror"];
+        let names = ["component.c", "component_component_type.o"];
+        let [code, of_type] = names.map(|name| format!("{bindings}/{name}"));
+        let source = format!("{SOURCES}/handler.c");
+        let files = [&linker, &include, "-o", output, &source, &code, &of_type];
+        run("wasm-ld", &["--version"]);
+        run("clang", &[&flags[..], &files[..]].concat());
     })
 }
 

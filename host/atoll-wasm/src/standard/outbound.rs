@@ -1,4 +1,5 @@
-//! `wasi:http/outgoing-handler`: the guest's own requests, sent by the node as far as granted.
+//! The guest's own requests, sent by the node as far as granted: those of `wasi:http/outgoing-handler`,
+//! and those of `atoll:edge/fetch`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use http_body_util::BodyExt;
 use tokio::time::timeout;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
-use crate::host::{FetchError, Fetcher, Level};
+use crate::host::{FetchBody, FetchError, Fetcher, Level};
 use crate::limits::FETCHES_MAX;
 use crate::log::Log;
 
@@ -31,6 +32,34 @@ impl Outbound {
     pub(crate) fn begin(&mut self) {
         self.fetches_left = FETCHES_MAX;
     }
+
+    /// Begins an exchange, if the call may have another. `interface` is what the log calls it.
+    pub(crate) fn exchange(
+        &mut self,
+        interface: &'static str,
+        request: http::Request<FetchBody>,
+    ) -> impl Future<Output = Result<http::Response<FetchBody>, FetchError>> + Send + 'static {
+        let log = Arc::clone(&self.log);
+        let fetching = match self.fetches_left.checked_sub(1) {
+            Some(left) => {
+                self.fetches_left = left;
+                Some(self.fetcher.fetch(request))
+            }
+            None => None,
+        };
+        async move {
+            let Some(fetching) = fetching else {
+                let said = format!("{interface}: more than {FETCHES_MAX} requests in one call");
+                log.write(Level::Warn, &said);
+                return Err(FetchError::TooMany);
+            };
+            let answer = fetching.await;
+            if let Err(error) = &answer {
+                log.write(Level::Warn, &format!("{interface}: {error}"));
+            }
+            answer
+        }
+    }
 }
 
 impl WasiHttpHooks for Outbound {
@@ -40,23 +69,14 @@ impl WasiHttpHooks for Outbound {
         options: Option<RequestOptions>,
         _sent: Io,
     ) -> Box<dyn Future<Output = Exchange> + Send> {
-        let Some(left) = self.fetches_left.checked_sub(1) else {
-            let said = format!("wasi:http: more than {FETCHES_MAX} requests in one call");
-            self.log.write(Level::Warn, &said);
-            return Box::new(std::future::ready(Err(Error::ConnectionLimitReached)));
-        };
-        self.fetches_left = left;
         let request = request.map(|body| body.map_err(broken).boxed_unsync());
-        let (fetching, log) = (self.fetcher.fetch(request), Arc::clone(&self.log));
+        let exchange = self.exchange("wasi:http", request);
         Box::new(async move {
             let answer = match options.and_then(until_first_byte) {
-                None => fetching.await,
-                Some(wait) => timeout(wait, fetching).await.unwrap_or(Err(FetchError::TimedOut)),
+                None => exchange.await,
+                Some(wait) => timeout(wait, exchange).await.unwrap_or(Err(FetchError::TimedOut)),
             };
-            let answer = answer.map_err(|error| {
-                log.write(Level::Warn, &format!("wasi:http: {error}"));
-                tell(error)
-            })?;
+            let answer = answer.map_err(tell)?;
             let answer = answer.map(|body| body.map_err(tell).boxed_unsync());
             let nothing: Io = Box::new(std::future::ready(Ok(())));
             Ok((answer, nothing))

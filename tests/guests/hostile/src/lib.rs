@@ -3,6 +3,7 @@
 #![allow(unconditional_recursion, clippy::panic, reason = "misbehaving is what this is for")]
 
 mod cached;
+mod errands;
 mod store;
 
 use std::hint::black_box;
@@ -26,6 +27,8 @@ fn handle(request: Request) -> Response {
         Some("random") => Response::bytes(random::bytes(1 << 20)),
         Some("handles") => hoard_handles(),
         Some("cached") => cached::answer(&request),
+        Some("fetch") => errands::one(&request),
+        Some("fetches") => errands::many(&request),
         Some("store") => store::try_everything(),
         Some("secret") => read_secret(&request.query("name").unwrap_or_default()),
         Some("trace") => {

@@ -16,7 +16,7 @@ macro_rules! texts {
 const WORKSPACE: &str = include_str!("../../../../../Cargo.toml");
 
 const WIT: &[(&str, &str)] = texts!("wit":
-    "clock.wit", "config.wit", "handler.wit", "kv.wit", "log.wit", "random.wit", "types.wit",
+    "clock.wit", "config.wit", "fetch.wit", "handler.wit", "kv.wit", "log.wit", "random.wit", "types.wit",
 );
 
 const GUEST: &[(&str, &str)] = texts!("guest":
@@ -26,6 +26,8 @@ const GUEST: &[(&str, &str)] = texts!("guest":
     "src/clock.rs",
     "src/config.rs",
     "src/export.rs",
+    "src/fetch.rs",
+    "src/fetch/error.rs",
     "src/kv.rs",
     "src/kv/codec.rs",
     "src/kv/error.rs",
@@ -42,6 +44,7 @@ const GUEST: &[(&str, &str)] = texts!("guest":
     "src/testing/grants.rs",
     "src/testing/store.rs",
     "src/testing/tests.rs",
+    "src/testing/upstreams.rs",
 );
 
 const MACROS: &[(&str, &str)] = texts!("guest/macros": "Cargo.toml", "src/lib.rs");

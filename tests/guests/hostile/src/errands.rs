@@ -1,0 +1,31 @@
+//! Requests of its own: one, or as many as it can.
+
+use std::time::Duration;
+
+use atoll_guest::{Request, Response, fetch};
+
+/// Asks the URL in the query, with the method and the time-out that it says, and passes on what came.
+pub(crate) fn one(request: &Request) -> Response {
+    let url = request.query("url").unwrap_or_default();
+    let method = request.query("method").unwrap_or_else(|| "GET".to_owned());
+    let outgoing = fetch::Outgoing::new(&method, &url).header("x-note", "from a handler");
+    let outgoing = match request.query("ms").and_then(|ms| ms.parse().ok()) {
+        Some(ms) => outgoing.timeout(Duration::from_millis(ms)),
+        None => outgoing,
+    };
+    match outgoing.body(request.body()).send() {
+        Ok(answer) => answer.into_response(),
+        Err(error) => Response::text(format!("{error}\n")).status(502),
+    }
+}
+
+/// Asks the URL in the query until it may not any more.
+pub(crate) fn many(request: &Request) -> Response {
+    let url = request.query("url").unwrap_or_default();
+    for sent in 0.. {
+        if let Err(error) = fetch::get(&url).send() {
+            return Response::text(format!("{sent}, then {error}\n"));
+        }
+    }
+    Response::text("no end\n")
+}
