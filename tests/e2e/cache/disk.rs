@@ -300,6 +300,39 @@ fn damage_on_the_disk_is_a_miss_and_never_an_answer() {
 }
 
 #[test]
+fn a_long_body_is_streamed_to_and_from_the_disk_and_never_held_in_memory() {
+    const MIB_COUNT: usize = 300;
+    let origin = Origin::start(|_, _| {
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nCache-Control: max-age=3600\r\nContent-Length: {}\r\n\r\n",
+            MIB_COUNT << 20
+        );
+        let mut pieces = vec![head.into_bytes()];
+        pieces.extend((0..MIB_COUNT).map(|number| vec![number as u8; 1 << 20]));
+        Act::Slowly(pieces, Duration::ZERO)
+    });
+    let place = Place::before(&origin);
+    let node = place.start(&["--cache-disk", "4GiB"]);
+    let before = node.resident_bytes();
+    let check = |node: &TestNode, want: &str| {
+        let answer = ask(node, "GET", "/huge", &[]);
+        assert!(answer.is_whole && answer.field("cache-status").starts_with(want));
+        let is_right = |(at, piece): (usize, &[u8])| piece.iter().all(|byte| *byte == at as u8);
+        assert!(answer.body.chunks(1 << 20).enumerate().all(is_right));
+        let grown = node.resident_bytes().saturating_sub(before);
+        println!("{} MiB more are resident", grown >> 20);
+        // What the allocator has yet to give back is among it.
+        assert!(grown < 120 << 20, "{} MiB more are resident", grown >> 20);
+    };
+    check(&node, MISS);
+    check(&node, HIT);
+    stop(node);
+    let node = place.start(&["--cache-disk", "4GiB"]);
+    check(&node, HIT);
+    assert_eq!(origin.seen("/huge").len(), 1);
+}
+
+#[test]
 fn a_second_process_is_refused_and_settings_without_a_disk_are_told() {
     let origin = origin();
     let place = Place::before(&origin);
