@@ -33,6 +33,9 @@ pub mod clock;
 pub mod config;
 #[doc(hidden)]
 pub mod export;
+pub mod filter;
+#[doc(hidden)]
+pub mod filter_bindings;
 pub mod kv;
 pub mod log;
 mod made_from;

@@ -3,6 +3,7 @@
 mod coding;
 mod edits;
 mod exchanges;
+mod filters;
 mod handlers;
 mod hostile;
 mod interim;

@@ -13,6 +13,7 @@ pub(crate) mod purges;
 pub(crate) mod stored;
 
 use crate::node::Node;
+use crate::proxy::filters::PART;
 use atoll_core::http_cache::purge::{Ledger, Scope, Strength, Subject};
 use atoll_core::http_cache::reuse::Purged;
 use atoll_core::http_cache::vary::{Vary, selecting_key};
@@ -25,7 +26,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use stored::Stored;
+use stored::{Stored, url_of};
 use tokio::sync::watch;
 
 /// What lies under a key.
@@ -235,6 +236,11 @@ impl Cache {
 
     /// `stored`, unless a purge has taken it.
     fn unpurged(&self, key: &[u8], stored: Arc<Stored>, otherwise: Found) -> Found {
+        // Whoever makes a URL invalid knows of no parts.
+        let has_parts = stored.url().len() != stored.key.len();
+        if has_parts && self.is_invalidated(&stored.key, stored.fetched_us) {
+            return otherwise;
+        }
         let generation = self.generation.load(Ordering::Acquire);
         if stored.checked_at() != generation {
             let strength = self.purged(&stored);
@@ -271,7 +277,7 @@ impl Cache {
             return None;
         }
         let subject =
-            Subject { key: &stored.key, host_bytes: stored.host_bytes, tags: &stored.tags };
+            Subject { key: stored.url(), host_bytes: stored.host_bytes, tags: &stored.tags };
         ledger.covers(subject, stored.fetched_us)
     }
 
@@ -364,7 +370,13 @@ impl Cache {
             }
             Some(Slot::Pass { .. } | Slot::Coded(_)) | None => Vec::new(),
         };
-        let with_purges = stored.into_iter().map(|stored| {
+        // Those to whose keys a filter has added something.
+        let with_parts = format!("{key}{PART}");
+        let others = self.slots.iter().filter_map(|(key, slot)| match slot {
+            Slot::Stored(stored) if key.starts_with(with_parts.as_bytes()) => Some(stored),
+            _ => None,
+        });
+        let with_purges = stored.into_iter().chain(others).map(|stored| {
             let purged = self.purged(&stored);
             let is_outdated = self.keys.outdate(&stored);
             Kept { stored, purged, is_outdated }
@@ -392,7 +404,7 @@ impl Cache {
     }
 
     fn place(&self, key: &str) -> &AtomicU64 {
-        let at = self.hash.of(key.as_bytes()) % INVALIDATION_PLACES as u64;
+        let at = self.hash.of(url_of(key).as_bytes()) % INVALIDATION_PLACES as u64;
         &self.invalidations[at as usize]
     }
 

@@ -21,6 +21,7 @@ use atoll_core::manifest::{
 use atoll_core::route::{Pattern, RouteTable, Target};
 use atoll_core::store::edit::WriteError;
 use atoll_wasm::component::Component;
+use atoll_wasm::component::filter::Hooks;
 use atoll_wasm::engine::{Engine, EngineConfig};
 use atoll_wasm::error::{CallError, CompileError};
 use atoll_wasm::host::Level;
@@ -97,6 +98,8 @@ pub(crate) struct Deployed {
     pub(crate) places: Arc<Semaphore>,
     /// What has become of its requests.
     pub(crate) counts: Counts,
+    /// Which functions a filter has.
+    pub(crate) hooks: Hooks,
     patterns: Vec<Pattern>,
 }
 
@@ -119,6 +122,7 @@ pub(crate) struct Deployment {
     pub(crate) limits: HandlerLimits,
     pub(crate) reuse: Option<HandlerReuse>,
     pub(crate) cache: bool,
+    pub(crate) pass_on_failure: bool,
     pub(crate) component: Bytes,
 }
 
@@ -285,12 +289,14 @@ impl Handlers {
             limits: wanted.limits,
             reuse: wanted.reuse,
             cache: wanted.cache,
+            pass_on_failure: wanted.pass_on_failure,
             restores: None,
         };
         let (patterns, grants) = record.check()?;
         self.live.load().check_room(&record.name, &patterns)?;
         let component = self.compiled(&record.digest, wanted.component.clone()).await?;
         record.world = component.world().name().to_owned();
+        record.check()?;
         let deployed = self.prepare(record, (patterns, grants), component).await?;
         self.records.keep(&deployed.record, Some(wanted.component))?;
         self.swap(&deployed);
@@ -382,7 +388,8 @@ impl Handlers {
                 old.before.clone()
             }
         });
-        let deployed = Arc::new(Deployed {
+        let mut deployed = Deployed {
+            hooks: Hooks::default(),
             limits: limits_of(&record.limits),
             pool: record.reuse.map(|reuse| component.pool(reuse_of(reuse))),
             is_pool_given_up: AtomicBool::new(false),
@@ -393,14 +400,18 @@ impl Handlers {
             before,
             identity: Arc::new(identity),
             patterns,
-        });
+        };
         let host = self.host(&deployed);
         deployed
             .component
             .try_instance(host, &deployed.limits)
             .await
             .map_err(DeployError::Start)?;
-        Ok(deployed)
+        if let Component::Filter(filter) = &*deployed.component {
+            let wanted = filter.wanted(self.host(&deployed), &deployed.limits).await;
+            deployed.hooks = wanted.map_err(DeployError::Start)?;
+        }
+        Ok(Arc::new(deployed))
     }
 
     /// Sends requests to this version from now on, and says so.

@@ -204,7 +204,7 @@ impl Kit {
         let cache = Arc::new(Cache::new(config.cache_bytes_max));
         cache.register(node);
         let purges = Purges::new(node, &cache)?;
-        let proxy = Proxy::new(node, &cache, &config.routes)?;
+        let proxy = Proxy::new(node, (&cache, &handlers), &config.routes)?;
         Ok(Kit { node: Arc::clone(node), handlers, proxy, purges })
     }
 

@@ -15,6 +15,7 @@
     reason = "generated code"
 )]
 
+pub(crate) mod filter;
 pub(crate) mod standard;
 
 wasmtime::component::bindgen!({

@@ -1,5 +1,6 @@
 //! A component that was taken in: checked, compiled, ready to be called.
 
+pub mod filter;
 mod shape;
 
 use std::fmt;
@@ -10,6 +11,7 @@ use wasmtime::component::Component as Compiled;
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
 use crate::bindings::HandlerPre;
+use crate::bindings::filter::FilterPre;
 use crate::engine::Shared;
 use crate::error::{CallError, CompileError, PLACES_TAKEN, quote};
 use crate::host::{Host, Request, Response};
@@ -18,6 +20,8 @@ use crate::limits::Limits;
 use crate::reuse::{Pool, Reuse};
 use crate::standard;
 use crate::ticker::CallGuard;
+
+use filter::Filter;
 
 pub use crate::standard::{AnswerBody, BrokenOff};
 pub use shape::World;
@@ -29,6 +33,8 @@ pub enum Component<H: Host> {
     Edge(Handler<H>),
     /// Of the standard world `wasi:http/proxy`.
     Proxy(Proxy<H>),
+    /// Of our own world for what stands around a cache.
+    Filter(Filter<H>),
 }
 
 /// A handler of the world `atoll:edge/handler`: it takes and gives whole messages.
@@ -85,6 +91,9 @@ impl<H: Host> Component<H> {
             World::Proxy => {
                 Component::Proxy(Proxy { base, pre: ProxyPre::new(pre).map_err(mismatch)? })
             }
+            World::Filter => {
+                Component::Filter(Filter { base, pre: FilterPre::new(pre).map_err(mismatch)? })
+            }
         })
     }
 
@@ -93,6 +102,7 @@ impl<H: Host> Component<H> {
         match self {
             Component::Edge(_) => World::Edge,
             Component::Proxy(_) => World::Proxy,
+            Component::Filter(_) => World::Filter,
         }
     }
 
@@ -130,6 +140,12 @@ impl<H: Host> Component<H> {
                 })
                 .await
             }
+            Component::Filter(filter) => {
+                instance::start(store, &limits, async |store| {
+                    filter.pre.instantiate_async(store).await.map(drop)
+                })
+                .await
+            }
         }
     }
 
@@ -143,6 +159,7 @@ impl<H: Host> Component<H> {
         match self {
             Component::Edge(handler) => &handler.base,
             Component::Proxy(proxy) => &proxy.base,
+            Component::Filter(filter) => &filter.base,
         }
     }
 }
@@ -255,6 +272,7 @@ impl<H: Host> fmt::Debug for Component<H> {
         match self {
             Component::Edge(handler) => handler.fmt(formatter),
             Component::Proxy(proxy) => proxy.fmt(formatter),
+            Component::Filter(filter) => filter.fmt(formatter),
         }
     }
 }

@@ -149,7 +149,10 @@ pub(crate) async fn start<H: Host>(
 
 /// Waits no longer than the wall limit. The epoch's yields see to it that the timer is looked at
 /// while the guest computes.
-async fn within<T>(limits: &Limits, work: impl Future<Output = T>) -> Result<T, CallError> {
+pub(crate) async fn within<T>(
+    limits: &Limits,
+    work: impl Future<Output = T>,
+) -> Result<T, CallError> {
     tokio::time::timeout(Duration::from_millis(limits.wall_ms.into()), work)
         .await
         .map_err(|_| CallError::WallLimit { wall_ms: limits.wall_ms })

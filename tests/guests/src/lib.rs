@@ -32,7 +32,7 @@ pub struct Guests {
 
 impl Guests {
     /// Returns the path of a component by the name of its crate. Panics if there is no such crate:
-    /// the names are those of the folders in `examples/`, `hostile` and `standard`.
+    /// the names are those of the folders in `examples/`, `hostile`, `hostile-filter` and `standard`.
     #[track_caller]
     pub fn path(&self, name: &str) -> PathBuf {
         assert!(
@@ -102,7 +102,7 @@ fn workspace_root() -> anyhow::Result<PathBuf> {
 
 fn names(root: &Path) -> anyhow::Result<Vec<String>> {
     let examples = root.join("examples");
-    let mut names = vec!["hostile".to_owned(), "standard".to_owned()];
+    let mut names = vec!["hostile".to_owned(), "hostile-filter".to_owned(), "standard".to_owned()];
     for entry in
         fs::read_dir(&examples).with_context(|| format!("cannot read {}", examples.display()))?
     {

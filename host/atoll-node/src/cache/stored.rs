@@ -2,6 +2,7 @@
 
 use super::body::StoredBody;
 use super::limits::{ENTRY_OVERHEAD_BYTES, FIELD_OVERHEAD_BYTES};
+use crate::proxy::filters::PART;
 use atoll_core::http_cache::control::ResponseControl;
 use atoll_core::http_cache::freshness::Exchanged;
 use atoll_core::http_cache::partial::Span;
@@ -13,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 /// A response as it is kept. Nothing of it is parsed again when it is used.
 #[derive(Debug)]
 pub(crate) struct Stored {
-    /// `host/path?query`.
+    /// `host/path?query`, and the parts that a filter has added.
     pub(crate) key: Box<str>,
     /// Length of the host in it.
     pub(crate) host_bytes: usize,
@@ -89,6 +90,11 @@ impl Stored {
         }
     }
 
+    /// `host/path?query`: what purges are about.
+    pub(crate) fn url(&self) -> &str {
+        url_of(&self.key)
+    }
+
     /// What it takes of the cache's budget.
     pub(super) fn weight_bytes(&self) -> usize {
         self.weight_bytes
@@ -114,6 +120,11 @@ impl Stored {
     pub(super) fn is_softly_purged(&self) -> bool {
         self.softly_purged.load(Ordering::Relaxed)
     }
+}
+
+/// The URL in a key.
+pub(super) fn url_of(key: &str) -> &str {
+    key.split(PART).next().unwrap_or(key)
 }
 
 /// Whether a response may be sent with a content coding.

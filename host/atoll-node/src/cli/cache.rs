@@ -39,6 +39,8 @@ struct Inspected {
     vary: Option<String>,
     tags: Vec<String>,
     #[serde(default)]
+    parts: Vec<String>,
+    #[serde(default)]
     keys: Vec<String>,
 }
 
@@ -59,13 +61,16 @@ pub(super) fn cache(args: &CacheArgs) -> anyhow::Result<()> {
         lines += &format!("{}: {what}\n", visible(&found.key));
     }
     for response in &found.responses {
-        let Inspected { status, bytes, why, vary, tags, keys } = response;
+        let Inspected { status, bytes, why, vary, tags, parts, keys } = response;
         lines += &format!("{}: {status}, {bytes} bytes, {why}\n", visible(&found.key));
         if let Some(vary) = vary {
             lines += &format!("  differs by {}\n", visible(vary));
         }
         if !tags.is_empty() {
             lines += &format!("  tags {}\n", visible(&tags.join(", ")));
+        }
+        if !parts.is_empty() {
+            lines += &format!("  key with {}\n", visible(&parts.join(", ")));
         }
         if !keys.is_empty() {
             lines += &format!("  made from {}\n", visible(&keys.join(", ")));

@@ -18,6 +18,7 @@ Examples:
   cargo guests                             build the examples of this repository
   atoll deploy target/wasm32-unknown-unknown/guest/counter.wasm --route '/counter/*'
   atoll deploy page.wasm --route '/page/*' --config theme=dark --grant http:api.example.com
+  atoll deploy edge.wasm --name edge       a filter; a route in atoll.toml says filter = \"edge\"
   atoll deploy app.wasm --route '/*' --reuse 1000   for a Python handler: many times faster
   atoll deploy api.wasm --name api --route 'GET example.com/api/*' --grant kv:default/api:=r
 
@@ -33,14 +34,15 @@ node takes a deployment over by itself: --wait all returns when the last one ser
 pub(super) struct DeployArgs {
     #[command(flatten)]
     client: ClientArgs,
-    /// The handler: a WebAssembly component of the world atoll:edge/handler or wasi:http/proxy
+    /// The handler: a WebAssembly component of the world atoll:edge/handler or wasi:http/proxy; or
+    /// a filter of the world atoll:edge/filter
     #[arg(value_name = "COMPONENT.wasm")]
     component: PathBuf,
     /// Name of the handler, of a-z, 0-9 and - [default: the file's name]
     #[arg(long)]
     name: Option<String>,
-    /// Requests that it answers; may be repeated
-    #[arg(long, required = true, value_name = "PATTERN")]
+    /// Requests that it answers; may be repeated. A filter has none
+    #[arg(long, value_name = "PATTERN")]
     route: Vec<String>,
     /// What it may reach; may be repeated
     #[arg(long, value_name = "GRANT", default_value = "kv:default=rw")]
@@ -70,6 +72,9 @@ pub(super) struct DeployArgs {
     /// Cache its answers, as far as their Cache-Control allows it
     #[arg(long)]
     cache: bool,
+    /// What becomes of requests of a filter that fails: an error, or on without it and past the cache
+    #[arg(long, value_name = "WHAT", value_parser = ["fail", "pass"])]
+    on_failure: Option<String>,
     /// Wait until every node serves it, with a line for each
     #[arg(long, value_name = "WHO")]
     wait: Option<Wait>,
@@ -201,6 +206,9 @@ impl DeployArgs {
         if self.cache {
             push("cache", "true");
         }
+        if let Some(what) = &self.on_failure {
+            push("on_failure", what);
+        }
         let memory_bytes = self.memory_mib.map(|mib| u64::from(mib) << 20);
         let numbers = [
             ("cpu_ms", self.cpu_ms.map(u64::from)),
@@ -234,9 +242,18 @@ fn render_deployed(handler: &Handler, gateway: Option<&str>) -> String {
         version = handler.version,
         world = visible(&handler.world),
         kib = handler.component_bytes.div_ceil(1_024),
-        routes = visible(&handler.routes.join(", ")),
+        routes = match handler.routes.is_empty() {
+            true => "none: it is a filter".to_owned(),
+            false => visible(&handler.routes.join(", ")),
+        },
         grants = visible(grants),
     );
+    if handler.routes.is_empty() {
+        text += &format!(
+            "\nName it in a route of atoll.toml: filter = \"{}\"\n",
+            visible(&handler.name)
+        );
+    }
     // A route with a host or a method needs more than an address to be tried.
     let plain = handler.routes.iter().find(|route| route.starts_with('/'));
     if let (Some(gateway), Some(route)) = (gateway, plain) {
@@ -268,7 +285,10 @@ fn render_list(handlers: &[Handler]) -> String {
             handler.version.to_string(),
             handler.requests.to_string(),
             handler.failures.to_string(),
-            visible(&handler.routes.join(", ")),
+            match handler.routes.is_empty() {
+                true => "(a filter)".to_owned(),
+                false => visible(&handler.routes.join(", ")),
+            },
         ]
     }));
     table(&rows)

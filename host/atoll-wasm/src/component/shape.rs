@@ -10,6 +10,7 @@ use crate::limits::{BLOCK_DEPTH_MAX, FUNCTION_BYTES_MAX, LOOP_COUNT_MAX};
 use crate::standard;
 
 const EDGE_EXPORT: &str = "atoll:edge/incoming-handler@0.1.0";
+const FILTER_EXPORT: &str = "atoll:edge/route-filter@0.1.0";
 const PROXY_EXPORT: &str = "wasi:http/incoming-handler";
 
 /// The interfaces of our own world that have functions.
@@ -26,6 +27,8 @@ pub enum World {
     Edge,
     /// The standard's `wasi:http/proxy`.
     Proxy,
+    /// Our own world `atoll:edge/filter`.
+    Filter,
 }
 
 impl World {
@@ -34,6 +37,7 @@ impl World {
         match self {
             World::Edge => "atoll:edge/handler",
             World::Proxy => "wasi:http/proxy",
+            World::Filter => "atoll:edge/filter",
         }
     }
 }
@@ -96,6 +100,9 @@ pub(super) fn world(component: &Component) -> Result<World, CompileError> {
     if ty.get_export(component.engine(), EDGE_EXPORT).is_some() {
         check_edge_export(component)?;
         return Ok(World::Edge);
+    }
+    if ty.get_export(component.engine(), FILTER_EXPORT).is_some() {
+        return Ok(World::Filter);
     }
     let names = || ty.exports(component.engine()).map(|(name, _)| name);
     let is_proxy = |name: &str| {
