@@ -43,6 +43,9 @@ pub mod config;
 #[doc(hidden)]
 pub mod export;
 pub mod fetch;
+pub mod filter;
+#[doc(hidden)]
+pub mod filter_bindings;
 pub mod kv;
 pub mod log;
 mod made_from;

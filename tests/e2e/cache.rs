@@ -5,6 +5,7 @@ mod disk;
 mod edits;
 mod exchanges;
 mod fills;
+mod filters;
 mod handlers;
 mod hostile;
 mod interim;

@@ -1,9 +1,11 @@
 //! The attribute `#[handler]` of `atoll-guest`. Use it from there.
 
+mod filter;
+
 use proc_macro::TokenStream;
 use quote::quote;
 use syn::spanned::Spanned;
-use syn::{Error, ItemFn};
+use syn::{Error, ItemFn, ItemImpl};
 
 /// Makes a function the handler of this component.
 ///
@@ -22,6 +24,19 @@ pub fn handler(attribute: TokenStream, item: TokenStream) -> TokenStream {
         return error.into_compile_error().into();
     }
     expand(&function).into()
+}
+
+/// Makes an `impl Filter for …` the filter of this component. Only the hooks that it has are called.
+#[proc_macro_attribute]
+pub fn filter(attribute: TokenStream, item: TokenStream) -> TokenStream {
+    let expanded = match syn::parse::<ItemImpl>(item) {
+        Ok(block) => filter::expand(&attribute.into(), &block),
+        Err(_) => {
+            let message = "#[filter] goes on an impl: impl Filter for Edge { … }";
+            Err(Error::new(proc_macro2::Span::call_site(), message))
+        }
+    };
+    expanded.unwrap_or_else(Error::into_compile_error).into()
 }
 
 fn validate(attribute: &TokenStream, function: &ItemFn) -> Result<(), Error> {

@@ -47,6 +47,9 @@ pub struct HandlerRecord {
     /// Whether its answers are cached as they allow.
     #[serde(default)]
     pub cache: bool,
+    /// Whether requests of a filter that fails go on without it, and past the cache.
+    #[serde(default)]
+    pub pass_on_failure: bool,
     /// When it was deployed, ms since the epoch.
     pub deployed_ms: u64,
     /// The version that this one brings back, if it is a rollback.
@@ -140,6 +143,12 @@ pub enum ManifestError {
          watches keys can do without routes"
     )]
     Count,
+    /// A filter with routes, or one whose instances are to be used again.
+    #[error(
+        "a filter has no routes of its own, no --cache and no --reuse: name it in a route of \
+         atoll.toml, filter = \"NAME\""
+    )]
+    Filter,
     /// A setting has no name, or the settings are too many or too long.
     #[error(
         "the setting {0:?} is refused: a handler has at most {CONFIG_COUNT_MAX}, each with a name \
@@ -166,12 +175,24 @@ pub enum ManifestError {
     Decode,
 }
 
+/// The world of those that have no routes of their own.
+pub const FILTER_WORLD: &str = "atoll:edge/filter";
+
 impl HandlerRecord {
     /// Checks every field; returns the parsed routes and grants.
     pub fn check(&self) -> Result<(Vec<Pattern>, Vec<Grant>), ManifestError> {
         check_name(&self.name)?;
-        let routes_min = if self.watch.is_some() { 0 } else { 1 };
-        let counts_fit = (routes_min..=ROUTE_COUNT_MAX).contains(&self.routes.len())
+        let is_filter = self.world == FILTER_WORLD;
+        if is_filter && (!self.routes.is_empty() || self.cache || self.reuse.is_some()) {
+            return Err(ManifestError::Filter);
+        }
+        // Which world it is of is found out once it is compiled.
+        let has_enough = !self.routes.is_empty()
+            || self.watch.is_some()
+            || is_filter
+            || self.world.is_empty();
+        let counts_fit = has_enough
+            && self.routes.len() <= ROUTE_COUNT_MAX
             && self.grants.len() <= ROUTE_COUNT_MAX;
         if !counts_fit {
             return Err(ManifestError::Count);
@@ -347,6 +368,7 @@ mod tests {
             limits: HandlerLimits::default(),
             reuse: Some(HandlerReuse { requests: 100, idle_ms: 1_000 }),
             cache: true,
+            pass_on_failure: false,
             deployed_ms: 1,
             restores: None,
             watch: Some(Watch { keys: vec!["default/a:".into()], on: WatchOn::Every }),
@@ -386,6 +408,7 @@ mod tests {
         check_refused(|r| r.name = String::new(), "a-z, 0-9 and -");
         check_refused(|r| (r.routes.clear(), r.watch = None).1, "1 to 32 routes");
         check_refused(|r| r.grants.clear(), "needs a grant to read it");
+        check_refused(|r| r.world = FILTER_WORLD.into(), "filter = \"NAME\"");
         check_refused(|r| r.routes = vec!["x".into()], "write e.g. /counter/*");
         check_refused(|r| r.grants = vec!["kv:_sys=rw".into()], "write kv:BUCKET=rw");
         check_refused(|r| r.grants = vec!["fs:/=rw".into()], "write kv:BUCKET=rw");

@@ -17,6 +17,7 @@ pub(crate) mod stored;
 
 use crate::node::Node;
 use atoll_core::clock::Stamp;
+use crate::proxy::filters::PART;
 use atoll_core::http_cache::purge::{Ledger, Scope, Strength, Subject};
 use atoll_core::http_cache::reuse::Purged;
 use atoll_core::http_cache::vary::{Vary, selecting_key};
@@ -34,7 +35,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use stored::Stored;
+use stored::{Stored, url_of};
 use tokio::sync::watch;
 
 /// What lies under a key.
@@ -301,6 +302,11 @@ impl Cache {
             self.slots.remove_if(key, is_it);
             return self.absent(key, otherwise);
         }
+        // Whoever makes a URL invalid knows of no parts.
+        let has_parts = stored.url().len() != stored.key.len();
+        if has_parts && self.is_invalidated(&stored.key, stored.fetched_us) {
+            return otherwise;
+        }
         let generation = self.generation.load(Ordering::Acquire);
         if stored.checked_at() != generation {
             let strength = self.examine(&stored, generation);
@@ -338,7 +344,7 @@ impl Cache {
 
     fn purged(&self, stored: &Stored) -> Option<Strength> {
         let subject =
-            Subject { key: &stored.key, host_bytes: stored.host_bytes, tags: &stored.tags };
+            Subject { key: stored.url(), host_bytes: stored.host_bytes, tags: &stored.tags };
         self.covers(subject, stored.fetched_us)
     }
 
@@ -448,7 +454,13 @@ impl Cache {
             }
             Some(Slot::Pass { .. } | Slot::Coded(_)) | None => Vec::new(),
         };
-        let with_purges = stored.into_iter().map(|stored| {
+        // Those to whose keys a filter has added something.
+        let with_parts = format!("{key}{PART}");
+        let others = self.slots.iter().filter_map(|(key, slot)| match slot {
+            Slot::Stored(stored) if key.starts_with(with_parts.as_bytes()) => Some(stored),
+            _ => None,
+        });
+        let with_purges = stored.into_iter().chain(others).map(|stored| {
             let purged = self.purged(&stored);
             let on_disk = self.disk.as_ref().is_some_and(|disk| stored.is_on(disk));
             let is_outdated = self.keys.outdate(&stored);
@@ -481,7 +493,7 @@ impl Cache {
     }
 
     fn place(&self, key: &str) -> &AtomicU64 {
-        let at = self.hash.of(key.as_bytes()) % INVALIDATION_PLACES as u64;
+        let at = self.hash.of(url_of(key).as_bytes()) % INVALIDATION_PLACES as u64;
         &self.invalidations[at as usize]
     }
 

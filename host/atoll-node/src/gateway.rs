@@ -118,6 +118,8 @@ async fn handle(
             let request = streaming::request(request, authority)?;
             stream(gateway, (deployed, proxy, host), request).await
         }
+        // It has no route by which a request could come here.
+        Component::Filter(_) => Err(no_route(&request)),
     }
 }
 

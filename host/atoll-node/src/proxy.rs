@@ -4,6 +4,7 @@ mod answer;
 mod drive;
 mod edits;
 mod fetch;
+pub(crate) mod filters;
 mod forward;
 pub(crate) mod guest;
 mod keys;
@@ -16,6 +17,7 @@ mod shield;
 mod upgrade;
 
 use crate::cache::Cache;
+use crate::handlers::Handlers;
 use crate::node::Node;
 use crate::problem::Problem;
 use crate::upstream::Upstream;
@@ -44,6 +46,8 @@ pub(crate) struct Proxy {
     /// Where a route asks for it.
     shield: Option<Shield>,
     guests: GuestRoutes,
+    handlers: Arc<Handlers>,
+    filter_versions: filters::Versions,
 }
 
 /// One route.
@@ -52,13 +56,17 @@ pub(crate) struct Route {
     source: Source,
     cache: Option<CacheSettings>,
     edits: RouteEdits,
+    /// The name of its filter.
+    filter: Option<Box<str>>,
+    /// Upstreams that its filter may choose, by name.
+    others: Vec<(Box<str>, Arc<Upstream>)>,
     records: Records,
 }
 
 /// Where requests of a route go.
 #[derive(Debug)]
 enum Source {
-    Upstream(Box<Upstream>),
+    Upstream(Arc<Upstream>),
     Guest(Guest),
 }
 
@@ -68,7 +76,7 @@ impl Proxy {
     /// `own` is where other nodes reach this node's gateway.
     pub(crate) fn new(
         node: &Arc<Node>,
-        cache: &Arc<Cache>,
+        (cache, handlers): (&Arc<Cache>, &Arc<Handlers>),
         settings: &[RouteSettings],
         own: Option<Authority>,
     ) -> anyhow::Result<Arc<Proxy>> {
@@ -77,9 +85,11 @@ impl Proxy {
             .iter()
             .map(|settings| {
                 let route = Route {
-                    source: Source::Upstream(Box::new(Upstream::new(settings.upstream.clone())?)),
+                    source: Source::Upstream(Arc::new(Upstream::new(settings.upstream.clone())?)),
                     cache: settings.cache.clone(),
                     edits: settings.edits.clone(),
+                    filter: settings.filter.clone(),
+                    others: others(settings)?,
                     records: figures.records(&settings.pattern.to_string()),
                 };
                 Ok((settings.pattern.clone(), Arc::new(route)))
@@ -100,23 +110,24 @@ impl Proxy {
             fetches: TaskTracker::new(),
             figures,
             guests: GuestRoutes::default(),
+            handlers: Arc::clone(handlers),
+            filter_versions: filters::Versions::default(),
         }))
     }
 
     /// Begins to check the health of upstreams, where that is asked for, until `shutdown`.
     pub(crate) fn watch_health(&self, tasks: &TaskTracker, shutdown: &CancellationToken) {
         for (pattern, route) in self.routes.iter() {
+            let others = route.others.iter().map(|(_, upstream)| upstream);
             let Source::Upstream(upstream) = &route.source else { continue };
-            let Some((count, _)) = upstream.checks() else { continue };
-            for index in 0..count {
-                let address = upstream.name_of(index);
-                let is_up = self.figures.upstream_up(&pattern.to_string(), address);
-                let (route, shutdown) = (Arc::clone(route), shutdown.clone());
-                tasks.spawn(async move {
-                    if let Source::Upstream(upstream) = &route.source {
-                        upstream.watch(index, is_up, shutdown).await;
-                    }
-                });
+            for upstream in std::iter::once(upstream).chain(others) {
+                let Some((count, _)) = upstream.checks() else { continue };
+                for index in 0..count {
+                    let address = upstream.name_of(index);
+                    let is_up = self.figures.upstream_up(&pattern.to_string(), address);
+                    let (upstream, shutdown) = (Arc::clone(upstream), shutdown.clone());
+                    tasks.spawn(async move { upstream.watch(index, is_up, shutdown).await });
+                }
             }
         }
     }
@@ -148,6 +159,18 @@ impl Proxy {
         // From here on the request is what these make of it: what the upstream does not see cannot
         // matter to the cache.
         route.edits.of_request(request.headers_mut());
+        match &route.filter {
+            Some(name) => self.serve_filtered((route, name), request, authority).await,
+            None => self.serve_unfiltered(route, request, authority).await,
+        }
+    }
+
+    async fn serve_unfiltered(
+        self: &Arc<Self>,
+        route: &Arc<Route>,
+        request: Request,
+        authority: Option<&Authority>,
+    ) -> Result<Response, Problem> {
         match &route.cache {
             Some(settings) => self.serve_cached(route, settings, request, authority).await,
             None => self
@@ -156,4 +179,11 @@ impl Proxy {
                 .map(|answer| route.records.sent(answer, From::Upstream)),
         }
     }
+}
+
+fn others(settings: &RouteSettings) -> anyhow::Result<Vec<(Box<str>, Arc<Upstream>)>> {
+    let others = settings.others.iter();
+    others
+        .map(|(name, settings)| Ok((name.clone(), Arc::new(Upstream::new(settings.clone())?))))
+        .collect()
 }

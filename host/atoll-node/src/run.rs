@@ -224,7 +224,7 @@ impl Kit {
         let purges = Purges::new(node, &cache)?;
         let own = config.gateway_advertised.clone();
         let own = own.or_else(|| gateway.and_then(|address| address.to_string().parse().ok()));
-        let proxy = Proxy::new(node, &cache, &config.routes, own)?;
+        let proxy = Proxy::new(node, (&cache, &handlers), &config.routes, own)?;
         Ok(Kit { node: Arc::clone(node), handlers, proxy, purges })
     }
 

@@ -70,6 +70,8 @@ pub(crate) enum UpstreamError {
     Late,
     #[error("the upstream's answer is not HTTP as it should be")]
     Broken,
+    #[error("the filter of the route failed at the upstream's response; atoll logs says more")]
+    Filter(StatusCode, &'static str),
     #[error("the body of the request did not come in time")]
     BodyLate,
     #[error("the body of the request is not HTTP as it should be, or ended too early")]
@@ -84,6 +86,7 @@ impl UpstreamError {
             UpstreamError::Closed => (StatusCode::BAD_GATEWAY, "upstream-closed"),
             UpstreamError::Late => (StatusCode::GATEWAY_TIMEOUT, "upstream-timeout"),
             UpstreamError::Broken => (StatusCode::BAD_GATEWAY, "upstream-bad-response"),
+            UpstreamError::Filter(status, code) => (*status, code),
             UpstreamError::BodyLate => (StatusCode::REQUEST_TIMEOUT, "body-timeout"),
             UpstreamError::BodyBroken => (StatusCode::BAD_REQUEST, "bad-body"),
         }

@@ -16,6 +16,7 @@
     reason = "generated code"
 )]
 
+pub(crate) mod filter;
 pub(crate) mod standard;
 
 wasmtime::component::bindgen!({

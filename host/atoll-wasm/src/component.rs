@@ -1,5 +1,6 @@
 //! A component that was taken in: checked, compiled, ready to be called.
 
+pub mod filter;
 mod shape;
 mod watcher;
 
@@ -11,6 +12,7 @@ use wasmtime::component::Component as Compiled;
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
 use crate::bindings::HandlerPre;
+use crate::bindings::filter::FilterPre;
 use crate::engine::Shared;
 use crate::error::{CallError, CompileError, PLACES_TAKEN, quote};
 use crate::host::{Host, Request, Response};
@@ -20,6 +22,8 @@ use crate::reuse::{Pool, Reuse};
 use crate::standard;
 use crate::ticker::CallGuard;
 use watcher::Watch;
+
+use filter::Filter;
 
 pub use crate::standard::{AnswerBody, BrokenOff};
 pub use shape::World;
@@ -39,6 +43,8 @@ pub enum Component<H: Host> {
 /// A component that exports `wasi:keyvalue/watcher` and nothing else that is called.
 pub struct Watcher<H: Host> {
     base: Base<H>,
+    /// Of our own world for what stands around a cache.
+    Filter(Filter<H>),
 }
 
 /// A handler of the world `atoll:edge/handler`: it takes and gives whole messages.
@@ -102,6 +108,9 @@ impl<H: Host> Component<H> {
                 Component::Proxy(Proxy { base, pre: ProxyPre::new(pre).map_err(mismatch)? })
             }
             World::Watcher => Component::Watcher(Watcher { base }),
+            World::Filter => {
+                Component::Filter(Filter { base, pre: FilterPre::new(pre).map_err(mismatch)? })
+            }
         })
     }
 
@@ -111,6 +120,7 @@ impl<H: Host> Component<H> {
             Component::Edge(_) => World::Edge,
             Component::Proxy(_) => World::Proxy,
             Component::Watcher(_) => World::Watcher,
+            Component::Filter(_) => World::Filter,
         }
     }
 
@@ -155,6 +165,12 @@ impl<H: Host> Component<H> {
             Component::Watcher(_) => {
                 Err(CallError::Trap { reason: "its watcher lacks a function".to_owned() })
             }
+            Component::Filter(filter) => {
+                instance::start(store, &limits, async |store| {
+                    filter.pre.instantiate_async(store).await.map(drop)
+                })
+                .await
+            }
         }
     }
 
@@ -191,6 +207,7 @@ impl<H: Host> Component<H> {
             Component::Edge(handler) => &handler.base,
             Component::Proxy(proxy) => &proxy.base,
             Component::Watcher(watcher) => &watcher.base,
+            Component::Filter(filter) => &filter.base,
         }
     }
 }
@@ -319,6 +336,7 @@ impl<H: Host> fmt::Debug for Component<H> {
             Component::Edge(handler) => handler.fmt(formatter),
             Component::Proxy(proxy) => proxy.fmt(formatter),
             Component::Watcher(watcher) => watcher.fmt(formatter),
+            Component::Filter(filter) => filter.fmt(formatter),
         }
     }
 }

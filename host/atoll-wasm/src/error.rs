@@ -63,8 +63,8 @@ pub enum CompileError {
     /// Does not export what the gateway calls.
     #[error(
         "the component exports neither atoll:edge/incoming-handler@0.1.0 nor \
-         wasi:http/incoming-handler@0.2 nor wasi:keyvalue/watcher, so it is no handler; it exports \
-         {}",
+         wasi:http/incoming-handler@0.2 nor wasi:keyvalue/watcher, so it is no handler, nor \
+         atoll:edge/route-filter@0.1.0, so it is no filter; it exports {}",
         listed(found)
     )]
     MissingExport {

@@ -88,6 +88,11 @@ pub const HEADERS_MAX: usize = 128;
 /// Names and values of all header fields of a response together.
 pub const HEADER_BYTES_MAX: usize = 64 << 10;
 
+/// Bytes of a path, a query, a name or all parts of a cache key that a filter gives.
+pub const FILTER_TEXT_BYTES_MAX: usize = 8 << 10;
+/// Tags that a filter gives one response.
+pub const FILTER_TAGS_MAX: usize = 128;
+
 /// Instances that wait to be used again, for each four that may run at once.
 pub(crate) const IDLE_SHARE: u32 = 4;
 /// Instances in a row that may fail at a request which is not their first; then that is over.

@@ -39,7 +39,9 @@ pub(crate) fn check(
     Ok(Response { status, headers, body: if has_body { body } else { Bytes::new() } })
 }
 
-fn check_headers(mut headers: Vec<(String, Vec<u8>)>) -> Result<Vec<(String, Vec<u8>)>, CallError> {
+pub(crate) fn check_headers(
+    mut headers: Vec<(String, Vec<u8>)>,
+) -> Result<Vec<(String, Vec<u8>)>, CallError> {
     if headers.len() > HEADERS_MAX {
         let count = headers.len();
         return Err(CallError::BadResponse(format!(

@@ -4,6 +4,7 @@ use super::Api;
 use super::query::Query;
 use crate::cache::{Kept, ms_of};
 use crate::problem::Problem;
+use crate::proxy::filters::PART;
 use atoll_core::http_cache::key::Url;
 use atoll_core::http_cache::keys::{self, KeyName};
 use atoll_core::http_cache::purge::Strength;
@@ -40,6 +41,8 @@ struct Inspected {
     purged: Option<&'static str>,
     /// `memory`, `disk`, or both.
     tiers: Vec<&'static str>,
+    /// What a filter has added to its key.
+    parts: Vec<String>,
     /// Keys that it was made from.
     keys: Vec<String>,
 }
@@ -75,6 +78,7 @@ async fn inspect(
                 true => words::outdated(&stored.meta, now_ms),
                 false => words::explain(&stored.meta, *purged, now_ms),
             },
+            parts: stored.key.split(PART).skip(1).map(str::to_owned).collect(),
             keys: keys::of(&stored.headers).unwrap_or_default().iter().map(shown).collect(),
             vary: stored
                 .headers

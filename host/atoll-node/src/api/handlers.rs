@@ -25,9 +25,10 @@ use std::sync::atomic::Ordering;
 
 /// Parameters of a deployment that are given once; `route`, `grant` and `config` may
 /// be repeated.
-const ONCE: [&str; 10] = [
+const ONCE: [&str; 11] = [
     "watch_on",
     "canary",
+    "on_failure",
     "cache",
     "cpu_ms",
     "wall_ms",
@@ -160,11 +161,23 @@ async fn deploy(
     let config = config(&query)?;
     let (limits, reuse) = (limits(&query)?, reuse(&query)?);
     let cache = number(&query, "cache", false)?;
+    let pass_on_failure = pass_on_failure(&query)?;
     api.node.permission().write()?;
     let gathered = api.uploads.gather(&parts.headers, body, COMPONENT_BYTES_MAX).await?;
     let component = gathered.bytes.clone();
-    let wanted =
-        Deployment { name, routes, canary, watch, grants, config, limits, reuse, cache, component };
+    let wanted = Deployment {
+        name,
+        routes,
+        canary,
+        watch,
+        grants,
+        config,
+        limits,
+        reuse,
+        cache,
+        pass_on_failure,
+        component,
+    };
     let release = api.handlers.deploy(wanted).await.map_err(refusal)?;
     let status = match release.record.newest_version() {
         1 => StatusCode::CREATED,
@@ -294,6 +307,15 @@ fn reuse(query: &Query) -> Result<Option<HandlerReuse>, Problem> {
              how many it answers",
         )),
         None => Ok(None),
+    }
+}
+
+/// What becomes of requests of a filter that fails.
+fn pass_on_failure(query: &Query) -> Result<bool, Problem> {
+    match query.get("on_failure").map(std::str::from_utf8) {
+        None | Some(Ok("fail")) => Ok(false),
+        Some(Ok("pass")) => Ok(true),
+        Some(_) => Err(Problem::bad_request("bad-parameter", "on_failure is fail or pass")),
     }
 }
 

@@ -3,6 +3,7 @@
 use super::body::StoredBody;
 use super::disk::Disk;
 use super::limits::{ENTRY_OVERHEAD_BYTES, FIELD_OVERHEAD_BYTES};
+use crate::proxy::filters::PART;
 use atoll_core::http_cache::control::ResponseControl;
 use atoll_core::http_cache::freshness::Exchanged;
 use atoll_core::http_cache::partial::Span;
@@ -16,7 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 /// A response as it is kept. Nothing of it is parsed again when it is used.
 #[derive(Debug)]
 pub(crate) struct Stored {
-    /// `host/path?query`.
+    /// `host/path?query`, and the parts that a filter has added.
     pub(crate) key: Box<str>,
     /// Length of the host in it.
     pub(crate) host_bytes: usize,
@@ -101,6 +102,11 @@ impl Stored {
         }
     }
 
+    /// `host/path?query`: what purges are about.
+    pub(crate) fn url(&self) -> &str {
+        url_of(&self.key)
+    }
+
     /// What it takes of the cache's budget.
     pub(super) fn weight_bytes(&self) -> usize {
         self.weight_bytes
@@ -149,6 +155,11 @@ impl Stored {
             (false, false) => Purged::No,
         }
     }
+}
+
+/// The URL in a key.
+pub(super) fn url_of(key: &str) -> &str {
+    key.split(PART).next().unwrap_or(key)
 }
 
 /// Whether a response may be sent with a content coding.

@@ -42,6 +42,8 @@ struct Inspected {
     #[serde(default)]
     tiers: Vec<String>,
     #[serde(default)]
+    parts: Vec<String>,
+    #[serde(default)]
     keys: Vec<String>,
 }
 
@@ -62,7 +64,7 @@ pub(super) fn cache(args: &CacheArgs) -> anyhow::Result<()> {
         lines += &format!("{}: {what}\n", visible(&found.key));
     }
     for response in &found.responses {
-        let Inspected { status, bytes, why, vary, tags, tiers, keys } = response;
+        let Inspected { status, bytes, why, vary, tags, tiers, parts, keys } = response;
         lines += &format!("{}: {status}, {bytes} bytes, {why}\n", visible(&found.key));
         if !tiers.is_empty() {
             lines += &format!("  in {}\n", visible(&tiers.join(" and on ")));
@@ -72,6 +74,9 @@ pub(super) fn cache(args: &CacheArgs) -> anyhow::Result<()> {
         }
         if !tags.is_empty() {
             lines += &format!("  tags {}\n", visible(&tags.join(", ")));
+        }
+        if !parts.is_empty() {
+            lines += &format!("  key with {}\n", visible(&parts.join(", ")));
         }
         if !keys.is_empty() {
             lines += &format!("  made from {}\n", visible(&keys.join(", ")));

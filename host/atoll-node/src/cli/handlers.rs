@@ -20,6 +20,7 @@ Examples:
   cargo guests                             build the examples of this repository
   atoll deploy target/wasm32-unknown-unknown/guest/counter.wasm --route '/counter/*'
   atoll deploy page.wasm --route '/page/*' --config theme=dark --grant http:api.example.com
+  atoll deploy edge.wasm --name edge       a filter; a route in atoll.toml says filter = \"edge\"
   atoll deploy app.wasm --route '/*' --reuse 1000   for a Python handler: many times faster
   atoll deploy counter.wasm --canary 5%             try a version on some of the requests
   atoll deploy audit.wasm --watch default/user:    told of every change of these keys
@@ -46,14 +47,15 @@ none; atoll handlers shows how each fares.")]
 pub(super) struct DeployArgs {
     #[command(flatten)]
     client: ClientArgs,
-    /// The handler: a WebAssembly component of the world atoll:edge/handler or wasi:http/proxy
+    /// The handler: a WebAssembly component of the world atoll:edge/handler or wasi:http/proxy; or
+    /// a filter of the world atoll:edge/filter
     #[arg(value_name = "COMPONENT.wasm")]
     component: PathBuf,
     /// Name of the handler, of a-z, 0-9 and - [default: the file's name]
     #[arg(long)]
     name: Option<String>,
-    /// Requests that it answers; may be repeated
-    #[arg(long, required_unless_present_any = ["canary", "watch"], value_name = "PATTERN")]
+    /// Requests that it answers; may be repeated. A filter has none
+    #[arg(long, value_name = "PATTERN")]
     route: Vec<String>,
     /// Put it beside the live version and give it this share of the requests, 0.01% to 100%
     #[arg(long, value_name = "SHARE", conflicts_with = "route")]
@@ -92,6 +94,9 @@ pub(super) struct DeployArgs {
     /// Cache its answers, as far as their Cache-Control allows it
     #[arg(long)]
     cache: bool,
+    /// What becomes of requests of a filter that fails: an error, or on without it and past the cache
+    #[arg(long, value_name = "WHAT", value_parser = ["fail", "pass"])]
+    on_failure: Option<String>,
     /// Wait until every node serves it, with a line for each
     #[arg(long, value_name = "WHO")]
     wait: Option<Wait>,
@@ -193,7 +198,9 @@ impl Handler {
             .iter()
             .map(|watch| format!("watches {} on {} node", watch.keys.join(", "), watch.on));
         let routes = (!self.routes.is_empty()).then(|| self.routes.join(", "));
-        routes.into_iter().chain(watch).collect::<Vec<_>>().join("; ")
+        let ways: Vec<_> = routes.into_iter().chain(watch).collect();
+        // Nothing else can do without routes and keys to watch.
+        if ways.is_empty() { "a filter, for routes of atoll.toml".to_owned() } else { ways.join("; ") }
     }
 
     /// The number that nodes tell once they serve it.
@@ -274,6 +281,9 @@ impl DeployArgs {
         if self.cache {
             push("cache", "true");
         }
+        if let Some(what) = &self.on_failure {
+            push("on_failure", what);
+        }
         let memory_bytes = self.memory_mib.map(|mib| u64::from(mib) << 20);
         let numbers = [
             ("cpu_ms", self.cpu_ms.map(u64::from)),
@@ -310,6 +320,12 @@ fn render_deployed(handler: &Handler, gateway: Option<&str>) -> String {
         routes = visible(&handler.ways()),
         grants = visible(grants),
     );
+    if handler.routes.is_empty() && handler.watch.is_none() {
+        text += &format!(
+            "\nName it in a route of atoll.toml: filter = \"{}\"\n",
+            visible(&handler.name)
+        );
+    }
     // A route with a host or a method needs more than an address to be tried.
     let plain = handler.routes.iter().find(|route| route.starts_with('/'));
     if let (Some(gateway), Some(route)) = (gateway, plain) {

@@ -12,8 +12,10 @@ use crate::upstream::limits::{
 use anyhow::{Context, bail, ensure};
 use atoll_core::http_cache::key::QueryRules;
 use atoll_core::http_cache::storing::{Rules, SetCookie};
+use atoll_core::manifest::check_name;
 use atoll_core::route::Pattern;
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// One `[[route]]` as it is written.
@@ -68,6 +70,11 @@ pub(crate) struct FileRoute {
     /// Whether one node of the cluster, for each URL another one, fetches for all.
     #[serde(default)]
     shield: bool,
+    /// The name of a deployed filter.
+    filter: Option<String>,
+    /// Upstreams that the filter may choose, by name.
+    #[serde(default)]
+    upstreams: BTreeMap<String, OneOrSeveral>,
 }
 
 /// A list, or its only member.
@@ -108,13 +115,7 @@ pub(super) fn resolve(
 
 fn one(route: &FileRoute, object_bytes_max: u64) -> anyhow::Result<RouteSettings> {
     let pattern: Pattern = route.path.parse()?;
-    let addresses = match &route.upstream {
-        OneOrSeveral::One(address) => std::slice::from_ref(address),
-        OneOrSeveral::Several(addresses) => addresses,
-    };
-    let counts = 1..=ADDRESS_COUNT_MAX;
-    ensure!(counts.contains(&addresses.len()), "upstream has 1 to {ADDRESS_COUNT_MAX} addresses");
-    let addresses: anyhow::Result<Vec<_>> = addresses.iter().map(|text| text.parse()).collect();
+    let addresses = addresses("upstream", &route.upstream)?;
     let own_host = match route.host.as_deref() {
         None | Some("client") => false,
         Some("upstream") => true,
@@ -139,11 +140,55 @@ fn one(route: &FileRoute, object_bytes_max: u64) -> anyhow::Result<RouteSettings
         }
         Some(path) => bail!("health_path is {path:?}; it starts with /"),
     };
-    let upstream = upstream::Settings { addresses: addresses?, times, own_host, checks };
+    let upstream = upstream::Settings { addresses, times, own_host, checks };
     ensure!(route.cache || !route.shield, "shield is for routes with cache = true");
     let cache = cache(route, object_bytes_max)?;
+    ensure!(
+        route.filter.is_none() || !route.shield,
+        "shield and filter do not go together: the filter would change a request on both nodes"
+    );
     let edits = edits::resolve(route)?;
-    Ok(RouteSettings { pattern, upstream, cache: route.cache.then_some(cache), edits })
+    let (filter, others) = filter(route, &upstream)?;
+    let cache = route.cache.then_some(cache);
+    Ok(RouteSettings { pattern, upstream, cache, edits, filter, others })
+}
+
+fn addresses(name: &str, given: &OneOrSeveral) -> anyhow::Result<Vec<upstream::Address>> {
+    let addresses = match given {
+        OneOrSeveral::One(address) => std::slice::from_ref(address),
+        OneOrSeveral::Several(addresses) => addresses,
+    };
+    let counts = 1..=ADDRESS_COUNT_MAX;
+    ensure!(counts.contains(&addresses.len()), "{name} has 1 to {ADDRESS_COUNT_MAX} addresses");
+    addresses.iter().map(|text| text.parse()).collect()
+}
+
+/// Upstreams by their names.
+type Others = Vec<(Box<str>, upstream::Settings)>;
+
+/// The filter and what it may choose from.
+fn filter(
+    route: &FileRoute,
+    upstream: &upstream::Settings,
+) -> anyhow::Result<(Option<Box<str>>, Others)> {
+    let Some(name) = &route.filter else {
+        ensure!(
+            route.upstreams.is_empty(),
+            "upstreams are for a filter to choose from; name one: filter = \"NAME\""
+        );
+        return Ok((None, Vec::new()));
+    };
+    check_name(name).context("filter")?;
+    ensure!(
+        route.upstreams.len() <= ADDRESS_COUNT_MAX,
+        "upstreams are {ADDRESS_COUNT_MAX} at most"
+    );
+    let others = route.upstreams.iter().map(|(name, given)| {
+        ensure!(!name.is_empty(), "each of upstreams has a name");
+        let addresses = addresses(&format!("upstreams.{name}"), given)?;
+        Ok((name.as_str().into(), upstream::Settings { addresses, ..upstream.clone() }))
+    });
+    Ok((Some(name.as_str().into()), others.collect::<anyhow::Result<_>>()?))
 }
 
 fn cache(route: &FileRoute, object_bytes_max: u64) -> anyhow::Result<CacheSettings> {
@@ -234,6 +279,10 @@ mod tests {
         check_refused(&format!("{PLAIN}health_path = \"x\""), "starts with /");
         check_refused(&format!("{PLAIN}health_interval_ms = 0"), "health_interval_ms is 1 to");
         check_refused(&format!("{PLAIN}host = \"x\""), "client or upstream");
+        check_refused(&format!("{PLAIN}filter = \"A b\""), "is no handler name");
+        check_refused(&format!("{PLAIN}upstreams.b = \"http://a\""), "for a filter to choose");
+        let empty = format!("{PLAIN}filter = \"a\"\nupstreams.b = []");
+        check_refused(&empty, "upstreams.b has 1 to 64 addresses");
         check_refused(&format!("{PLAIN}request_headers.set.Host = \"x\""), "not for routes");
         check_refused(&format!("{PLAIN}request_headers.put.x = \"x\""), "unknown field");
         check_refused(&format!("{PLAIN}response_headers.remove = [\"a b\"]"), "no name of a");

@@ -31,11 +31,12 @@ async fn gateway() -> Router {
         limits: HandlerLimits { concurrency: 1, ..HandlerLimits::default() },
         reuse: None,
         cache: false,
+        pass_on_failure: false,
         component: Bytes::from(std::fs::read(path).expect("a built component")),
     };
     handlers.deploy(wanted).await.expect("it is deployed");
     let cache = Arc::new(Cache::new(0));
-    let proxy = Proxy::new(&node, &cache, &[], None).expect("no routes");
+    let proxy = Proxy::new(&node, (&cache, &handlers), &[], None).expect("no routes");
     router(&node, handlers, proxy, None).expect("no log to open")
 }
 

@@ -10,6 +10,7 @@ use atoll_core::manifest::watch::Watch;
 use atoll_core::manifest::{HandlerLimits, HandlerRecord, HandlerReuse, ManifestError};
 use atoll_core::route::Pattern;
 use atoll_core::store::edit::WriteError;
+use atoll_wasm::component::filter::Hooks;
 use atoll_wasm::component::{Component, World};
 use atoll_wasm::error::{CallError, CompileError};
 use atoll_wasm::limits::Limits;
@@ -36,6 +37,7 @@ pub(crate) struct Deployment {
     pub(crate) limits: HandlerLimits,
     pub(crate) reuse: Option<HandlerReuse>,
     pub(crate) cache: bool,
+    pub(crate) pass_on_failure: bool,
     pub(crate) component: Bytes,
 }
 
@@ -140,6 +142,7 @@ impl Handlers {
             limits: wanted.limits,
             reuse: wanted.reuse,
             cache: wanted.cache,
+            pass_on_failure: wanted.pass_on_failure,
             restores: None,
             watch: wanted.watch,
             canary: None,
@@ -148,6 +151,7 @@ impl Handlers {
         self.live.load().check_room(&record.name, &patterns)?;
         let component = self.compiled(&record.digest, wanted.component.clone()).await?;
         record.world = component.world().name().to_owned();
+        record.check()?;
         let standing = beside.as_ref().map_or(Standing::Live, |_| Standing::Canary);
         let parsed = (patterns, grants);
         let draft = Draft { record: record.clone(), parsed, component, standing };
@@ -265,7 +269,8 @@ impl Handlers {
                 Arc::new(Semaphore::new(record.limits.concurrency as usize)),
             ),
         };
-        let deployed = Arc::new(Deployed {
+        let mut deployed = Deployed {
+            hooks: Hooks::default(),
             limits: limits_of(&record.limits),
             pool,
             is_pool_given_up: AtomicBool::new(false),
@@ -278,12 +283,16 @@ impl Handlers {
             before,
             identity: Arc::new(identity),
             patterns,
-        });
+        };
         if !is_tried {
             let tried = deployed.component.try_instance(self.host(&deployed), &deployed.limits);
             tried.await.map_err(DeployError::Start)?;
         }
-        Ok(deployed)
+        if let Component::Filter(filter) = &*deployed.component {
+            let wanted = filter.wanted(self.host(&deployed), &deployed.limits).await;
+            deployed.hooks = wanted.map_err(DeployError::Start)?;
+        }
+        Ok(Arc::new(deployed))
     }
 }
 

@@ -6,6 +6,7 @@ use atoll_core::manifest::canary::Share;
 use atoll_core::manifest::watch::{WatchOn, WatchedKeys};
 use atoll_core::route::{Pattern, Target};
 use atoll_wasm::component::Component;
+use atoll_wasm::component::filter::Hooks;
 use atoll_wasm::host::Level;
 use atoll_wasm::limits::Limits;
 use atoll_wasm::reuse::Pool;
@@ -67,6 +68,8 @@ pub(crate) struct Deployed {
     pub(crate) places: Arc<Semaphore>,
     /// What has become of its requests.
     pub(crate) counts: Counts,
+    /// Which functions a filter has.
+    pub(crate) hooks: Hooks,
     pub(super) patterns: Vec<Pattern>,
 }
 

@@ -30,6 +30,7 @@ fn record(digest: &str) -> HandlerRecord {
         limits: HandlerLimits::default(),
         reuse: None,
         cache: false,
+        pass_on_failure: false,
         restores: None,
         canary: None,
         watch: None,
@@ -65,6 +66,7 @@ async fn a_deployment_that_nobody_waits_for_ends_before_the_next_begins() {
         limits: HandlerLimits::default(),
         reuse: None,
         cache: false,
+        pass_on_failure: false,
         component: Bytes::from(std::fs::read(path).expect("a built component")),
     };
     {

@@ -4,6 +4,7 @@
 //! credentials are those that the upstream sees. Fields of a response are changed before it is
 //! stored. The path is changed last: keys and purges are about the URLs of clients.
 
+use super::filters::Filtered;
 use super::settings::RouteEdits;
 use super::shield::SHIELD;
 use super::{Route, Source};
@@ -11,6 +12,7 @@ use crate::upstream::{ResponseBody, UpstreamError};
 use atoll_core::http_cache::fields;
 use axum::body::Body;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use std::sync::Arc;
 
 /// What a client's path has in front that the upstream does not see.
 const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
@@ -35,6 +37,14 @@ impl Route {
             Source::Upstream(upstream) => upstream,
             Source::Guest(guest) => return Ok(guest.send(request).await),
         };
+        let filtered = request.extensions_mut().remove::<Arc<Filtered>>();
+        let chosen = filtered.as_ref().and_then(|filtered| filtered.upstream.as_ref());
+        let chosen = chosen.and_then(|name| self.others.iter().find(|(other, _)| other == name));
+        let upstream = chosen.map_or(upstream, |(_, upstream)| upstream);
+        let asked = filtered.map(|filtered| {
+            let head = (request.method().clone(), request.uri().clone(), request.headers().clone());
+            (filtered, head)
+        });
         let edits = &self.edits;
         edits.path.apply(request.uri_mut());
         if let Some(prefix) = edits.path.stripped()
@@ -53,6 +63,11 @@ impl Route {
             // It is between nodes.
             headers.remove(&SHIELD);
             edits.response.apply_to_response(status, headers);
+        }
+        if let Some((filtered, (method, uri, headers))) = asked
+            && status != StatusCode::SWITCHING_PROTOCOLS
+        {
+            filtered.on_response((&method, &uri, &headers), &mut response).await?;
         }
         Ok(response)
     }

@@ -1,5 +1,6 @@
 //! A fetch that may be stored: it goes on by itself, so that no client's end is another's.
 
+use super::filters::NotStored;
 use super::shield::FetchedUs;
 use super::{Proxy, Route, Source, guest, parts};
 use crate::cache::fill::{Fill, Head};
@@ -286,6 +287,9 @@ impl Proxy {
             Err((Box::new(response), refusal))
         };
         let Some(settings) = settings else { return refuse(response, None) };
+        if response.extensions().get::<NotStored>().is_some() {
+            return refuse(response, None);
+        }
         let status = response.status();
         let asking = storing::Asked { method: &Method::GET, headers: &asked.parts.headers };
         let answered = Answered { status, headers: response.headers() };
@@ -335,6 +339,7 @@ impl Proxy {
         let (control, _) = targeted::control_of(&renewed.headers);
         let is_taken_back = control.private == Scope::Whole
             || (control.no_store && !control.must_understand)
+            || fetched.response.extensions().get::<NotStored>().is_some()
             || keys::of(&renewed.headers).is_err();
         if is_taken_back {
             self.cache.invalidate(&job.asked.key);

@@ -1,5 +1,6 @@
 //! A request as it goes on, and what comes back without the cache.
 
+use super::filters::{Filtered, NotStored};
 use super::shield::SHIELD;
 use super::{Proxy, Route, Source, upgrade};
 use crate::listen::PeerAddress;
@@ -17,6 +18,7 @@ use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 use http_body::Body as _;
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -117,7 +119,12 @@ impl Proxy {
         };
         headers.append(header::VIA, HeaderValue::from_static(via));
         let interim = parts.extensions.remove::<Interim>();
+        let filtered = parts.extensions.remove::<Arc<Filtered>>();
         parts.extensions.clear();
+        // So that its hooks are of one version, from the client to the upstream and back.
+        if let Some(filtered) = filtered {
+            parts.extensions.insert(filtered);
+        }
         // The way back for interim responses goes with the request.
         if let Some(interim) = interim {
             parts.extensions.insert(interim);
@@ -155,14 +162,15 @@ pub(super) fn stream(response: http::Response<ResponseBody>, why: Option<Report>
     if let Some(why) = why {
         why.append_to(&mut parts.headers);
     }
+    let is_kept_out = parts.extensions.get::<NotStored>().is_some();
     parts.extensions.clear();
-    if parts.headers.remove(ATOLL_KEYS).is_some() {
+    if parts.headers.remove(ATOLL_KEYS).is_some() || is_kept_out {
         parts.extensions.insert(MadeOfKeys);
     }
     Response::from_parts(parts, Body::new(body))
 }
 
-/// The response has named keys that it was made from.
+/// The response has named keys that it was made from, or a filter keeps it out of the cache.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct MadeOfKeys;
 

@@ -9,7 +9,7 @@ use super::{Proxy, Route, Source};
 use crate::cache::limits::OBJECT_BYTES_DEFAULT;
 use crate::upstream::ResponseBody;
 use atoll_core::http_cache::key::QueryRules;
-use atoll_core::http_cache::keys::{ATOLL_KEYS, hash_of};
+use atoll_core::http_cache::keys::hash_of;
 use atoll_core::http_cache::report::Report;
 use atoll_core::http_cache::storing::Rules;
 use atoll_core::manifest::HandlerRecord;
@@ -54,9 +54,7 @@ impl Guest {
         request: http::Request<axum::body::Body>,
     ) -> http::Response<ResponseBody> {
         let mut response = self.backend.answer(request).await;
-        if let Some(key) = &self.record_key {
-            response.headers_mut().append(ATOLL_KEYS, key.clone());
-        }
+        super::keys::add_own(&mut response, self.record_key.clone());
         response.map(ResponseBody::of_guest)
     }
 }
@@ -109,6 +107,8 @@ impl Proxy {
             source: Source::Guest(guest),
             cache: Some(cache),
             edits: RouteEdits::default(),
+            filter: None,
+            others: Vec::new(),
             records: self.figures.records(&format!("handler {}", record.name)),
         }
     }

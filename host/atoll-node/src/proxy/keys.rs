@@ -4,7 +4,18 @@ use super::Proxy;
 use atoll_core::clock::Now;
 use atoll_core::http_cache::keys;
 use atoll_core::http_cache::storing::Meta;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue, StatusCode};
+
+/// Names a key of the node's own beside those of a response. A 304 that names none leaves those that
+/// are stored as they are, this one among them.
+pub(super) fn add_own<B>(response: &mut http::Response<B>, key: Option<HeaderValue>) {
+    let names_none = !response.headers().contains_key(keys::ATOLL_KEYS);
+    if let Some(key) = key
+        && !(response.status() == StatusCode::NOT_MODIFIED && names_none)
+    {
+        response.headers_mut().append(keys::ATOLL_KEYS, key);
+    }
+}
 
 impl Proxy {
     /// A response is fresh no longer than the keys that it was made from: a deadline is no write, and

@@ -2,6 +2,7 @@
 
 use super::answer::CodedAs;
 use super::fetch::{Asked, ERROR, Job};
+use super::filters::Filtered;
 use super::forward::{bypass, failure};
 use super::post::Posted;
 use super::records::From;
@@ -80,7 +81,9 @@ impl Proxy {
             return self.pass_on(route, request, authority, why).await.map(upstream);
         }
         let headers = request.headers();
-        let is_special = !request.body().is_end_stream()
+        let filtered = request.extensions().get::<Arc<Filtered>>();
+        let is_special = filtered.is_some_and(|filtered| filtered.bypasses)
+            || !request.body().is_end_stream()
             || headers.contains_key(header::UPGRADE)
             || precondition::is_for_the_upstream(headers);
         if is_special {
@@ -128,7 +131,10 @@ impl Proxy {
         authority: Option<&Authority>,
     ) -> Asked {
         let (parts, _) = request.into_parts();
-        let key = key_of(settings, &parts.uri, authority);
+        let mut key = key_of(settings, &parts.uri, authority);
+        if let Some(filtered) = parts.extensions.get::<Arc<Filtered>>() {
+            key.push_str(&filtered.key_parts);
+        }
         let control = if settings.follows_clients {
             RequestControl::of(&parts.headers)
         } else {
@@ -437,7 +443,12 @@ impl Proxy {
         let path = request.uri().path().to_owned();
         let why = bypass(Forward::Method, None);
         let host = authority.map_or("", Authority::as_str);
-        let posted = (request.method() == Method::POST).then(|| Posted {
+        // One with parts of its own in its key would be found by others.
+        let has_parts = request
+            .extensions()
+            .get::<Arc<Filtered>>()
+            .is_some_and(|filtered| filtered.bypasses || !filtered.key_parts.is_empty());
+        let posted = (request.method() == Method::POST && !has_parts).then(|| Posted {
             key: target.clone(),
             url: key::Url {
                 host: key::host_of(host),
@@ -497,6 +508,12 @@ fn stand_in(
     let failure = if code == ERROR { Failure::Error } else { Failure::Disconnected };
     let detail = "the upstream gave no answer, and nothing is stored that may stand in";
     route.records.failed.inc();
+    if code.starts_with("filter-") {
+        // Nothing stands in for what the filter would have said.
+        let detail =
+            "the filter of this route failed at the upstream's response; atoll logs says more";
+        return Err(Problem::new(status, code, detail));
+    }
     let Some(stored) = stored else { return Err(Problem::new(status, code, detail)) };
     if !reuse::stands_in(&stored.meta, &asked.control, failure, now_ms) {
         // RFC 9111 section 5.2.2.2: 504 where what is stored must not be used.

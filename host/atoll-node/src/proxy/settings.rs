@@ -17,6 +17,10 @@ pub(crate) struct RouteSettings {
     pub(crate) cache: Option<CacheSettings>,
     /// What is changed in what goes through.
     pub(crate) edits: RouteEdits,
+    /// The name of the filter that stands around its cache.
+    pub(crate) filter: Option<Box<str>>,
+    /// Upstreams that the filter may choose.
+    pub(crate) others: Vec<(Box<str>, upstream::Settings)>,
 }
 
 /// What a route changes in requests and responses.

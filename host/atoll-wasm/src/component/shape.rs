@@ -11,6 +11,7 @@ use crate::limits::{BLOCK_DEPTH_MAX, FUNCTION_BYTES_MAX, LOOP_COUNT_MAX};
 use crate::standard;
 
 const EDGE_EXPORT: &str = "atoll:edge/incoming-handler@0.1.0";
+const FILTER_EXPORT: &str = "atoll:edge/route-filter@0.1.0";
 const PROXY_EXPORT: &str = "wasi:http/incoming-handler";
 
 /// The interfaces of our own world that have functions.
@@ -37,6 +38,8 @@ pub enum World {
     Proxy,
     /// The standard's `wasi:keyvalue/watch-service`, and nothing that answers requests.
     Watcher,
+    /// Our own world `atoll:edge/filter`.
+    Filter,
 }
 
 impl World {
@@ -46,6 +49,7 @@ impl World {
             World::Edge => "atoll:edge/handler",
             World::Proxy => "wasi:http/proxy",
             World::Watcher => "wasi:keyvalue/watch-service",
+            World::Filter => "atoll:edge/filter",
         }
     }
 }
@@ -108,6 +112,9 @@ pub(super) fn world(component: &Component) -> Result<World, CompileError> {
     if ty.get_export(component.engine(), EDGE_EXPORT).is_some() {
         check_edge_export(component)?;
         return Ok(World::Edge);
+    }
+    if ty.get_export(component.engine(), FILTER_EXPORT).is_some() {
+        return Ok(World::Filter);
     }
     let names = || ty.exports(component.engine()).map(|(name, _)| name);
     let is_proxy = |name: &str| {

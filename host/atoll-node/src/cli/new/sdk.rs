@@ -16,7 +16,8 @@ macro_rules! texts {
 const WORKSPACE: &str = include_str!("../../../../../Cargo.toml");
 
 const WIT: &[(&str, &str)] = texts!("wit":
-    "clock.wit", "config.wit", "fetch.wit", "handler.wit", "kv.wit", "log.wit", "random.wit", "types.wit",
+    "clock.wit", "config.wit", "fetch.wit", "filter.wit", "handler.wit", "kv.wit", "log.wit", "random.wit",
+    "secrets.wit", "types.wit",
 );
 
 const GUEST: &[(&str, &str)] = texts!("guest":
@@ -28,17 +29,21 @@ const GUEST: &[(&str, &str)] = texts!("guest":
     "src/export.rs",
     "src/fetch.rs",
     "src/fetch/error.rs",
+    "src/filter.rs",
+    "src/filter_bindings.rs",
     "src/kv.rs",
     "src/kv/codec.rs",
     "src/kv/error.rs",
     "src/kv/options.rs",
     "src/lib.rs",
     "src/log.rs",
+    "src/made_from.rs",
     "src/node.rs",
     "src/percent.rs",
     "src/random.rs",
     "src/request.rs",
     "src/response.rs",
+    "src/secret.rs",
     "src/testing.rs",
     "src/testing/calls.rs",
     "src/testing/grants.rs",
