@@ -187,10 +187,8 @@ impl HandlerRecord {
             return Err(ManifestError::Filter);
         }
         // Which world it is of is found out once it is compiled.
-        let has_enough = !self.routes.is_empty()
-            || self.watch.is_some()
-            || is_filter
-            || self.world.is_empty();
+        let has_enough =
+            !self.routes.is_empty() || self.watch.is_some() || is_filter || self.world.is_empty();
         let counts_fit = has_enough
             && self.routes.len() <= ROUTE_COUNT_MAX
             && self.grants.len() <= ROUTE_COUNT_MAX;

@@ -16,8 +16,8 @@ pub(crate) mod purges;
 pub(crate) mod stored;
 
 use crate::node::Node;
-use atoll_core::clock::Stamp;
 use crate::proxy::filters::PART;
+use atoll_core::clock::Stamp;
 use atoll_core::http_cache::purge::{Ledger, Scope, Strength, Subject};
 use atoll_core::http_cache::reuse::Purged;
 use atoll_core::http_cache::vary::{Vary, selecting_key};

@@ -36,6 +36,8 @@ pub enum Component<H: Host> {
     Edge(Handler<H>),
     /// Of the standard world `wasi:http/proxy`.
     Proxy(Proxy<H>),
+    /// Of our own world for what stands around a cache.
+    Filter(Filter<H>),
     /// Of no world that answers requests: it is only told of changes.
     Watcher(Watcher<H>),
 }
@@ -43,8 +45,6 @@ pub enum Component<H: Host> {
 /// A component that exports `wasi:keyvalue/watcher` and nothing else that is called.
 pub struct Watcher<H: Host> {
     base: Base<H>,
-    /// Of our own world for what stands around a cache.
-    Filter(Filter<H>),
 }
 
 /// A handler of the world `atoll:edge/handler`: it takes and gives whole messages.

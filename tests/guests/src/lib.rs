@@ -103,7 +103,8 @@ fn workspace_root() -> anyhow::Result<PathBuf> {
 
 fn names(root: &Path) -> anyhow::Result<Vec<String>> {
     let examples = root.join("examples");
-    let mut names = ["hostile", "hostile-filter", "standard", "watcher"].map(str::to_owned).to_vec();
+    let mut names =
+        ["hostile", "hostile-filter", "standard", "watcher"].map(str::to_owned).to_vec();
     for entry in
         fs::read_dir(&examples).with_context(|| format!("cannot read {}", examples.display()))?
     {

@@ -200,7 +200,11 @@ impl Handler {
         let routes = (!self.routes.is_empty()).then(|| self.routes.join(", "));
         let ways: Vec<_> = routes.into_iter().chain(watch).collect();
         // Nothing else can do without routes and keys to watch.
-        if ways.is_empty() { "a filter, for routes of atoll.toml".to_owned() } else { ways.join("; ") }
+        if ways.is_empty() {
+            "a filter, for routes of atoll.toml".to_owned()
+        } else {
+            ways.join("; ")
+        }
     }
 
     /// The number that nodes tell once they serve it.

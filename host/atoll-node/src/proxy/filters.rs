@@ -6,9 +6,9 @@
 //! the filter would have kept out of the cache must not get in.
 
 use super::{Proxy, Route};
-use crate::handlers::guest::GuestHost;
 use crate::handlers::Handlers;
 use crate::handlers::deployed::{Deployed, Standing};
+use crate::handlers::guest::GuestHost;
 use crate::listen::PeerAddress;
 use crate::problem::Problem;
 use crate::upstream::{ResponseBody, UpstreamError};
