@@ -3,13 +3,14 @@
 use super::status::Role;
 use super::vector::{Mark, Vector};
 use super::{Circumstances, LinkId, Output, Replica, Rest};
-use crate::clock::Hlc;
+use crate::clock::{Hlc, Stamp};
+use crate::key::BucketName;
 use crate::store::Store;
 use crate::store::survey::{Found, Survey, Wanted};
 use crate::wire::chunk::{ChunkWriter, Item};
 use crate::wire::frame::{Frame, Freshness, SyncBegin};
 use crate::wire::op::BucketRef;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
 /// Most syncs that are served at once; others wait.
@@ -28,6 +29,8 @@ pub(super) struct Serve {
     against: Vector,
     survey: Survey,
     stage: Stage,
+    /// The latest flush of each bucket that was told.
+    flushed: BTreeMap<BucketName, Stamp>,
     /// Of whom this node, a replica, may have sent what no master answers for.
     doubtful: BTreeSet<Uuid>,
 }
@@ -78,8 +81,8 @@ impl Replica {
         let Some((against, freshness)) = requested else { return };
         let (survey, stage) = (Survey::new(around.store), Stage::Begin);
         let anew = freshness == Freshness::Stale;
-        let doubtful = BTreeSet::new();
-        link.serve = Some(Serve { freshness, anew, against, survey, stage, doubtful });
+        let (flushed, doubtful) = (BTreeMap::new(), BTreeSet::new());
+        link.serve = Some(Serve { freshness, anew, against, survey, stage, flushed, doubtful });
     }
 
     fn serve(&mut self, around: Circumstances<'_>, id: LinkId) -> Rest {
@@ -134,9 +137,7 @@ impl Replica {
         self.send_bulk(id, Frame::SyncBegin(Box::new(begin)));
         serve.survey = Survey::new(around.store);
         let mut chunk = ChunkWriter::default();
-        for (bucket, stamp) in around.store.flush_marks() {
-            chunk.push(&Item::Flush { bucket: BucketRef::of(&bucket), stamp });
-        }
+        serve.tell_flushes(&mut chunk, around.store);
         self.send_chunk(id, chunk);
         serve.stage = Stage::Entries;
     }
@@ -148,6 +149,9 @@ impl Replica {
         };
         let step = store.survey(&mut serve.survey, wanted, self.settings.tuning.chunk_bytes);
         let mut chunk = ChunkWriter::default();
+        // What a flush of this moment has ended is listed no more: without the flush, which may die
+        // with this node, the peer would take it for undone by what the beginning covers.
+        serve.tell_flushes(&mut chunk, store);
         for found in step.found {
             self.counts.entries_sent += serve.write(&mut chunk, found);
         }
@@ -182,6 +186,16 @@ impl Replica {
 }
 
 impl Serve {
+    /// Tells of flushes that the peer was not told of.
+    fn tell_flushes(&mut self, chunk: &mut ChunkWriter, store: &Store) {
+        for (bucket, stamp) in store.flush_marks() {
+            if self.flushed.get(&bucket) != Some(&stamp) {
+                chunk.push(&Item::Flush { bucket: BucketRef::of(&bucket), stamp });
+                self.flushed.insert(bucket, stamp);
+            }
+        }
+    }
+
     /// Writes what the peer needs of a record. Returns how many items that were.
     fn write(&self, chunk: &mut ChunkWriter, found: Found) -> u64 {
         let (bucket, key) = (BucketRef::of(&found.bucket), &found.key[..]);
