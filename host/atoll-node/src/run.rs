@@ -72,6 +72,7 @@ async fn serve(
     let shutdown = CancellationToken::new();
     let tasks = TaskTracker::new();
     let addresses = doors.addresses()?;
+    addresses.api.into_iter().for_each(|api| kit.handlers.set_api(api));
     // Before anybody is told that the node is ready: without it a signal ends the process at once.
     let mut signals = Signals::listen()?;
 
@@ -104,7 +105,7 @@ async fn serve(
     kit.follow_purges(&config, &tasks, &shutdown);
     kit.proxy.watch_health(&tasks, &shutdown);
     tasks.spawn(sweep::sweep(Arc::clone(&node), shutdown.clone()));
-    tasks.spawn(Arc::clone(&kit.handlers).follow(addresses.api, shutdown.clone()));
+    tasks.spawn(Arc::clone(&kit.handlers).follow(shutdown.clone()));
     tasks.spawn(Arc::clone(&kit.handlers).watch(shutdown.clone()));
     tasks.close();
 
