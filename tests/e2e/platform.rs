@@ -1,5 +1,6 @@
 //! Handlers in production: routes, canaries, secrets and watchers, changed while requests come.
 
+mod bars;
 mod canary;
 mod logs;
 mod routes;

@@ -70,6 +70,9 @@ pub struct HandlerState {
     pub version: u64,
     /// Why that version is not live there; the one before still is.
     pub error: Option<String>,
+    /// Where its API listens, for whoever asks each node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api: Option<String>,
 }
 
 /// What one request of a handler may use.
@@ -386,7 +389,7 @@ mod tests {
         let tried = with_canary(record());
         assert_eq!(HandlerRecord::decode(&tried.encode()), Ok(tried.clone()));
         assert_eq!((tried.newest_version(), tried.without_canary()), (4, record()));
-        let state = HandlerState { version: 3, error: Some("why".into()) };
+        let state = HandlerState { version: 3, error: Some("why".into()), api: None };
         assert_eq!(HandlerState::decode(&state.encode()), Ok(state));
         assert!(record().version_key() < HandlerRecord { version: 10, ..record() }.version_key());
     }

@@ -37,9 +37,9 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use records::Records;
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 use watch::Watchers;
@@ -59,6 +59,8 @@ pub(crate) struct Handlers {
     turn: Arc<tokio::sync::Mutex<()>>,
     /// Those that go on although nobody may wait for them any more.
     deployments: TaskTracker,
+    /// Where the node's API listens.
+    api: OnceLock<String>,
     /// Requests by handler and outcome, over all versions.
     requests: Family<Outcome, Counter>,
 }
@@ -111,6 +113,7 @@ impl Handlers {
             live,
             turn,
             deployments,
+            api: OnceLock::new(),
             requests,
         }))
     }
@@ -188,9 +191,10 @@ impl Handlers {
         self.records.states(name)
     }
 
-    /// Where the APIs of nodes listen, by name.
-    pub(crate) fn apis(&self) -> BTreeMap<String, String> {
-        self.records.apis()
+    /// Says where this node's API listens, once, before anything is deployed.
+    pub(crate) fn set_api(&self, address: SocketAddr) {
+        // It listens there for as long as the node runs.
+        let _ = self.api.set(address.to_string());
     }
 
     /// Sends requests to this release from now on, and says so.
@@ -201,7 +205,7 @@ impl Handlers {
         self.logs.keep_only(|name| self.live.load().by_name.contains_key(name));
         let canary = release.canary.as_ref().map(|(share, _)| tracing::field::display(share));
         info!(handler = name, version, canary, "handler deployed");
-        self.say(name, HandlerState { version, error: None });
+        self.say(name, version, None);
     }
 
     /// Says who watches from now on.
@@ -211,7 +215,9 @@ impl Handlers {
         self.common.watchers.set(releases.map(|release| Arc::clone(&release.live)));
     }
 
-    fn say(&self, name: &str, state: HandlerState) {
+    /// Tells every node what this one makes of a version.
+    fn say(&self, name: &str, version: u64, error: Option<String>) {
+        let state = HandlerState { version, error, api: self.api.get().cloned() };
         if let Err(error) = self.records.tell(name, &state) {
             debug!(handler = name, %error, "what became of a handler could not be told");
         }

@@ -75,6 +75,7 @@ async fn serve(
     let shutdown = CancellationToken::new();
     let tasks = TaskTracker::new();
     let addresses = doors.addresses()?;
+    addresses.api.into_iter().for_each(|api| kit.handlers.set_api(api));
     // Before anybody is told that the node is ready: without it a signal ends the process at once.
     let mut signals = Signals::listen()?;
 
@@ -108,7 +109,7 @@ async fn serve(
     kit.proxy.watch_health(&tasks, &shutdown);
     kit.proxy.announce(&tasks, &shutdown);
     tasks.spawn(sweep::sweep(Arc::clone(&node), shutdown.clone()));
-    tasks.spawn(Arc::clone(&kit.handlers).follow(addresses.api, shutdown.clone()));
+    tasks.spawn(Arc::clone(&kit.handlers).follow(shutdown.clone()));
     tasks.spawn(Arc::clone(&kit.handlers).watch(shutdown.clone()));
     tasks.close();
 

@@ -4,13 +4,15 @@
 //! standard output (progress goes to standard error). Processor time is what the kernel has
 //! booked for the server's processes, never a guess from the throughput.
 //!
-//! `cargo bench-peers wasm` measures handlers, beside `wasmtime serve` if it is given.
+//! `cargo bench-peers wasm` measures handlers, beside `wasmtime serve` if it is given; `handlers` a
+//! thousand of them on one node, and a hostile one beside another.
 //!
 //! `cargo bench-peers replication` holds linked nodes against the bars that the project has set
 //! itself, and fails where one is missed. `cargo bench-peers cache` measures cached responses beside
 //! nginx's proxy_cache and Varnish.
 
 mod cache;
+mod handlers;
 mod http;
 mod http_load;
 mod memory;
@@ -64,6 +66,8 @@ enum Task {
     },
     /// Cached responses of 1 KiB, 100 KiB and 10 MiB beside nginx's proxy_cache and Varnish.
     Cache,
+    /// Holds a thousand handlers on a node, and one beside one that loops, against their bars.
+    Handlers,
     /// Measures handlers, fresh and reused.
     Wasm {
         /// The program `wasmtime`, to measure `wasmtime serve` beside.
@@ -114,6 +118,11 @@ fn run(options: &Options) -> anyhow::Result<()> {
         Some(_) if options.only.is_some() => bail!("--only is for the comparison with peers"),
         Some(Task::Replication { measures }) => hold_to_bars(options, measures, effort),
         Some(Task::Cache) => cached(options, effort),
+        Some(Task::Handlers) => {
+            let atoll = binary(options)?;
+            print(&describe_machine())?;
+            Ok(print(&handlers::measure(&atoll, effort)?)?)
+        }
         Some(Task::Wasm { wasmtime, also }) => {
             let others = Others { wasmtime: wasmtime.clone(), components: also.clone() };
             measure_handlers(options, &others, effort)

@@ -204,9 +204,6 @@ struct NodeState {
     node: String,
     #[serde(flatten)]
     state: HandlerState,
-    /// Where its API listens, as it says itself.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    api: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -216,12 +213,8 @@ struct NodeList {
 
 /// `GET /v1/handlers/NAME/nodes`: which version each node has looked at last, and what came of it.
 async fn nodes(State(api): State<Arc<Api>>, Path(name): Path<String>) -> Json<NodeList> {
-    let mut apis = api.handlers.apis();
-    let nodes = api.handlers.states(&name).into_iter().map(|(node, state)| {
-        let api = apis.remove(&node);
-        NodeState { node, state, api }
-    });
-    Json(NodeList { nodes: nodes.collect() })
+    let states = api.handlers.states(&name).into_iter();
+    Json(NodeList { nodes: states.map(|(node, state)| NodeState { node, state }).collect() })
 }
 
 /// `POST /v1/handlers/NAME/rollback[?to=VERSION]`.

@@ -2,9 +2,8 @@
 
 use super::Handlers;
 use super::deploy::DeployError;
-use atoll_core::manifest::{HandlerRecord, HandlerState};
+use atoll_core::manifest::HandlerRecord;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -26,24 +25,14 @@ impl Handlers {
         }
     }
 
-    /// Follows until `shutdown`. Compiles off the request path, one handler after the other. Tells
-    /// others where this node's API listens.
-    pub(crate) async fn follow(
-        self: Arc<Self>,
-        api: Option<SocketAddr>,
-        shutdown: CancellationToken,
-    ) {
-        let api = api.map(|address| address.to_string());
+    /// Follows until `shutdown`. Compiles off the request path, one handler after the other.
+    pub(crate) async fn follow(self: Arc<Self>, shutdown: CancellationToken) {
         // By name: the stamp of the record that was looked at last.
         let mut seen = BTreeMap::new();
         loop {
             tokio::select! {
                 () = self.catch_up(&mut seen) => self.node.end_warming(),
                 () = shutdown.cancelled() => return,
-            }
-            let told = api.as_deref().map_or(Ok(()), |api| self.records.tell_api(api));
-            if let Err(error) = told {
-                debug!(%error, "the address of the API could not be told");
             }
             tokio::select! {
                 () = tokio::time::sleep(LOOK_PAUSE) => self.sweep_pools(),
@@ -98,7 +87,7 @@ impl Handlers {
             }
             Err(error) => {
                 warn!(handler = name, version, %error, "a deployed handler cannot run here");
-                self.say(name, HandlerState { version, error: Some(error.to_string()) });
+                self.say(name, version, Some(error.to_string()));
                 true
             }
         }

@@ -6,11 +6,7 @@ use atoll_core::limits::VERSION_COUNT_MAX;
 use atoll_core::manifest::{HandlerRecord, HandlerState};
 use atoll_core::store::edit::{NewValue, WriteError};
 use bytes::Bytes;
-use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// The start of the keys of what nodes say of their APIs; the name follows.
-const API_PREFIX: &str = "api/";
 
 /// The records in the node's own bucket.
 #[derive(Debug)]
@@ -109,23 +105,6 @@ impl Records {
             HandlerState::decode(&view.value().to_bytes()).ok()
         });
         states.into_iter().filter_map(|(node, state)| Some((node, state?))).collect()
-    }
-
-    /// Says where this node's API listens, if it may write.
-    pub(super) fn tell_api(&self, address: &str) -> Result<(), WriteError> {
-        let key = format!("{API_PREFIX}{}", self.node.name());
-        let is_told = self.system.bytes(&key).is_some_and(|told| told == address.as_bytes());
-        if is_told || self.node.permission().write().is_err() {
-            return Ok(());
-        }
-        self.system.put(&key, NewValue::Copy(address.as_bytes()))
-    }
-
-    /// Where the APIs of nodes listen, as each has said itself, by name.
-    pub(super) fn apis(&self) -> BTreeMap<String, String> {
-        let told = self.system.list(API_PREFIX, |view| view.value().to_bytes());
-        let text = |bytes: Bytes| String::from_utf8(bytes.to_vec()).ok();
-        told.into_iter().filter_map(|(name, bytes)| Some((name, text(bytes)?))).collect()
     }
 
     fn all_versions(&self, prefix: &str) -> Vec<HandlerRecord> {

@@ -120,7 +120,7 @@ async fn a_component_may_come_after_its_record() {
     handlers.records.keep(&late, Some(hello)).expect("room");
     assert!(handlers.take_over("a").await);
     assert_eq!(handlers.get("a").expect("it is live").record, late);
-    let state = HandlerState { version: 1, error: None };
+    let state = HandlerState { version: 1, error: None, api: None };
     assert_eq!(handlers.states("a"), [(handlers.node.name().to_owned(), state)]);
 }
 

@@ -1,0 +1,68 @@
+//! What must hold while a handler is deployed over and over.
+
+use super::{component, get, ok};
+use crate::node::TestNode;
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+/// Deployments one after the other.
+const DEPLOYMENTS: usize = 200;
+/// Every so many bring a component that the node has never seen, and must compile.
+const NEW_EVERY: usize = 10;
+
+/// The component with a section that nothing runs, so that its digest is another.
+fn with_note(component: &[u8], note: usize) -> Vec<u8> {
+    let note = format!("\u{4}note{note}");
+    let len = u8::try_from(note.len()).expect("it is short");
+    [component, &[0, len], note.as_bytes()].concat()
+}
+
+/// Ends the load when it goes.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn two_hundred_deployments_under_load_fail_not_one_request() {
+    let node = TestNode::start();
+    let [hello, standard] =
+        ["hello", "standard"].map(|name| std::fs::read(component(name)).expect("it was built"));
+    let deploy = |number: usize| {
+        let kind = if number.is_multiple_of(2) { &hello } else { &standard };
+        let component = match number.is_multiple_of(NEW_EVERY) {
+            true => with_note(kind, number),
+            false => kind.clone(),
+        };
+        let mut path =
+            "/v1/handlers/page?route=/page/*&grant=kv:default=rw&config=number=".to_owned();
+        write!(path, "{number}").expect("text can be written");
+        let answer = node.http("PUT", node.api, &path, &component);
+        assert!(answer.status < 300, "{}", answer.text());
+        assert_eq!(answer.json()["version"], number + 1);
+    };
+    deploy(0);
+    let (done, asked) = (AtomicBool::new(false), AtomicUsize::new(0));
+    std::thread::scope(|threads| {
+        for _ in 0..2 {
+            threads.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    let answer = get(&node, "/page/x");
+                    let is_one = ["Hello, world!\n", "hello from the standard\n"];
+                    assert_eq!(answer.status, 200, "{}", answer.text());
+                    assert!(is_one.contains(&answer.text()), "{}", answer.text());
+                    asked.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        // Also where a deployment fails: the others would wait for ever.
+        let _ends = Ends(&done);
+        (1..DEPLOYMENTS).for_each(deploy);
+    });
+    let asked = asked.load(Ordering::Relaxed);
+    assert!(asked > DEPLOYMENTS, "{asked} requests came meanwhile");
+    assert!(ok(&node, &["handlers"]).contains(&DEPLOYMENTS.to_string()));
+}
