@@ -26,6 +26,8 @@ fn handle(request: Request) -> Response {
         Some("random") => Response::bytes(random::bytes(1 << 20)),
         Some("handles") => hoard_handles(),
         Some("fetch") => errands::one(&request),
+        Some("fill") => errands::fill(&request),
+        Some("fills") => errands::fill_within_a_fill(),
         Some("fetches") => errands::many(&request),
         Some("store") => store::try_everything(),
         Some("ungranted") => open_what_was_not_granted(),

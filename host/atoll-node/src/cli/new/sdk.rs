@@ -16,13 +16,14 @@ macro_rules! texts {
 const WORKSPACE: &str = include_str!("../../../../../Cargo.toml");
 
 const WIT: &[(&str, &str)] = texts!("wit":
-    "clock.wit", "config.wit", "fetch.wit", "handler.wit", "kv.wit", "log.wit", "random.wit", "types.wit",
+    "cache.wit", "clock.wit", "config.wit", "fetch.wit", "handler.wit", "kv.wit", "log.wit", "random.wit", "types.wit",
 );
 
 const GUEST: &[(&str, &str)] = texts!("guest":
     "Cargo.toml",
     "src/allocator.rs",
     "src/bindings.rs",
+    "src/cache.rs",
     "src/clock.rs",
     "src/config.rs",
     "src/export.rs",
