@@ -7,7 +7,7 @@
 #[cfg(any(feature = "json", feature = "msgpack"))]
 mod codec;
 mod error;
-mod options;
+pub(crate) mod options;
 
 #[cfg(feature = "json")]
 pub use codec::Json;

@@ -38,6 +38,7 @@
 mod allocator;
 #[doc(hidden)]
 pub mod bindings;
+pub mod cache;
 pub mod clock;
 pub mod config;
 #[doc(hidden)]

@@ -6,12 +6,16 @@
 #[cfg(target_arch = "wasm32")]
 mod calls {
     pub(crate) use crate::bindings::atoll::edge::kv::Bucket;
-    pub(crate) use crate::bindings::atoll::edge::{clock, config, fetch, log, random, secrets};
+    pub(crate) use crate::bindings::atoll::edge::{
+        cache, clock, config, fetch, log, random, secrets,
+    };
 }
 
 #[cfg(not(target_arch = "wasm32"))]
 mod calls {
-    pub(crate) use crate::testing::calls::{Bucket, clock, config, fetch, log, random, secrets};
+    pub(crate) use crate::testing::calls::{
+        Bucket, cache, clock, config, fetch, log, random, secrets,
+    };
 }
 
-pub(crate) use calls::{Bucket, clock, config, fetch, log, random, secrets};
+pub(crate) use calls::{Bucket, cache, clock, config, fetch, log, random, secrets};

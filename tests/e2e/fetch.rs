@@ -1,8 +1,12 @@
-//! `atoll:edge/fetch`: what a handler may ask of others, how often, how long, how much.
+//! `atoll:edge/fetch`: what a handler may ask of others, how often, how long, how much; and
+//! `atoll:edge/cache`: one asks while the others wait.
 
 use crate::api::atoll;
 use crate::node::{Answer, TestNode};
-use std::net::{SocketAddr, TcpListener};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// A node with the hostile handler at `/h/*`, which may reach these addresses.
@@ -94,4 +98,83 @@ fn a_host_that_never_answers_costs_time_and_no_processor() {
     let endless = get(&node, &format!("/h/fetch?url=http://{address}/"));
     assert_eq!((endless.status, &endless.json()["code"]), (504, &"handler-wall-limit".into()));
     check(&node, "/h/", "hostile");
+}
+
+/// A host that takes half a second for each answer, fails the first time, and counts.
+fn slow_host() -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&asked);
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let counter = Arc::clone(&counter);
+            std::thread::spawn(move || answer_slowly(stream, &counter));
+        }
+    });
+    (address, asked)
+}
+
+fn answer_slowly(mut stream: TcpStream, asked: &AtomicUsize) {
+    let mut head = Vec::new();
+    let mut buffer = [0; 1_024];
+    while !head.ends_with(b"\r\n\r\n") {
+        match stream.read(&mut buffer) {
+            Ok(0) | Err(_) => return,
+            Ok(count) => head.extend_from_slice(&buffer[..count]),
+        }
+    }
+    let count = asked.fetch_add(1, Ordering::Relaxed) + 1;
+    std::thread::sleep(Duration::from_millis(500));
+    let status = if count == 1 { "500 No" } else { "200 OK" };
+    let body = format!("made {count}");
+    let length = body.len();
+    // Whoever asked may have gone.
+    let _ = write!(
+        stream,
+        "HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+    );
+}
+
+#[test]
+fn one_request_fills_while_the_others_wait_and_the_next_takes_over_from_one_that_dies() {
+    let (address, asked) = slow_host();
+    let node = node_reaching(&[address], &[]);
+    let path = format!("/h/fill?url=http://{address}/");
+    let answers: Vec<(u16, String)> = std::thread::scope(|scope| {
+        let asking: Vec<_> = (0..12)
+            .map(|_| {
+                scope.spawn(|| {
+                    let answer = get(&node, &path);
+                    (answer.status, answer.text().to_owned())
+                })
+            })
+            .collect();
+        asking.into_iter().map(|asking| asking.join().expect("it is answered")).collect()
+    });
+    let dead = answers.iter().filter(|(status, _)| *status == 502).count();
+    let filled = answers.iter().filter(|answer| **answer == (200, "made 2".to_owned())).count();
+    assert_eq!((dead, filled), (1, 11), "{answers:?}");
+    assert_eq!(asked.load(Ordering::Relaxed), 2, "the first failed, the second was for all");
+    assert_eq!(node.resp_client().command(&["GET", "filled"]), "$made 2");
+    check(&node, "/h/fills", "kv: invalid: this call has the turn to fill fills already");
+    check(&node, "/h/fills", "this call has the turn");
+}
+
+#[test]
+fn a_handler_that_may_not_write_fills_nothing_and_holds_up_nobody() {
+    let (address, asked) = slow_host();
+    asked.store(1, Ordering::Relaxed);
+    let grant = format!("http:{address}");
+    let node = TestNode::start();
+    let guests = atoll_guests::build().unwrap_or_else(|error| panic!("{error:#}"));
+    let component = guests.path("hostile").display().to_string();
+    let deploy = ["deploy", &component, "--name", "r", "--route", "/h/*", "--grant", &grant];
+    let (success, _, stderr) = atoll(&node, &[&deploy[..], &["--grant", "kv:default=r"]].concat());
+    assert!(success, "{stderr}");
+    let path = format!("/h/fill?url=http://{address}/");
+    for _ in 0..2 {
+        check(&node, &path, "kv:default/filled=w is not granted");
+    }
+    assert_eq!(node.resp_client().command(&["EXISTS", "filled"]), ":0");
 }

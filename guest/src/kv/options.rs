@@ -69,7 +69,7 @@ impl Default for SetOptions {
 }
 
 /// Returns the time in milliseconds, at least 1, at most what fits.
-pub(super) fn whole_ms(ttl: Duration) -> u64 {
+pub(crate) fn whole_ms(ttl: Duration) -> u64 {
     u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1)
 }
 

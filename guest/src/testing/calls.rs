@@ -138,6 +138,40 @@ impl Bucket {
     }
 }
 
+/// `atoll:edge/cache`. A test has one request at a time, so that nobody ever waits.
+pub(crate) mod cache {
+    use super::{Bucket, Change, Error, store};
+
+    pub(crate) enum Found {
+        Value(Vec<u8>),
+        Missing(Filling),
+    }
+
+    pub(crate) struct Filling {
+        bucket: Bucket,
+        key: String,
+    }
+
+    pub(crate) fn get_or_fill(bucket: &str, key: &str) -> Result<Found, Error> {
+        let bucket = Bucket::open(bucket)?;
+        Ok(match bucket.get(key)? {
+            Some(value) => Found::Value(value),
+            None => Found::Missing(Filling { bucket, key: key.to_owned() }),
+        })
+    }
+
+    impl Filling {
+        pub(crate) fn finish(
+            this: Filling,
+            value: &[u8],
+            ttl_ms: Option<u64>,
+        ) -> Result<(), Error> {
+            store::check_lifetime(ttl_ms)?;
+            this.bucket.write(&this.key, Change::set(value, ttl_ms)).map(drop)
+        }
+    }
+}
+
 /// `atoll:edge/clock`.
 pub(crate) mod clock {
     pub(crate) fn now_ms() -> u64 {

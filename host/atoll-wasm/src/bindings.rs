@@ -22,7 +22,11 @@ pub(crate) mod standard;
 wasmtime::component::bindgen!({
     path: "../../wit",
     world: "handler",
-    imports: { "atoll:edge/fetch.send": async | trappable, default: trappable },
+    imports: {
+        "atoll:edge/cache.get-or-fill": async | trappable,
+        "atoll:edge/fetch.send": async | trappable,
+        default: trappable,
+    },
     exports: { default: async },
     // Requests are lent to the guest, not copied first.
     ownership: Borrowing { duplicate_if_necessary: true },

@@ -15,6 +15,7 @@ use crate::bindings::HandlerPre;
 use crate::bindings::filter::FilterPre;
 use crate::engine::Shared;
 use crate::error::{CallError, CompileError, PLACES_TAKEN, quote};
+use crate::fills::Fills;
 use crate::host::{Host, Request, Response};
 use crate::instance::{self, Guest, Instance};
 use crate::limits::Limits;
@@ -67,6 +68,8 @@ struct Base<H: Host> {
     watch: Option<Watch<H>>,
     /// Whether it may wait in host calls.
     waits: bool,
+    /// The values that its instances are making.
+    fills: Arc<Fills>,
     /// Which one it is: an instance of another is never taken for one of its own.
     id: Arc<()>,
 }
@@ -99,7 +102,7 @@ impl<H: Host> Component<H> {
         let pre = shared.linker.instantiate_pre(component).map_err(mismatch)?;
         let watch = Watch::of(component, &pre);
         let waits = imports.iter().any(|import| shape::waits(import));
-        let base = Base { shared, imports, watch, waits, id: Arc::new(()) };
+        let base = Base { shared, imports, watch, waits, fills: Arc::default(), id: Arc::new(()) };
         Ok(match world {
             World::Edge => {
                 Component::Edge(Handler { base, pre: HandlerPre::new(pre).map_err(mismatch)? })
@@ -314,7 +317,11 @@ impl<H: Host> Base<H> {
     }
 
     fn instance(&self, host: H, limits: &Limits) -> Instance<H> {
-        Instance::new(&self.shared.engine, host, &self.shared.budget, limits)
+        let mut instance = Instance::new(&self.shared.engine, host, &self.shared.budget, limits);
+        if self.waits {
+            instance.store.data_mut().fills = Some(Arc::clone(&self.fills));
+        }
+        instance
     }
 
     /// One that waits in the pool, or a new one.

@@ -2,6 +2,7 @@
 //!
 //! What is bounded here is what a host could not refuse in time: how many, how long, how often.
 
+mod cache;
 mod fetch;
 pub(crate) mod kv;
 

@@ -9,6 +9,7 @@ use wasmtime_wasi_http::p2::bindings::Proxy;
 use crate::bindings::atoll::edge::types as raw;
 use crate::bindings::{Handler, HandlerPre};
 use crate::error::{CallError, MEMORY_TAKEN, PLACES_TAKEN, quote};
+use crate::fills::{Filling, Fills};
 use crate::host::{Host, Request, Response};
 use crate::limits::{COMPONENT_HANDLES_MAX, HOSTCALL_BYTES_MAX, Limits};
 use crate::log::Log;
@@ -23,6 +24,9 @@ use crate::standard::{KeyValue, Standard};
 pub(crate) struct Guest<H: Host> {
     pub(crate) host: H,
     pub(crate) buckets: Places<H::Bucket>,
+    pub(crate) fillings: Places<Filling>,
+    /// Who fills what, among the instances of this component; none where it cannot ask.
+    pub(crate) fills: Option<Arc<Fills>>,
     pub(crate) keyvalue: KeyValue<H::Bucket>,
     pub(crate) standard: Option<Box<Standard>>,
     log: Option<Arc<Log>>,
@@ -59,6 +63,8 @@ impl<H: Host> Instance<H> {
         self.store.set_epoch_deadline(1);
         let guest = self.store.data_mut();
         guest.host = host;
+        // What the request before has kept is nobody's turn any more.
+        guest.fillings = Places::new();
         guest.keyvalue.begin();
         guest.memory.begin();
         guest.meter = Meter::start(limits.cpu_ms);
@@ -71,7 +77,8 @@ impl<H: Host> Instance<H> {
     }
 
     /// A request is over, and another may come.
-    pub(crate) fn rest(&self) {
+    pub(crate) fn rest(&mut self) {
+        self.store.data_mut().fillings = Places::new();
         if let Some(standard) = &self.store.data().standard {
             standard.rest();
         }
@@ -95,6 +102,8 @@ pub(crate) fn store<H: Host>(
     let guest = Guest {
         host,
         buckets: Places::new(),
+        fillings: Places::new(),
+        fills: None,
         keyvalue: KeyValue::new(),
         standard: None,
         log: None,

@@ -18,6 +18,7 @@ pub mod code_cache;
 pub mod component;
 pub mod engine;
 pub mod error;
+mod fills;
 pub mod host;
 mod imports;
 mod instance;

@@ -1,4 +1,4 @@
-//! Places for what a guest holds by number: opened buckets, swaps in preparation.
+//! Places for what a guest holds by number: opened buckets, swaps in preparation, turns.
 
 use crate::limits::HANDLES_MAX;
 
@@ -42,6 +42,11 @@ impl<T> Places<T> {
     pub(crate) fn get_mut(&mut self, place: u32) -> wasmtime::Result<&mut T> {
         let value = self.places.get_mut(place as usize).and_then(Option::as_mut);
         value.ok_or_else(|| wasmtime::Error::msg("a handle of nothing"))
+    }
+
+    /// All values.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.places.iter().flatten()
     }
 
     /// Takes the value out, if there is one.

@@ -15,7 +15,8 @@ const FILTER_EXPORT: &str = "atoll:edge/route-filter@0.1.0";
 const PROXY_EXPORT: &str = "wasi:http/incoming-handler";
 
 /// The interfaces of our own world that have functions.
-const EDGE_IMPORTS: [&str; 7] = [
+const EDGE_IMPORTS: [&str; 8] = [
+    CACHE_IMPORT,
     "atoll:edge/clock",
     "atoll:edge/config",
     FETCH_IMPORT,
@@ -24,6 +25,7 @@ const EDGE_IMPORTS: [&str; 7] = [
     "atoll:edge/random",
     "atoll:edge/secrets",
 ];
+const CACHE_IMPORT: &str = "atoll:edge/cache";
 const FETCH_IMPORT: &str = "atoll:edge/fetch";
 const STORE_IMPORT: &str = "atoll:edge/kv";
 /// Only the shapes of records: nothing to call.
@@ -169,12 +171,12 @@ pub(super) fn imports(component: &Component) -> Result<Vec<String>, CompileError
 
 /// Tells whether the interface of this full name gives access to the store.
 pub(super) fn reaches_store(import: &str) -> bool {
-    edge(import) == Some(STORE_IMPORT) || standard::reaches_store(import)
+    matches!(edge(import), Some(CACHE_IMPORT | STORE_IMPORT)) || standard::reaches_store(import)
 }
 
 /// Tells whether the interface of this full name has functions that wait for others.
 pub(super) fn waits(import: &str) -> bool {
-    edge(import) == Some(FETCH_IMPORT) || standard::offers(import)
+    matches!(edge(import), Some(CACHE_IMPORT | FETCH_IMPORT)) || standard::offers(import)
 }
 
 fn is_offered(import: &str) -> bool {

@@ -171,14 +171,14 @@ pub(crate) fn check_count(count: usize) -> Result<(), KvError> {
     Ok(())
 }
 
-fn lifetime(ttl_ms: Option<u64>) -> Result<Option<u64>, KvError> {
+pub(super) fn lifetime(ttl_ms: Option<u64>) -> Result<Option<u64>, KvError> {
     if ttl_ms == Some(0) {
         return Err(KvError::Invalid("a lifetime is at least 1 ms".to_owned()));
     }
     Ok(ttl_ms)
 }
 
-fn answer<T>(result: Result<T, KvError>) -> Answer<T> {
+pub(super) fn answer<T>(result: Result<T, KvError>) -> Answer<T> {
     Ok(result.map_err(|error| match error {
         KvError::NoSuchBucket => kv::Error::NoSuchBucket,
         KvError::Denied(detail) => kv::Error::Denied(detail),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use atoll_guest::{Request, Response, fetch};
+use atoll_guest::{Request, Response, cache, fetch, kv};
 
 /// Asks the URL in the query, with the method and the time-out that it says, and passes on what came.
 pub(crate) fn one(request: &Request) -> Response {
@@ -28,4 +28,31 @@ pub(crate) fn many(request: &Request) -> Response {
         }
     }
     Response::text("no end\n")
+}
+
+/// Fills a key with what the URL in the query answers; a panic in its place if that fails.
+pub(crate) fn fill(request: &Request) -> Response {
+    let url = request.query("url").unwrap_or_default();
+    let filled = cache::get_or_fill("default", "filled", Duration::from_secs(60), || {
+        let answer = fetch::get(&url).send().unwrap_or_else(|error| panic!("{error}"));
+        assert!(answer.is_success(), "{}", answer.status());
+        Ok::<_, kv::Error>(answer.body().to_vec())
+    });
+    match filled {
+        Ok(value) => Response::bytes(value),
+        Err(error) => Response::text(format!("{error}\n")).status(500),
+    }
+}
+
+/// Waits for itself.
+pub(crate) fn fill_within_a_fill() -> Response {
+    let fill = || Ok::<_, kv::Error>(Vec::new());
+    let minute = Duration::from_secs(60);
+    let filled = cache::get_or_fill("default", "fills", minute, || {
+        cache::get_or_fill("default", "fills", minute, fill)
+    });
+    match filled {
+        Ok(_) => Response::text("filled\n"),
+        Err(error) => Response::text(format!("{error}\n")),
+    }
 }

@@ -28,6 +28,8 @@ fn handle(request: Request) -> Response {
         Some("handles") => hoard_handles(),
         Some("cached") => cached::answer(&request),
         Some("fetch") => errands::one(&request),
+        Some("fill") => errands::fill(&request),
+        Some("fills") => errands::fill_within_a_fill(),
         Some("fetches") => errands::many(&request),
         Some("store") => store::try_everything(),
         Some("secret") => read_secret(&request.query("name").unwrap_or_default()),

@@ -16,14 +16,15 @@ macro_rules! texts {
 const WORKSPACE: &str = include_str!("../../../../../Cargo.toml");
 
 const WIT: &[(&str, &str)] = texts!("wit":
-    "clock.wit", "config.wit", "fetch.wit", "filter.wit", "handler.wit", "kv.wit", "log.wit", "random.wit",
-    "secrets.wit", "types.wit",
+    "cache.wit", "clock.wit", "config.wit", "fetch.wit", "filter.wit", "handler.wit", "kv.wit", "log.wit",
+    "random.wit", "secrets.wit", "types.wit",
 );
 
 const GUEST: &[(&str, &str)] = texts!("guest":
     "Cargo.toml",
     "src/allocator.rs",
     "src/bindings.rs",
+    "src/cache.rs",
     "src/clock.rs",
     "src/config.rs",
     "src/export.rs",

@@ -1,0 +1,79 @@
+//! `atoll:edge/cache` over a [`Host`](crate::host::Host): get, or fill while the others wait.
+
+use wasmtime::component::Resource;
+
+use super::kv::{answer, lifetime};
+use crate::bindings::atoll::edge::cache::{self, Found};
+use crate::bindings::atoll::edge::kv;
+use crate::host::{Condition, Host, KvError, Set};
+use crate::instance::Guest;
+use crate::limits::HANDLES_MAX;
+
+type Handle = Resource<cache::Filling>;
+
+impl<H: Host> cache::Host for Guest<H> {
+    async fn get_or_fill(
+        &mut self,
+        bucket: String,
+        key: String,
+    ) -> wasmtime::Result<Result<Found, kv::Error>> {
+        answer(get_or_fill(self, &bucket, &key).await)
+    }
+}
+
+impl<H: Host> cache::HostFilling for Guest<H> {
+    fn finish(
+        &mut self,
+        handle: Handle,
+        value: Vec<u8>,
+        ttl_ms: Option<u64>,
+    ) -> wasmtime::Result<Result<(), kv::Error>> {
+        let filling = self.fillings.remove(handle.rep());
+        let filling = filling.ok_or_else(|| wasmtime::Error::msg("a turn that is over"))?;
+        // The turn ends with `filling`, after the value is there for those who wait.
+        answer(lifetime(ttl_ms).and_then(|ttl_ms| {
+            let bucket = self.host.open(filling.bucket())?;
+            let set = Set { value: value.into(), ttl_ms, condition: Condition::Always };
+            self.host.set(&bucket, filling.key(), set).map(drop)
+        }))
+    }
+
+    fn drop(&mut self, handle: Handle) -> wasmtime::Result<()> {
+        self.fillings.remove(handle.rep());
+        Ok(())
+    }
+}
+
+async fn get_or_fill<H: Host>(
+    guest: &mut Guest<H>,
+    bucket_name: &str,
+    key: &str,
+) -> Result<Found, KvError> {
+    let bucket = guest.host.open(bucket_name)?;
+    let fills = guest.fills.clone();
+    let fills = fills.ok_or_else(|| KvError::Unavailable("no value can be filled".to_owned()))?;
+    loop {
+        if let Some(value) = guest.host.get(&bucket, key)? {
+            return Ok(Found::Value(value.into()));
+        }
+        let holds = |filling: &crate::fills::Filling| {
+            filling.bucket() == bucket_name && filling.key() == key
+        };
+        if guest.fillings.iter().any(holds) {
+            let text = format!("this call has the turn to fill {key} already");
+            return Err(KvError::Invalid(text));
+        }
+        match fills.claim(bucket_name, key) {
+            Err(turn) => turn.over().await,
+            Ok(filling) => {
+                // Another may have finished since we looked.
+                if let Some(value) = guest.host.get(&bucket, key)? {
+                    return Ok(Found::Value(value.into()));
+                }
+                let taken = |_| KvError::Unavailable(format!("{HANDLES_MAX} turns are held"));
+                let place = guest.fillings.insert(filling).map_err(taken)?;
+                return Ok(Found::Missing(Resource::new_own(place)));
+            }
+        }
+    }
+}
