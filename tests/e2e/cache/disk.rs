@@ -138,7 +138,7 @@ fn a_restart_and_a_kill_keep_what_was_stored_and_the_upstream_is_not_asked() {
         let api = node.api.to_string();
         let told = run(ATOLL, &["cache", "--api", &api, "inspect", "http://example.com/chunked"]);
         assert!(
-            told.contains(" 200, 3145728 bytes, fresh: ") && told.contains("  in disk\n"),
+            told.contains(" 200, 3145728 bytes, fresh: ") && told.contains("  on disk\n"),
             "{told}"
         );
         for path in PATHS {

@@ -34,8 +34,8 @@ fn origin(version: &Arc<AtomicU64>) -> Origin {
     })
 }
 
-fn version_at(node: &TestNode, path: &str, foo: &str) -> (u64, bool) {
-    let answer = ask(node, "GET", path, &[("Foo", foo)]);
+fn version_at(node: &TestNode, path: &str, kind: &str) -> (u64, bool) {
+    let answer = ask(node, "GET", path, &[("Foo", kind)]);
     assert!(answer.is_whole && answer.status() == 200, "{path}: {}", answer.start);
     let hit = answer.field("cache-status").starts_with("Atoll; hit");
     (answer.text().parse().expect("a version"), hit)
@@ -74,8 +74,8 @@ fn nothing_older_than_a_purge_is_served_over_many_kills() {
     let (mut floor, mut kills, mut hits, mut purges) = (0, 0, 0, 0);
     while Instant::now() < ends {
         for _ in 0..dice.below(30) {
-            let (path, foo) = (dice.pick(&PATHS), dice.pick(&["1", "2"]));
-            let (got, is_hit) = version_at(&dies, path, foo);
+            let (path, kind) = (dice.pick(&PATHS), dice.pick(&["1", "2"]));
+            let (got, is_hit) = version_at(&dies, path, kind);
             assert!(got >= floor, "{path} is {got} after a purge of what is older than {floor}");
             hits += u64::from(is_hit);
         }

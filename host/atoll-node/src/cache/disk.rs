@@ -266,6 +266,12 @@ impl Disk {
         is_taken
     }
 
+    /// Whether this body lies under the hash.
+    fn has_body(&self, hash: u128, body: &BodyFile) -> bool {
+        let entry = self.index.peek(&hash);
+        !body.is_gone() && entry.is_some_and(|entry| entry.numbers.contains(&body.number))
+    }
+
     /// Takes note that what lies there was used.
     pub(crate) fn note_use(&self, hash: u128) {
         self.index.get(&hash);

@@ -67,7 +67,8 @@ pub(super) fn cache(args: &CacheArgs) -> anyhow::Result<()> {
         let Inspected { status, bytes, why, vary, tags, tiers, parts, keys } = response;
         lines += &format!("{}: {status}, {bytes} bytes, {why}\n", visible(&found.key));
         if !tiers.is_empty() {
-            lines += &format!("  in {}\n", visible(&tiers.join(" and on ")));
+            let places: Vec<String> = tiers.iter().map(|tier| place(tier)).collect();
+            lines += &format!("  {}\n", visible(&places.join(" and ")));
         }
         if let Some(vary) = vary {
             lines += &format!("  differs by {}\n", visible(vary));
@@ -83,4 +84,10 @@ pub(super) fn cache(args: &CacheArgs) -> anyhow::Result<()> {
         }
     }
     print(lines)
+}
+
+/// Where a tier is, in words.
+fn place(tier: &str) -> String {
+    let preposition = if tier == "disk" { "on" } else { "in" };
+    format!("{preposition} {tier}")
 }

@@ -126,7 +126,9 @@ impl Proxy {
             // Not about what we have, or not asked for: once more, for all of it.
             let Some(stored) = about.take() else { break fetched };
             if validation::is_about(&stored.headers, fetched.response.headers()) {
-                let began_us = fetched.shielded_us.unwrap_or(lead.began_us());
+                // Another node may have asked about it before this one fetched it.
+                let shielded_us = fetched.shielded_us.map(|us| us.max(stored.fetched_us));
+                let began_us = shielded_us.unwrap_or(lead.began_us());
                 let landing = self.validated(route, &job, &stored, (&fetched, began_us));
                 return lead.land(landing);
             }

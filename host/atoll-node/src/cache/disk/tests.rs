@@ -350,3 +350,29 @@ async fn without_the_list_of_purges_nothing_is_trusted() {
     assert!(body(&restarted, "a/b").await.is_none());
     assert!(files(folder.path()).is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_disk_fails_what_lies_there_stays_and_nothing_older_than_what_is_known_does() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let cache = start(folder.path());
+    let disk = cache.disk().expect("a disk");
+    let kept = long(&cache, "a/long", MIB).await;
+    store(&cache, &kept);
+    store(&cache, &short(&cache, "a/short", "old"));
+    flush(&cache);
+    let other = long(&cache, "a/other", MIB).await;
+    assert!(disk.room.pause());
+    // The same body with a newer head, another body, and a newer short one.
+    let renewed = made_of(&cache, "a/long", kept.body.clone());
+    store(&cache, &Arc::new(Stored::new(renewed)));
+    store(&cache, &other);
+    store(&cache, &short(&cache, "a/short", "new"));
+    flush(&cache);
+    check_body(body(&cache, "a/long").await, &text(MIB));
+    check_body(body(&cache, "a/short").await, b"new");
+    assert!(body(&cache, "a/other").await.is_none(), "its file has no place");
+    assert_eq!(fs::read_dir(folder.path().join("cache/new")).expect("a folder").count(), 0);
+    let restarted = start(folder.path());
+    check_body(body(&restarted, "a/long").await, &text(MIB));
+    assert!(body(&restarted, "a/short").await.is_none(), "the old one is removed");
+}

@@ -145,12 +145,14 @@ impl Cache {
             },
             What::Varies { .. } => None,
         };
-        if !disk.put_later(put) {
-            // What lies there is older than what was to be put: it must not come back.
-            disk.remove(hash);
-            if let Some(body) = body {
-                body.drop_out();
-            }
+        if disk.put_later(put) || body.as_ref().is_some_and(|body| disk.has_body(hash, body)) {
+            // In the second case an older head stays beside the same body, and is validated the sooner.
+            return;
+        }
+        // What lies there is older than what was to be put: it must not come back.
+        disk.remove(hash);
+        if let Some(body) = body {
+            body.drop_out();
         }
     }
 
@@ -160,6 +162,11 @@ impl Cache {
             && let Some(hash) = stored.place_in_use(now_ms, TELL_EVERY.as_millis() as u64)
         {
             disk.note_use(hash);
+            // What tells variants apart is in use with each of them.
+            let first = hash_of(stored.key.as_bytes());
+            if first != hash {
+                disk.note_use(first);
+            }
         }
     }
 

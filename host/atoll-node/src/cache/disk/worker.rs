@@ -198,17 +198,33 @@ impl Disk {
             }
             Err(NoRoom::Paused) => Err(None),
         };
-        match written {
-            Ok(true) => {}
-            // It was purged or made invalid, or is of no use: what was there before is older.
-            Ok(false) => self.remove_all(hash),
-            Err(error) => {
+        let failure = match written {
+            Ok(true) => return,
+            // It was purged or made invalid, or is of no use.
+            Ok(false) => None,
+            Err(failure) => {
                 self.figures.skipped.inc();
-                self.remove_all(hash);
-                if let Some(error) = error {
-                    self.note_failure(&error);
-                }
+                failure
             }
+        };
+        let body = match &put.what {
+            What::Response(stored) => match &stored.body {
+                StoredBody::Disk(body) => Some(body),
+                _ => None,
+            },
+            What::Varies { .. } => None,
+        };
+        let is_there = body.is_some_and(|body| self.has_body(hash, body));
+        // An older head may stay beside the same body: it is validated the sooner. Anything else that
+        // was there before is older.
+        if !is_there || failure.is_some() || !(put.is_valid)() {
+            self.remove_all(hash);
+            if let Some(body) = body {
+                body.drop_out();
+            }
+        }
+        if let Some(error) = failure {
+            self.note_failure(&error);
         }
     }
 
