@@ -12,6 +12,7 @@ mod operation;
 mod origin;
 mod passing;
 mod purge;
+mod routes;
 mod secure;
 mod suite;
 mod trouble;

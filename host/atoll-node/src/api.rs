@@ -18,6 +18,7 @@ mod path;
 mod probes;
 mod purge;
 mod query;
+mod routes;
 mod settle;
 
 #[cfg(test)]
@@ -29,6 +30,7 @@ use crate::handlers::Handlers;
 use crate::listen::{Addresses, linger};
 use crate::node::Node;
 use crate::problem::Problem;
+use crate::proxy::Proxy;
 use crate::upload::Uploads;
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
@@ -44,6 +46,8 @@ use tokio_util::sync::CancellationToken;
 pub(crate) struct ApiSettings {
     /// Those that are deployed.
     pub(crate) handlers: Arc<Handlers>,
+    /// Routes to upstreams.
+    pub(crate) proxy: Arc<Proxy>,
     /// Those of the HTTP cache.
     pub(crate) purges: Arc<Purges>,
     /// Asked for on all paths but the probes, where given.
@@ -59,6 +63,7 @@ pub(crate) struct ApiSettings {
 struct Api {
     node: Arc<Node>,
     handlers: Arc<Handlers>,
+    proxy: Arc<Proxy>,
     purges: Arc<Purges>,
     addresses: Addresses,
     shutdown: CancellationToken,
@@ -80,6 +85,7 @@ pub(crate) fn router(node: Arc<Node>, settings: ApiSettings) -> Router {
         uploads: Uploads::new(node.store().memory_bytes_max()),
         node,
         handlers: settings.handlers,
+        proxy: settings.proxy,
         purges: settings.purges,
         addresses: settings.addresses,
         shutdown: settings.shutdown,
@@ -95,6 +101,7 @@ pub(crate) fn router(node: Arc<Node>, settings: ApiSettings) -> Router {
         .merge(kv::router())
         .merge(page::router())
         .merge(purge::router())
+        .merge(routes::router())
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(settling, settle::settle))

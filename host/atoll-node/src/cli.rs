@@ -9,6 +9,7 @@ mod kv;
 mod output;
 mod paint;
 mod purge;
+mod route;
 mod serve;
 mod status;
 
@@ -42,6 +43,8 @@ enum Command {
     Rollback(handlers::RollbackArgs),
     /// Take a handler away
     Remove(handlers::RemoveArgs),
+    /// Write, list and remove routes to upstreams that hold on every node
+    Route(route::RouteArgs),
     /// Take cached responses back, on every node
     Purge(purge::PurgeArgs),
     /// Show what the HTTP cache holds
@@ -74,6 +77,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Logs(args) => handlers::logs::logs(&args),
         Command::Rollback(args) => handlers::roll_back(&args),
         Command::Remove(args) => handlers::remove(&args),
+        Command::Route(args) => route::route(&args),
         Command::Purge(args) => purge::purge(&args),
         Command::Cache(args) => cache::cache(&args),
         Command::Backup(args) => backup::backup(&args),
@@ -150,8 +154,8 @@ mod tests {
              see: atoll --help",
         );
         check(
-            &["deploy", "x.wasm"],
-            "the following required arguments were not provided: --route <PATTERN>; \
+            &["deploy", "--route", "/a"],
+            "the following required arguments were not provided: <COMPONENT.wasm>; \
              see: atoll deploy --help",
         );
     }

@@ -1,7 +1,7 @@
 //! What a node is told at start: file, environment and flags, merged once and checked once.
 
 mod links;
-mod routes;
+pub(crate) mod routes;
 
 use crate::handlers::code;
 use crate::journal::{self, Fsync, OnDiskError};

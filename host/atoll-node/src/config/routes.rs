@@ -100,6 +100,12 @@ pub(super) fn resolve(routes: &[FileRoute]) -> anyhow::Result<Vec<RouteSettings>
     Ok(resolved)
 }
 
+/// Checks a route that is written as JSON, with the keys of the file.
+pub(crate) fn of_json(text: &[u8]) -> anyhow::Result<RouteSettings> {
+    let route: FileRoute = serde_json::from_slice(text).context("the route is no such JSON")?;
+    one(&route)
+}
+
 fn one(route: &FileRoute) -> anyhow::Result<RouteSettings> {
     let pattern: Pattern = route.path.parse()?;
     let addresses = addresses("upstream", &route.upstream)?;
