@@ -294,6 +294,8 @@ impl Replica {
 
     fn end_sync(&mut self, around: Circumstances<'_>, id: LinkId, doubtful: &[Uuid]) {
         let Some(receiving) = self.receiving.take() else { return };
+        // Behind the last of what came.
+        around.store.note_outside_log();
         let stale = receiving.is_stale();
         let Some(begin) = receiving.begun else { return };
         if stale {
@@ -369,8 +371,8 @@ fn drop_unlisted(
                 continue;
             }
             if let Some(bucket) = around.store.find_bucket(&found.bucket) {
-                around.store.note_outside_log();
                 around.store.restrict(&bucket, &found.key, (&Entry::default(), vector));
+                around.store.note_outside_log();
             }
         }
         if step.done {

@@ -252,6 +252,8 @@ impl Restoring {
                 self.restored.known += u64::from(!is_news);
             }
         }
+        // What keeps its stamp comes in no log.
+        store.note_outside_log();
         Ok(())
     }
 }

@@ -124,7 +124,6 @@ impl Replica {
         let mut part = theirs.clone();
         part.retain_until(self.skew_limit(around.now));
         let bucket = around.store.open(bucket).map_err(|error| refused(error.to_string()))?;
-        around.store.note_outside_log();
         if self.settings.role == Role::Replica {
             let mine = around.store.entry(&bucket, key).unwrap_or_default();
             let everything = Vector::of_all(mine.stamps().map(|stamp| stamp.origin));
@@ -134,6 +133,7 @@ impl Replica {
             let merged = around.store.merge(&bucket, key, &part);
             merged.map_err(|error| refused(error.to_string()))?;
         }
+        around.store.note_outside_log();
         let joined = around.store.entry(&bucket, key).unwrap_or_default();
         asking.found.theirs_lacks |= joined != theirs;
         Ok(())
