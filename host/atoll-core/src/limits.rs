@@ -159,6 +159,8 @@ pub const PATTERN_BYTES_MAX: usize = 1_024;
 pub const CACHE_TAG_COUNT_MAX: usize = 128;
 /// Longest tag or group of a cached response, in bytes.
 pub const CACHE_TAG_BYTES_MAX: usize = 256;
+/// Most routes to upstreams that are kept as records.
+pub const ROUTE_RECORD_COUNT_MAX: usize = 256;
 /// Most keys of the store that a cached response names as what it was made from. One that names more is
 /// not stored: which writes make it stale could not be told.
 pub const CACHE_KEY_COUNT_MAX: usize = 64;

@@ -18,6 +18,7 @@ mod path;
 mod probes;
 mod purge;
 mod query;
+mod routes;
 mod secrets;
 mod settle;
 
@@ -30,6 +31,7 @@ use crate::handlers::Handlers;
 use crate::listen::{Addresses, linger};
 use crate::node::Node;
 use crate::problem::Problem;
+use crate::proxy::Proxy;
 use crate::upload::Uploads;
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
@@ -45,6 +47,8 @@ use tokio_util::sync::CancellationToken;
 pub(crate) struct ApiSettings {
     /// Those that are deployed.
     pub(crate) handlers: Arc<Handlers>,
+    /// Routes to upstreams.
+    pub(crate) proxy: Arc<Proxy>,
     /// Those of the HTTP cache.
     pub(crate) purges: Arc<Purges>,
     /// Asked for on all paths but the probes, where given.
@@ -60,6 +64,7 @@ pub(crate) struct ApiSettings {
 struct Api {
     node: Arc<Node>,
     handlers: Arc<Handlers>,
+    proxy: Arc<Proxy>,
     purges: Arc<Purges>,
     addresses: Addresses,
     shutdown: CancellationToken,
@@ -81,6 +86,7 @@ pub(crate) fn router(node: Arc<Node>, settings: ApiSettings) -> Router {
         uploads: Uploads::new(node.store().memory_bytes_max()),
         node,
         handlers: settings.handlers,
+        proxy: settings.proxy,
         purges: settings.purges,
         addresses: settings.addresses,
         shutdown: settings.shutdown,
@@ -97,6 +103,7 @@ pub(crate) fn router(node: Arc<Node>, settings: ApiSettings) -> Router {
         .merge(page::router())
         .merge(purge::router())
         .merge(secrets::router())
+        .merge(routes::router())
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(settling, settle::settle))

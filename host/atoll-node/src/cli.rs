@@ -14,6 +14,7 @@ mod purge;
 mod secret;
 mod serve;
 mod status;
+mod upstream;
 
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
@@ -55,6 +56,8 @@ enum Command {
     Remove(handlers::RemoveArgs),
     /// Set, list and remove secrets that handlers may read
     Secret(secret::SecretArgs),
+    /// Write, list and remove routes to upstreams that hold on every node
+    Upstream(upstream::UpstreamArgs),
     /// Take cached responses back, on every node
     Purge(purge::PurgeArgs),
     /// Show what the HTTP cache holds
@@ -92,6 +95,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Rollback(args) => handlers::roll_back(&args),
         Command::Remove(args) => handlers::remove(&args),
         Command::Secret(args) => secret::secret(&args),
+        Command::Upstream(args) => upstream::upstream(&args),
         Command::Purge(args) => purge::purge(&args),
         Command::Cache(args) => cache::cache(&args),
         Command::Backup(args) => backup::backup(&args),
@@ -168,8 +172,8 @@ mod tests {
              see: atoll --help",
         );
         check(
-            &["deploy", "x.wasm"],
-            "the following required arguments were not provided: --route <PATTERN>; \
+            &["deploy", "--route", "/a"],
+            "the following required arguments were not provided: <COMPONENT.wasm>; \
              see: atoll deploy --help",
         );
     }

@@ -2,7 +2,7 @@
 
 mod caching;
 mod links;
-mod routes;
+pub(crate) mod routes;
 
 use crate::cache;
 use crate::handlers::code;

@@ -73,16 +73,13 @@ async fn answer(gateway: &Arc<Gateway>, request: Request) -> Result<Response, Pr
         path: request.uri().path(),
     };
     let handler = gateway.handlers.find(target);
-    let route = gateway.proxy.find(target).filter(|(pattern, _)| {
+    let route = gateway.proxy.find(target).filter(|routed| {
         // The more specific one; the handler of two that are equal.
         let taken = handler.as_ref().and_then(|deployed| deployed.pattern(target));
-        taken.is_none_or(|taken| pattern.specificity(taken) == Ordering::Less)
+        taken.is_none_or(|taken| routed.pattern.specificity(taken) == Ordering::Less)
     });
     match (route, handler) {
-        (Some((_, route)), _) => {
-            let route = Arc::clone(route);
-            gateway.proxy.serve(&route, request, authority.as_ref()).await
-        }
+        (Some(routed), _) => gateway.proxy.serve(&routed.route, request, authority.as_ref()).await,
         // A version on trial answers for itself: what it says is not what others get.
         (None, Some(deployed)) if deployed.record.cache && deployed.standing == Standing::Live => {
             cached::handle_cached(gateway, &deployed, (request, authority)).await

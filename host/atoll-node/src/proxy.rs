@@ -12,6 +12,7 @@ mod lookup;
 mod parts;
 mod post;
 mod records;
+pub(crate) mod routes;
 pub(crate) mod settings;
 mod shield;
 mod upgrade;
@@ -21,6 +22,7 @@ use crate::handlers::Handlers;
 use crate::node::Node;
 use crate::problem::Problem;
 use crate::upstream::Upstream;
+use arc_swap::ArcSwap;
 use atoll_core::route::{Pattern, RouteTable, Target};
 use axum::extract::Request;
 use axum::response::Response;
@@ -36,7 +38,10 @@ use tokio_util::task::TaskTracker;
 /// The routes of a node and its cache.
 #[derive(Debug)]
 pub(crate) struct Proxy {
-    routes: RouteTable<Arc<Route>>,
+    routes: ArcSwap<RouteTable<Arc<Routed>>>,
+    /// Those of the node's own file.
+    fixed_routes: Vec<Arc<Routed>>,
+    route_records: routes::Records,
     cache: Arc<Cache>,
     /// Its name is that by which it knows its own requests again.
     node: Arc<Node>,
@@ -48,6 +53,13 @@ pub(crate) struct Proxy {
     guests: GuestRoutes,
     handlers: Arc<Handlers>,
     filter_versions: filters::Versions,
+}
+
+/// A route in the table.
+#[derive(Debug)]
+pub(crate) struct Routed {
+    pub(crate) pattern: Pattern,
+    pub(crate) route: Arc<Route>,
 }
 
 /// One route.
@@ -70,6 +82,19 @@ enum Source {
     Guest(Guest),
 }
 
+impl Route {
+    fn new(settings: &RouteSettings, figures: &Figures) -> anyhow::Result<Route> {
+        Ok(Route {
+            source: Source::Upstream(Arc::new(Upstream::new(settings.upstream.clone())?)),
+            cache: settings.cache.clone(),
+            edits: settings.edits.clone(),
+            filter: settings.filter.clone(),
+            others: others(settings)?,
+            records: figures.records(&settings.pattern.to_string()),
+        })
+    }
+}
+
 impl Proxy {
     /// Opens no connection yet.
     ///
@@ -81,30 +106,24 @@ impl Proxy {
         own: Option<Authority>,
     ) -> anyhow::Result<Arc<Proxy>> {
         let figures = Figures::register(node);
-        let routes: anyhow::Result<Vec<_>> = settings
-            .iter()
-            .map(|settings| {
-                let route = Route {
-                    source: Source::Upstream(Arc::new(Upstream::new(settings.upstream.clone())?)),
-                    cache: settings.cache.clone(),
-                    edits: settings.edits.clone(),
-                    filter: settings.filter.clone(),
-                    others: others(settings)?,
-                    records: figures.records(&settings.pattern.to_string()),
-                };
-                Ok((settings.pattern.clone(), Arc::new(route)))
-            })
-            .collect();
         let is_shielded =
             |route: &RouteSettings| route.cache.as_ref().is_some_and(|cache| cache.is_shielded);
         let own = own.filter(|_| settings.iter().any(is_shielded));
-        let routes = RouteTable::new(routes?);
-        if !routes.is_empty() {
+        let fixed_routes = settings.iter().map(|settings| {
+            let route = Arc::new(Route::new(settings, &figures)?);
+            Ok(Arc::new(Routed { pattern: settings.pattern.clone(), route }))
+        });
+        let fixed_routes = fixed_routes.collect::<anyhow::Result<Vec<Arc<Routed>>>>()?;
+        let all = fixed_routes.iter().map(|routed| (routed.pattern.clone(), Arc::clone(routed)));
+        let routes = ArcSwap::from_pointee(RouteTable::new(all.collect()));
+        if !fixed_routes.is_empty() {
             cache.note_use();
         }
         Ok(Arc::new(Proxy {
             shield: own.map(|own| Shield::new(node, own)).transpose()?,
             routes,
+            fixed_routes,
+            route_records: routes::Records::open(node)?,
             cache: Arc::clone(cache),
             node: Arc::clone(node),
             fetches: TaskTracker::new(),
@@ -117,17 +136,20 @@ impl Proxy {
 
     /// Begins to check the health of upstreams, where that is asked for, until `shutdown`.
     pub(crate) fn watch_health(&self, tasks: &TaskTracker, shutdown: &CancellationToken) {
-        for (pattern, route) in self.routes.iter() {
-            let others = route.others.iter().map(|(_, upstream)| upstream);
-            let Source::Upstream(upstream) = &route.source else { continue };
-            for upstream in std::iter::once(upstream).chain(others) {
-                let Some((count, _)) = upstream.checks() else { continue };
-                for index in 0..count {
-                    let address = upstream.name_of(index);
-                    let is_up = self.figures.upstream_up(&pattern.to_string(), address);
-                    let (upstream, shutdown) = (Arc::clone(upstream), shutdown.clone());
-                    tasks.spawn(async move { upstream.watch(index, is_up, shutdown).await });
-                }
+        self.fixed_routes.iter().for_each(|routed| self.watch_route(routed, tasks, shutdown));
+    }
+
+    fn watch_route(&self, routed: &Routed, tasks: &TaskTracker, shutdown: &CancellationToken) {
+        let Routed { pattern, route } = routed;
+        let others = route.others.iter().map(|(_, upstream)| upstream);
+        let Source::Upstream(upstream) = &route.source else { return };
+        for upstream in std::iter::once(upstream).chain(others) {
+            let Some((count, _)) = upstream.checks() else { continue };
+            for index in 0..count {
+                let address = upstream.name_of(index);
+                let is_up = self.figures.upstream_up(&pattern.to_string(), address);
+                let (upstream, shutdown) = (Arc::clone(upstream), shutdown.clone());
+                tasks.spawn(async move { upstream.watch(index, is_up, shutdown).await });
             }
         }
     }
@@ -144,9 +166,9 @@ impl Proxy {
         }
     }
 
-    /// The route that takes a request, and its pattern.
-    pub(crate) fn find(&self, target: Target<'_>) -> Option<(&Pattern, &Arc<Route>)> {
-        if self.routes.is_empty() { None } else { self.routes.find_route(target) }
+    /// The route that takes a request.
+    pub(crate) fn find(&self, target: Target<'_>) -> Option<Arc<Routed>> {
+        self.routes.load().find(target).cloned()
     }
 
     /// Answers a request of `route`.

@@ -111,6 +111,7 @@ async fn serve(
     tasks.spawn(sweep::sweep(Arc::clone(&node), shutdown.clone()));
     tasks.spawn(Arc::clone(&kit.handlers).follow(shutdown.clone()));
     tasks.spawn(Arc::clone(&kit.handlers).watch(shutdown.clone()));
+    tasks.spawn(Arc::clone(&kit.proxy).follow_routes(shutdown.clone()));
     tasks.close();
 
     addresses.announce(&config, announce);
@@ -275,6 +276,7 @@ impl Doors {
         if let Some(listener) = self.api {
             let settings = api::ApiSettings {
                 handlers: Arc::clone(&shared.kit.handlers),
+                proxy: Arc::clone(&shared.kit.proxy),
                 purges: Arc::clone(&shared.kit.purges),
                 token: config.api_token.clone(),
                 addresses,

@@ -1,6 +1,7 @@
 //! Pages that name the keys they were made from, and what writes of those keys do to them.
 
 use super::origin::{Act, Message, Origin, ask, node_before, response};
+use crate::api::atoll;
 use crate::node::{ATOLL, TestNode, wait_until};
 use crate::tools::run;
 use std::time::Duration;
@@ -169,5 +170,22 @@ fn a_write_on_another_node_makes_pages_stale_here_even_where_it_comes_by_a_sync(
     assert!(added.status < 300, "{added:?}");
     wait_until("it is stale", || (ask(&node, "GET", "/a", &[]).text() != before).then_some(()));
     assert_eq!(node.http("GET", node.api, "/v1/kv/default/news:1", b"").text(), "third");
+    drop(settle(&node, "/a"));
+}
+
+#[test]
+fn a_backup_that_is_restored_into_a_running_node_makes_pages_stale() {
+    let other = TestNode::start();
+    other.http("PUT", other.api, "/v1/kv/default/news:1", b"saved");
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("atoll.bak").display().to_string();
+    let (success, _, stderr) = atoll(&other, &["backup", &file]);
+    assert!(success, "{stderr}");
+    let origin = counting(&[FRESH, KEYS]);
+    let node = node_before(&origin, "");
+    let before = settle(&node, "/a");
+    let (success, _, stderr) = atoll(&node, &["restore", &file]);
+    assert!(success, "{stderr}");
+    wait_until("it is stale", || (ask(&node, "GET", "/a", &[]).text() != before).then_some(()));
     drop(settle(&node, "/a"));
 }

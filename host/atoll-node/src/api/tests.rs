@@ -46,9 +46,12 @@ impl Door {
         let node = Node::new(&config).expect("a node");
         let shutdown = CancellationToken::new();
         let api = "127.0.0.1:8081".parse().ok();
+        let handlers = Handlers::new(Arc::clone(&node), &Settings::of(&config)).expect("an engine");
+        let cache = Arc::new(Cache::new(0));
         let settings = ApiSettings {
-            handlers: Handlers::new(Arc::clone(&node), &Settings::of(&config)).expect("an engine"),
-            purges: Purges::new(&node, &Arc::new(Cache::new(0))).expect("a bucket"),
+            proxy: Proxy::new(&node, (&cache, &handlers), &[], None).expect("no routes"),
+            handlers,
+            purges: Purges::new(&node, &cache).expect("a bucket"),
             token: config.api_token.clone(),
             addresses: Addresses { api, ..Addresses::default() },
             shutdown: shutdown.clone(),

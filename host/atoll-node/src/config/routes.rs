@@ -3,6 +3,7 @@
 mod edits;
 
 use super::parse_size;
+use crate::cache::limits::OBJECT_BYTES_DEFAULT;
 use crate::proxy::settings::{CacheSettings, RouteSettings};
 use crate::upstream;
 use crate::upstream::health::Checks;
@@ -111,6 +112,13 @@ pub(super) fn resolve(
         resolved.push(route);
     }
     Ok(resolved)
+}
+
+/// Checks a route that is written as JSON, with the keys of the file.
+pub(crate) fn of_json(text: &[u8]) -> anyhow::Result<RouteSettings> {
+    let route: FileRoute = serde_json::from_slice(text).context("the route is no such JSON")?;
+    ensure!(!route.shield, "shield is for routes of atoll.toml");
+    one(&route, OBJECT_BYTES_DEFAULT)
 }
 
 fn one(route: &FileRoute, object_bytes_max: u64) -> anyhow::Result<RouteSettings> {

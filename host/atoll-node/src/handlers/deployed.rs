@@ -89,6 +89,11 @@ impl Deployed {
         matching.min_by(|a, b| a.specificity(b))
     }
 
+    /// Whether one of its patterns takes the same requests.
+    pub(crate) fn conflicts_with(&self, other: &Pattern) -> bool {
+        self.patterns.iter().any(|pattern| pattern.conflicts_with(other))
+    }
+
     /// Says once if instances are not used again any more.
     pub(super) fn look_at_pool(&self) {
         let Some(why) = self.pool.as_ref().and_then(|pool| pool.broken()) else { return };
