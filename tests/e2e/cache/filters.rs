@@ -160,7 +160,7 @@ fn a_filter_that_fails_ends_its_request_with_an_error_of_its_own() {
         assert_eq!(answer.text(), "0", "strange parts are parts");
     }
     let metrics = node.http("GET", node.api, "/metrics", b"");
-    let row = "atoll_handler_requests_total{handler=\"hostile\",outcome=\"cpu-limit\"} 2";
+    let row = "atoll_handler_requests_total{handler=\"hostile\",release=\"live\",outcome=\"cpu-limit\"} 2";
     assert!(metrics.text().contains(row), "{}", metrics.text());
 }
 

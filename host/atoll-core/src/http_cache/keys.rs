@@ -276,7 +276,7 @@ mod tests {
         check(&[], Some(&[]));
         check(&["\"default/news:1\""], Some(&[("default", "news:1")]));
         check(&["default/a/b, s/c%20d"], Some(&[("default", "a/b"), ("s", "c d")]));
-        check(&["_sys/handler/a", "a/b"], Some(&[("_sys", "handler/a"), ("a", "b")]));
+        check(&["\"_sys/handler/a\"", "a/b"], Some(&[("_sys", "handler/a"), ("a", "b")]));
         check(&["\"1/a\"", "\"x/%C3%A9;p\";q=1"], Some(&[("1", "a"), ("x", "é;p")]));
     }
 

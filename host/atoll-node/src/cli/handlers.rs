@@ -38,7 +38,7 @@ node takes a deployment over by itself: --wait all returns when the last one ser
 
 A component that exports wasi:keyvalue/watcher is told of changes with --watch, one after the other and
 at most once: on the node that took the write, or with --watch-on every on each node. What expires, a
-flush and a moved deadline are not told, nor what a node receives by comparison after a long absence. A
+flush and a moved deadline are not told. A
 watcher on one node that writes what is watched is cut after nine calls; one on every node may not.
 
 A canary answers at the routes of the live version, in the place of the canary before it. Each request

@@ -2,8 +2,9 @@
 //!
 //! The node's log of changes is read while a handler watches, and never otherwise. Each handler has
 //! a queue of its own and is told of one change after the other, in the order in which this node
-//! took them, at most once. It is not told of what expires, of flushes and of deadlines that move;
-//! nor of what this node receives by comparison, because it was away for longer than logs reach back.
+//! took them, at most once. It is not told of what expires, of flushes and of deadlines that move.
+//! Of what this node receives by comparison, because it was away for longer than logs reach back, it is
+//! told as it then is, where it is told on every node.
 
 mod causes;
 mod figures;

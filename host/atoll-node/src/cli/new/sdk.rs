@@ -53,7 +53,7 @@ const GUEST: &[(&str, &str)] = texts!("guest":
     "src/testing/upstreams.rs",
 );
 
-const MACROS: &[(&str, &str)] = texts!("guest/macros": "Cargo.toml", "src/lib.rs");
+const MACROS: &[(&str, &str)] = texts!("guest/macros": "Cargo.toml", "src/filter.rs", "src/lib.rs");
 
 /// The crates `atoll-guest` and `atoll-guest-macros`, and what they are made from, below `sdk`.
 pub(super) fn files() -> anyhow::Result<Vec<File>> {
