@@ -105,13 +105,7 @@ async fn serve(
             Some(keeping)
         }
     };
-    kit.follow_purges(&tasks, &shutdown);
-    kit.proxy.watch_health(&tasks, &shutdown);
-    kit.proxy.announce(&tasks, &shutdown);
-    tasks.spawn(sweep::sweep(Arc::clone(&node), shutdown.clone()));
-    tasks.spawn(Arc::clone(&kit.handlers).follow(shutdown.clone()));
-    tasks.spawn(Arc::clone(&kit.handlers).watch(shutdown.clone()));
-    tasks.spawn(Arc::clone(&kit.proxy).follow_routes(shutdown.clone()));
+    kit.begin(&tasks, &shutdown);
     tasks.close();
 
     addresses.announce(&config, announce);
@@ -228,6 +222,17 @@ impl Kit {
         let own = own.or_else(|| gateway.and_then(|address| address.to_string().parse().ok()));
         let proxy = Proxy::new(node, (&cache, &handlers), &config.routes, own)?;
         Ok(Kit { node: Arc::clone(node), handlers, proxy, purges })
+    }
+
+    /// Begins what goes on beside the doors until `shutdown`.
+    fn begin(&self, tasks: &TaskTracker, shutdown: &CancellationToken) {
+        self.follow_purges(tasks, shutdown);
+        self.proxy.watch_health(tasks, shutdown);
+        self.proxy.announce(tasks, shutdown);
+        tasks.spawn(sweep::sweep(Arc::clone(&self.node), shutdown.clone()));
+        tasks.spawn(Arc::clone(&self.handlers).follow(shutdown.clone()));
+        tasks.spawn(Arc::clone(&self.handlers).watch(shutdown.clone()));
+        tasks.spawn(Arc::clone(&self.proxy).follow_routes(shutdown.clone()));
     }
 
     /// Lets purges and writes of other nodes take effect here, once there is a cache for them.

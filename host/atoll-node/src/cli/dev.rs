@@ -62,6 +62,8 @@ pub(super) fn dev(args: &DevArgs) -> anyhow::Result<()> {
         builder: Arc::clone(&builder),
         api: args.api.clone().unwrap_or_default(),
         token: args.token.clone(),
+        // Of a node of our own all that was ever said: a request may be faster than this.
+        first_tail: if args.api.is_none() { "1000" } else { "0" },
         is_followed: false,
     };
     let ended = match args.api {
@@ -163,6 +165,8 @@ struct Session {
     builder: Arc<Builder>,
     api: String,
     token: Option<crate::config::Secret>,
+    /// How many lines that were said before are shown.
+    first_tail: &'static str,
     /// Whether its log is shown already.
     is_followed: bool,
 }
@@ -225,13 +229,16 @@ impl Session {
         if std::mem::replace(&mut self.is_followed, true) {
             return;
         }
-        let mut typed = vec![self.project.name.clone()];
-        typed.extend(["--follow", "--tail", "0"].map(str::to_owned));
-        typed.extend(self.node_flags());
+        let (name, flags) = (self.project.name.clone(), self.node_flags());
+        let mut tail = self.first_tail;
         let is_stopped = self.builder.is_stopped();
         let follow = move || {
-            let Ok(args) = parse::<LogsArgs>("logs", &typed) else { return };
             while !is_stopped.load(Ordering::Relaxed) {
+                let mut typed: Vec<String> =
+                    [&name, "--follow", "--tail", tail].map(str::to_owned).into();
+                typed.extend(flags.iter().cloned());
+                let Ok(args) = parse::<LogsArgs>("logs", &typed) else { return };
+                tail = "0";
                 // The node ends it when it ends itself, or the handler was taken away.
                 let ended = handlers::logs::logs(&args);
                 if ended.is_err_and(|error| error.is::<output::Closed>()) {
