@@ -7,15 +7,13 @@ use super::{Proxy, Route, Routed};
 use crate::config::routes;
 use crate::node::Node;
 use crate::proxy::settings::RouteSettings;
-use atoll_core::entry::Deadline;
+use crate::system::System;
 use atoll_core::http_cache::purge::{Scope, Strength};
-use atoll_core::key::BucketName;
-use atoll_core::limits::{LIST_PAGE_MAX, ROUTE_RECORD_COUNT_MAX};
+use atoll_core::limits::ROUTE_RECORD_COUNT_MAX;
 use atoll_core::manifest::check_name;
 use atoll_core::route::{Pattern, RouteTable};
-use atoll_core::store::Bucket;
-use atoll_core::store::edit::{Edit, NewValue, WriteError};
-use atoll_core::store::list::ListQuery;
+use atoll_core::store::edit::{NewValue, WriteError};
+use atoll_core::store::view::View;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -55,7 +53,7 @@ pub(crate) struct RouteRecord {
 /// The records and what was made of them.
 #[derive(Debug)]
 pub(super) struct Records {
-    bucket: Arc<Bucket>,
+    system: System,
     live: Mutex<BTreeMap<String, Live>>,
 }
 
@@ -70,9 +68,8 @@ struct Live {
 }
 
 impl Records {
-    pub(super) fn open(node: &Node) -> anyhow::Result<Records> {
-        let bucket = node.store().open_bucket(&BucketName::new("_sys")?)?;
-        Ok(Records { bucket, live: Mutex::default() })
+    pub(super) fn open(node: &Arc<Node>) -> anyhow::Result<Records> {
+        Ok(Records { system: System::open(Arc::clone(node))?, live: Mutex::default() })
     }
 
     fn live(&self) -> MutexGuard<'_, BTreeMap<String, Live>> {
@@ -80,22 +77,14 @@ impl Records {
     }
 
     /// All records, by name, each with what changes whenever it is written.
-    fn read(&self, node: &Node) -> BTreeMap<String, (String, Bytes)> {
-        let query = ListQuery {
-            prefix: PREFIX.as_bytes(),
-            after: &[],
-            delimiter: None,
-            limit: LIST_PAGE_MAX,
-        };
-        let page = node.store().list(&self.bucket, query, node.now(), |view| {
-            (view.version().to_string(), view.value().to_bytes())
-        });
-        let records = page.items.into_iter().filter_map(|(key, value)| {
-            let name = String::from_utf8(key[PREFIX.len()..].to_vec()).ok()?;
-            Some((name, value?))
-        });
-        records.take(ROUTE_RECORD_COUNT_MAX).collect()
+    fn read(&self) -> BTreeMap<String, (String, Bytes)> {
+        let look = |view: View<'_>| (view.version().to_string(), view.value().to_bytes());
+        self.system.list(PREFIX, look).into_iter().take(ROUTE_RECORD_COUNT_MAX).collect()
     }
+}
+
+fn key(name: &str) -> String {
+    format!("{PREFIX}{name}")
 }
 
 impl Proxy {
@@ -104,7 +93,7 @@ impl Proxy {
         check_name(name).map_err(|error| RouteError::Bad(error.to_string()))?;
         let settings =
             routes::of_json(text).map_err(|error| RouteError::Bad(format!("{error:#}")))?;
-        let records = self.route_records.read(&self.node);
+        let records = self.route_records.read();
         let is_new = !records.contains_key(name);
         if is_new && records.len() >= ROUTE_RECORD_COUNT_MAX {
             return Err(RouteError::TooMany);
@@ -114,16 +103,15 @@ impl Proxy {
             let (name, pattern) = (name.to_owned(), settings.pattern);
             return Err(RouteError::Taken { name, pattern, other });
         }
-        let edit = Edit::set(NewValue::Copy(text), Deadline::NEVER);
-        self.write_record(name, edit)?;
+        self.route_records.system.put(&key(name), NewValue::Copy(text))?;
         self.refresh_routes();
         Ok(is_new)
     }
 
     /// Takes a route away, on every node. Returns whether there was one.
     pub(crate) fn remove_route(&self, name: &str) -> Result<bool, WriteError> {
-        let was_there = self.route_records.read(&self.node).contains_key(name);
-        self.write_record(name, Edit::Delete)?;
+        let was_there = self.route_records.read().contains_key(name);
+        self.route_records.system.delete(&key(name))?;
         self.refresh_routes();
         Ok(was_there)
     }
@@ -151,13 +139,6 @@ impl Proxy {
         }
     }
 
-    fn write_record(&self, name: &str, edit: Edit<'_>) -> Result<(), WriteError> {
-        let (store, now) = (self.node.store(), self.node.now());
-        let key = format!("{PREFIX}{name}");
-        store.write(&self.route_records.bucket, key.as_bytes(), now, |_| (edit, ()))?;
-        Ok(())
-    }
-
     /// Who takes the same requests.
     fn conflict(&self, name: &str, pattern: &Pattern) -> Option<String> {
         let of_file =
@@ -179,7 +160,7 @@ impl Proxy {
 
     /// Looks at the records, and swaps the table where one has changed.
     fn refresh_routes(&self) {
-        let there = self.route_records.read(&self.node);
+        let there = self.route_records.read();
         let mut live = self.route_records.live();
         let is_same = live.len() == there.len()
             && there.iter().all(|(name, (version, _))| {

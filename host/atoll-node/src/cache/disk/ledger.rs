@@ -38,6 +38,22 @@ enum Line {
     Invalid { key_hash: u128, at_us: u64 },
 }
 
+impl Line {
+    fn of(purge: &Purge) -> Line {
+        let (word, name) = purge.scope.parts();
+        Line::Purge {
+            scope: word.to_owned(),
+            name: name.to_owned(),
+            soft: purge.strength == Strength::Soft,
+            at_us: purge.at_us,
+            record: purge
+                .record
+                .as_ref()
+                .map(|(key, stamp)| (ByteBuf::from(&key[..]), stamp.to_string())),
+        }
+    }
+}
+
 /// A purge that is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Purge {
@@ -183,17 +199,7 @@ impl PurgeList {
 
     /// Adds a purge: it outlives the process from here on.
     pub(super) fn add(&mut self, purge: Purge) -> io::Result<()> {
-        let (word, name) = purge.scope.parts();
-        let line = Line::Purge {
-            scope: word.to_owned(),
-            name: name.to_owned(),
-            soft: purge.strength == Strength::Soft,
-            at_us: purge.at_us,
-            record: purge
-                .record
-                .as_ref()
-                .map(|(key, stamp)| (ByteBuf::from(&key[..]), stamp.to_string())),
-        };
+        let line = Line::of(&purge);
         self.keep(purge);
         self.write(&line)
     }
@@ -237,17 +243,7 @@ impl PurgeList {
     fn rewrite(&mut self) -> io::Result<()> {
         let mut bytes = MAGIC.to_vec();
         for purge in self.purges.values() {
-            let (word, name) = purge.scope.parts();
-            bytes.extend(frame(&Line::Purge {
-                scope: word.to_owned(),
-                name: name.to_owned(),
-                soft: purge.strength == Strength::Soft,
-                at_us: purge.at_us,
-                record: purge
-                    .record
-                    .as_ref()
-                    .map(|(key, stamp)| (ByteBuf::from(&key[..]), stamp.to_string())),
-            })?);
+            bytes.extend(frame(&Line::of(purge))?);
         }
         for &(key_hash, at_us) in &self.invalid {
             bytes.extend(frame(&Line::Invalid { key_hash, at_us })?);
