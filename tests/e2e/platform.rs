@@ -2,6 +2,7 @@
 
 mod bars;
 mod canary;
+mod figures;
 mod logs;
 mod routes;
 mod secrets;

@@ -8,6 +8,7 @@ pub(crate) mod code;
 pub(crate) mod deploy;
 pub(crate) mod deployed;
 mod fetch;
+mod figures;
 mod follow;
 pub(crate) mod guest;
 mod live;
@@ -30,12 +31,10 @@ use atoll_wasm::host::Level;
 use code::Code;
 use deployed::{Deployed, Release};
 use fetch::Client;
+use figures::Figures;
 use guest::{Common, GuestHost, Traces};
 use live::Live;
 use logs::Logs;
-use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
 use records::Records;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
@@ -61,8 +60,7 @@ pub(crate) struct Handlers {
     deployments: TaskTracker,
     /// Where the node's API listens.
     api: OnceLock<String>,
-    /// Requests by handler and outcome, over all versions.
-    requests: Family<Outcome, Counter>,
+    figures: Figures,
 }
 
 /// What they are told at start.
@@ -80,15 +78,6 @@ impl Settings<'_> {
     }
 }
 
-/// How a handler's request ended: `answered`, or the kind of the error.
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Outcome {
-    handler: String,
-    /// `live` or `canary`.
-    release: &'static str,
-    outcome: &'static str,
-}
-
 impl Handlers {
     /// Starts the engine. No handler is deployed yet.
     pub(crate) fn new(node: Arc<Node>, settings: &Settings<'_>) -> anyhow::Result<Arc<Handlers>> {
@@ -96,14 +85,12 @@ impl Handlers {
         let code = Code::open(settings.code, node.metrics());
         let records = Records::open(Arc::clone(&node))?;
         let (live, turn, deployments) = (ArcSwap::default(), Arc::default(), TaskTracker::new());
-        let requests = Family::<Outcome, Counter>::default();
-        let help = "Requests of handlers, by how they ended";
-        node.metrics().register("handler_requests", help, requests.clone());
+        let figures = Figures::register(node.metrics());
         let secrets = Secrets::open(Arc::clone(&node), settings.secrets)?;
         let watchers = Watchers::new(Arc::clone(&node), node.metrics());
         let client = Arc::new(Client::new());
         let common = Common { node: Arc::clone(&node), client, secrets, watchers };
-        Ok(Arc::new(Handlers {
+        let handlers = Arc::new(Handlers {
             node,
             engine,
             code,
@@ -114,8 +101,10 @@ impl Handlers {
             turn,
             deployments,
             api: OnceLock::new(),
-            requests,
-        }))
+            figures,
+        });
+        figures::watch(&handlers, handlers.node.metrics());
+        Ok(handlers)
     }
 
     /// The version that answers a request for `target`.
@@ -152,8 +141,8 @@ impl Handlers {
     pub(crate) fn ended(&self, deployed: &Deployed, end: Result<(), &CallError>) {
         deployed.counts.requests.fetch_add(1, Ordering::Relaxed);
         let name = &deployed.record.name;
-        let outcome = match end {
-            Ok(()) => "answered",
+        match end {
+            Ok(()) => deployed.identity.figures().note_answer(),
             Err(error) => {
                 deployed.counts.failures.fetch_add(1, Ordering::Relaxed);
                 match error {
@@ -163,12 +152,10 @@ impl Handlers {
                         deployed.identity.remark(Level::Error, &error.to_string());
                     }
                 }
-                error.kind()
+                self.figures.note_failure(name, deployed.standing.as_str(), error.kind());
             }
-        };
+        }
         deployed.look_at_pool();
-        let (handler, release) = (name.clone(), deployed.standing.as_str());
-        self.requests.get_or_create(&Outcome { handler, release, outcome }).inc();
     }
 
     /// Waits for the deployments that still run, and for guests that have answered and still run.

@@ -262,7 +262,7 @@ impl<H: Host> Handler<H> {
             let meter = instance.store.data().meter.clone();
             meter.turns(instance::run(&self.pre, instance, request, limits)).await
         } else {
-            // Spares two looks at the clock.
+            // Its only turns are those that ticks end: spares a box and looks at the clock.
             instance::run(&self.pre, instance, request, limits).await
         }
     }
@@ -302,6 +302,7 @@ impl<H: Host> Proxy<H> {
             Some(pool) => self.base.instance_of(pool, host, &limits),
             None => self.base.instance(host, &limits),
         };
+        instance.store.data().meter.end_turn();
         let calls = self.base.shared.calls.clone();
         let (pre, pool) = (self.pre.clone(), pool.cloned());
         let call = standard::Call { calls, pre, instance, pool, limits, ended, running };

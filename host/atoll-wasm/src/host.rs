@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -68,6 +69,22 @@ pub trait Host: Send + 'static {
     /// Fills `bytes` with randomness fit for secrets. Where there is none the guest ends: it could
     /// not tell zeros from a secret.
     fn random(&mut self, bytes: &mut [u8]) -> Result<(), NoRandomness>;
+
+    /// Is told what a call has used, once it is over, however it ended.
+    fn used(&mut self, usage: Usage) {
+        let _ = usage;
+    }
+}
+
+/// What one call of a guest has used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// Time on a processor, making the instance included, within 0.1 ms.
+    pub cpu: Duration,
+    /// Linear memory of its instance.
+    pub memory_bytes: usize,
+    /// Whether the instance had answered another call before.
+    pub is_reused: bool,
 }
 
 /// The log of a handler. Apart from [`Host`], because a guest's output streams outlive the host call

@@ -10,7 +10,7 @@ use crate::bindings::atoll::edge::types as raw;
 use crate::bindings::{Handler, HandlerPre};
 use crate::error::{CallError, MEMORY_TAKEN, PLACES_TAKEN, quote};
 use crate::fills::{Filling, Fills};
-use crate::host::{Host, Request, Response};
+use crate::host::{Host, Request, Response, Usage};
 use crate::limits::{COMPONENT_HANDLES_MAX, HOSTCALL_BYTES_MAX, Limits};
 use crate::log::Log;
 use crate::memory::{Budget, Limiter, Refusal};
@@ -32,6 +32,10 @@ pub(crate) struct Guest<H: Host> {
     log: Option<Arc<Log>>,
     memory: Limiter,
     pub(crate) meter: Meter,
+    /// Whether a call is under way that its host was not told the end of.
+    is_called: bool,
+    /// Whether there was one before it.
+    is_reused: bool,
 }
 
 /// An instance, or a store that is ready for one: until its first call begins.
@@ -63,6 +67,7 @@ impl<H: Host> Instance<H> {
         self.store.set_epoch_deadline(1);
         let guest = self.store.data_mut();
         guest.host = host;
+        (guest.is_called, guest.is_reused) = (true, true);
         // What the request before has kept is nobody's turn any more.
         guest.fillings = Places::new();
         guest.keyvalue.begin();
@@ -78,7 +83,9 @@ impl<H: Host> Instance<H> {
 
     /// A request is over, and another may come.
     pub(crate) fn rest(&mut self) {
-        self.store.data_mut().fillings = Places::new();
+        let guest = self.store.data_mut();
+        guest.fillings = Places::new();
+        guest.tell_usage();
         if let Some(standard) = &self.store.data().standard {
             standard.rest();
         }
@@ -89,6 +96,20 @@ impl<H: Host> Guest<H> {
     /// The log of this call, made when it is first needed.
     pub(crate) fn log(&mut self) -> &Arc<Log> {
         self.log.get_or_insert_with(|| Arc::new(Log::new(self.host.logger())))
+    }
+
+    /// Tells the host what the call has used, once.
+    fn tell_usage(&mut self) {
+        if std::mem::take(&mut self.is_called) {
+            let (cpu, memory_bytes) = (self.meter.end_turn(), self.memory.held_bytes());
+            self.host.used(Usage { cpu, memory_bytes, is_reused: self.is_reused });
+        }
+    }
+}
+
+impl<H: Host> Drop for Guest<H> {
+    fn drop(&mut self) {
+        self.tell_usage();
     }
 }
 
@@ -109,6 +130,8 @@ pub(crate) fn store<H: Host>(
         log: None,
         memory: Limiter::new(Arc::clone(budget), limits.memory_bytes),
         meter: Meter::start(limits.cpu_ms),
+        is_called: true,
+        is_reused: false,
     };
     let mut store = Store::new(engine, guest);
     store.limiter(|guest| &mut guest.memory);

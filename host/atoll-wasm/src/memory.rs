@@ -79,6 +79,11 @@ impl Limiter {
         self.refusal = None;
     }
 
+    /// Returns the linear memory of the instance: as much as it ever had.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.held_bytes
+    }
+
     /// Returns the last no, if there was one.
     pub(crate) fn refusal(&self) -> Option<Refusal> {
         self.refusal

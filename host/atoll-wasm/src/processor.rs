@@ -1,9 +1,11 @@
 //! The processor time of a guest: who yields when, and when it is over.
 
+use std::cell::Cell;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 use wasmtime::UpdateDeadline;
@@ -24,21 +26,36 @@ pub(crate) struct Meter {
 #[derive(Debug)]
 struct Time {
     spent_ns: AtomicU64,
-    /// The thread's time when the guest's turn began.
+    /// The thread's time when the guest's turn began; [`NO_TURN`] between two turns.
     turn_began_ns: AtomicU64,
 }
 
+/// No thread has run for that long.
+const NO_TURN: u64 = u64::MAX;
+
 impl Time {
     fn begin_turn(&self) {
-        self.turn_began_ns.store(thread_ns(), Ordering::Relaxed);
+        self.turn_began_ns.store(thread_ns(Reading::Near), Ordering::Relaxed);
     }
 
     /// Adds what the turn has taken so far; returns the sum.
-    fn count(&self) -> u64 {
-        let now_ns = thread_ns();
-        let turn_ns = now_ns.saturating_sub(self.turn_began_ns.swap(now_ns, Ordering::Relaxed));
-        let spent_ns = self.spent_ns.load(Ordering::Relaxed).saturating_add(turn_ns);
+    fn count(&self, reading: Reading) -> u64 {
+        let began_ns = self.turn_began_ns.load(Ordering::Relaxed);
+        let spent_ns = self.spent_ns.load(Ordering::Relaxed);
+        if began_ns == NO_TURN {
+            return spent_ns;
+        }
+        let now_ns = thread_ns(reading);
+        let spent_ns = spent_ns.saturating_add(now_ns.saturating_sub(began_ns));
+        self.turn_began_ns.store(now_ns, Ordering::Relaxed);
         self.spent_ns.store(spent_ns, Ordering::Relaxed);
+        spent_ns
+    }
+
+    /// The guest's thread is somebody else's from now on.
+    fn end_turn(&self, reading: Reading) -> u64 {
+        let spent_ns = self.count(reading);
+        self.turn_began_ns.store(NO_TURN, Ordering::Relaxed);
         spent_ns
     }
 }
@@ -46,7 +63,8 @@ impl Time {
 impl Meter {
     /// Begins the guest's first turn, on the thread that is about to run it.
     pub(crate) fn start(limit_ms: u32) -> Meter {
-        let time = Time { spent_ns: AtomicU64::new(0), turn_began_ns: AtomicU64::new(thread_ns()) };
+        let turn_began_ns = AtomicU64::new(thread_ns(Reading::Near));
+        let time = Time { spent_ns: AtomicU64::new(0), turn_began_ns };
         Meter { limit_ns: u64::from(limit_ms) * 1_000_000, time: Arc::new(time) }
     }
 
@@ -55,12 +73,19 @@ impl Meter {
         self.time.spent_ns.load(Ordering::Relaxed) >= self.limit_ns
     }
 
+    /// Ends the guest's turn, on the thread that ran it: the call is over, or goes on in another task.
+    /// Returns the time that the call has taken so far.
+    pub(crate) fn end_turn(&self) -> Duration {
+        Duration::from_nanos(self.time.end_turn(Reading::Near))
+    }
+
     /// Decides what happens to a guest that computes: it lets others run first, or it has had its
     /// time.
     pub(crate) fn tick(&mut self) -> UpdateDeadline {
-        if self.time.count() >= self.limit_ns {
+        if self.time.count(Reading::Exact) >= self.limit_ns {
             return UpdateDeadline::Interrupt;
         }
+        self.time.end_turn(Reading::Near);
         // Not `UpdateDeadline::Yield`, which only puts the task back into its queue: with that the
         // runtime looks at its timers and sockets at every 61st turn. `yield_now` comes back after
         // it has looked.
@@ -93,13 +118,45 @@ impl<F: Future> Future for Turns<F> {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
         self.time.begin_turn();
         let polled = self.guest.as_mut().poll(context);
-        self.time.count();
+        self.time.end_turn(Reading::Near);
         polled
     }
 }
 
+/// How well a thread's time is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    /// By the kernel, which takes longer than a small handler's host call.
+    Exact,
+    /// By the wall clock since the thread's last exact one, which is at most [`NEAR`] ago: never too
+    /// little, and too much by what the machine ran meanwhile in the thread's place.
+    Near,
+}
+
+/// A twentieth of what a tick is: limits do not tell the difference.
+const NEAR: Duration = Duration::from_micros(100);
+
+thread_local! {
+    /// This thread's last exact time, and when it was read.
+    static LAST: Cell<Option<(Instant, u64)>> = const { Cell::new(None) };
+}
+
 /// Returns the processor time that this thread has used, in nanoseconds.
-fn thread_ns() -> u64 {
+fn thread_ns(reading: Reading) -> u64 {
+    let now = Instant::now();
+    if reading == Reading::Near
+        && let Some((at, time_ns)) = LAST.get()
+        && let since = now.duration_since(at)
+        && since < NEAR
+    {
+        return time_ns.saturating_add(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX));
+    }
+    let time_ns = kernel_ns();
+    LAST.set(Some((now, time_ns)));
+    time_ns
+}
+
+fn kernel_ns() -> u64 {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
     let nanoseconds = u64::try_from(time.tv_nsec).unwrap_or_default();
@@ -112,8 +169,8 @@ mod tests {
 
     /// Uses so much of this thread's processor time.
     fn compute(time_ns: u64) {
-        let started_ns = thread_ns();
-        while thread_ns() - started_ns < time_ns {
+        let started_ns = kernel_ns();
+        while kernel_ns() - started_ns < time_ns {
             std::hint::spin_loop();
         }
     }
@@ -121,7 +178,8 @@ mod tests {
     #[test]
     fn what_is_computed_before_the_first_tick_counts() {
         let mut meter = Meter::start(20);
-        compute(20_000_000);
+        // And as much as the beginning may have been taken for too late.
+        compute(20_000_000 + u64::try_from(NEAR.as_nanos()).unwrap());
         assert!(matches!(meter.tick(), UpdateDeadline::Interrupt));
         assert!(meter.is_spent());
     }
@@ -132,6 +190,24 @@ mod tests {
         compute(1_000_000);
         assert!(matches!(meter.tick(), UpdateDeadline::YieldCustom(..)));
         assert!(!meter.is_spent());
+    }
+
+    #[test]
+    fn a_short_call_is_counted_without_the_kernel() {
+        let spent = || {
+            // Reads the thread's time exactly, so that the rest is by the wall clock.
+            thread_ns(Reading::Exact);
+            let meter = Meter::start(60_000);
+            compute(20_000);
+            let spent = meter.end_turn();
+            // The thread runs on, and the call is over.
+            compute(1_000_000);
+            assert_eq!(meter.end_turn(), spent);
+            spent
+        };
+        // One that the machine interrupts may be off by what is near.
+        let calls = (0..100).map(|_| spent());
+        assert!(calls.filter(|spent| *spent >= Duration::from_micros(20)).count() > 50);
     }
 
     #[tokio::test]

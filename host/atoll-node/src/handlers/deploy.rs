@@ -242,7 +242,8 @@ impl Handlers {
             None => None,
             Some(watch) => Some((watch.on, watch.check(&grants).map_err(ManifestError::Watch)?)),
         };
-        let identity = Identity::new(&record, grants, self.logs.open(&record.name));
+        let figures = self.figures.of(&record.name, standing.as_str());
+        let identity = Identity::new(&record, grants, self.logs.open(&record.name), figures);
         if let (false, Some(import)) = (identity.reaches_store(), component.store_import()) {
             return Err(DeployError::NotGranted(import.to_owned()));
         }

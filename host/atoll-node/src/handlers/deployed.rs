@@ -94,6 +94,12 @@ impl Deployed {
         self.patterns.iter().any(|pattern| pattern.conflicts_with(other))
     }
 
+    /// Requests that it works on now.
+    pub(super) fn running(&self) -> u64 {
+        let free = u64::try_from(self.places.available_permits()).unwrap_or(u64::MAX);
+        u64::from(self.record.limits.concurrency).saturating_sub(free)
+    }
+
     /// Says once if instances are not used again any more.
     pub(super) fn look_at_pool(&self) {
         let Some(why) = self.pool.as_ref().and_then(|pool| pool.broken()) else { return };
@@ -109,8 +115,7 @@ impl Release {
     /// The version for one request. Each request is diced for: a client may meet both.
     pub(crate) fn choose(&self) -> &Arc<Deployed> {
         match &self.canary {
-            // Without dice the version that has proved itself.
-            Some((share, canary)) if getrandom::u64().is_ok_and(|dice| share.takes(dice)) => canary,
+            Some((share, canary)) if share.takes(fastrand::u64(..)) => canary,
             _ => &self.live,
         }
     }

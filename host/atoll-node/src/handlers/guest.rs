@@ -1,6 +1,7 @@
 //! What a guest reaches: the store as far as it was granted, the clock, its log.
 
 use super::fetch::{Client, GuestFetcher};
+use super::figures::ReleaseFigures;
 use super::logs::HandlerLog;
 use super::trace::Trace;
 use super::watch::{Told, Watchers};
@@ -17,7 +18,7 @@ use atoll_core::store::list::ListQuery;
 use atoll_core::store::view::View;
 use atoll_wasm::host::{
     Condition, Entry, Fetcher, Host, Increment, KeyPage, KvError, Level, List, Logger,
-    NoRandomness, SecretError, Set,
+    NoRandomness, SecretError, Set, Usage,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -42,6 +43,8 @@ pub(crate) struct Identity {
     /// The names of the secrets that it may read.
     secrets: Vec<String>,
     config: BTreeMap<String, String>,
+    /// What its calls are counted by.
+    figures: ReleaseFigures,
 }
 
 impl Identity {
@@ -49,6 +52,7 @@ impl Identity {
         record: &HandlerRecord,
         grants: Vec<Grant>,
         kept: Arc<HandlerLog>,
+        figures: ReleaseFigures,
     ) -> Identity {
         let (mut kv, mut http, mut secrets) = (Vec::new(), Vec::new(), Vec::new());
         for grant in grants {
@@ -59,7 +63,12 @@ impl Identity {
             }
         }
         let (name, config) = (record.name.clone(), record.config.clone());
-        Identity { name, version: record.version, kept, kv, http, secrets, config }
+        Identity { name, version: record.version, kept, kv, http, secrets, config, figures }
+    }
+
+    /// What its calls are counted by.
+    pub(super) fn figures(&self) -> &ReleaseFigures {
+        &self.figures
     }
 
     /// The last lines that the handler has logged.
@@ -411,6 +420,10 @@ impl Host for GuestHost {
             error!(%error, "the system gives no random numbers");
             NoRandomness
         })
+    }
+
+    fn used(&mut self, usage: Usage) {
+        self.identity.figures.note_usage(usage);
     }
 }
 

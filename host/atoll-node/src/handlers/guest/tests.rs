@@ -32,7 +32,8 @@ fn guest(grants: &[&str]) -> (GuestHost, GuestBucket) {
         canary: None,
         watch: None,
     };
-    let identity = Arc::new(Identity::new(&record, grants, Arc::default()));
+    let identity =
+        Arc::new(Identity::new(&record, grants, Arc::default(), ReleaseFigures::default()));
     let secrets = Secrets::open(Arc::clone(&node), &config.secrets).expect("a bucket");
     let watchers = Watchers::new(Arc::clone(&node), node.metrics());
     let common = Common { node, client: Arc::new(Client::new()), secrets, watchers };
