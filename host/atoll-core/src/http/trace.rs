@@ -1,6 +1,6 @@
 //! W3C Trace Context: the trace that a request is part of, and its place in it.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 
 /// A request within a trace. Written as the field `traceparent` of what it leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,10 +66,8 @@ impl fmt::Display for TraceContext {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("a string takes any text");
-        text
-    })
+    let digit = |nibble: u8| char::from(b"0123456789abcdef"[usize::from(nibble & 0xF)]);
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]).collect()
 }
 
 /// The trace and its flags. Later versions begin like the first and may have more behind it.

@@ -19,8 +19,8 @@ pub(super) fn of(request: &mut Request) -> Arc<Trace> {
     // Two name none: nobody can say which is meant.
     let parent = parents.next().filter(|_| parents.next().is_none());
     let mut dice = [0; 24];
-    // Without dice the request has the same ids as others, which misleads a tool and nobody else.
-    let _ = getrandom::fill(&mut dice);
+    // Ids are no secrets, and the system's randomness costs a call of it.
+    fastrand::fill(&mut dice);
     let context = TraceContext::new(parent.map(HeaderValue::as_bytes), dice);
     let states = || headers.get_all(&TRACESTATE).iter();
     let fits = states().map(HeaderValue::len).sum::<usize>() <= STATE_BYTES_MAX;
