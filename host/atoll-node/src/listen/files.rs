@@ -107,13 +107,18 @@ impl WithFiles {
         let bytes = bytes.min(part.left);
         loop {
             ready!(self.stream.poll_write_ready(context))?;
-            let sent = self.stream.try_io(Interest::WRITABLE, || {
+            let mut sent = 0;
+            let tried = self.stream.try_io(Interest::WRITABLE, || {
                 let mut offset = part.offset;
-                send(&self.stream, &part.file, &mut offset, bytes)
+                sent = send(&self.stream, &part.file, &mut offset, bytes)?;
+                // Less than was asked for, of a file that has more: the socket is full, and says so
+                // when it no longer is. To ask again only to hear that costs more than this look.
+                let is_short = cfg!(target_os = "linux") && sent < bytes;
+                let is_full = is_short && part.file.metadata()?.len() > offset;
+                if is_full { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
             });
-            match sent {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Ok(sent) if sent > 0 => {
+            match tried {
+                _ if sent > 0 => {
                     part.offset += sent as u64;
                     part.left -= sent;
                     if part.left == 0 {
@@ -121,7 +126,8 @@ impl WithFiles {
                     }
                     return Poll::Ready(Ok(sent));
                 }
-                Ok(_) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Ok(()) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }
@@ -263,5 +269,22 @@ mod tests {
         want.extend_from_slice(&text[1..4]);
         assert!(got == want, "{} bytes instead of {}", got.len(), want.len());
         assert!(files.parts().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_shorter_than_was_said_is_an_error_and_no_wait() {
+        let mut file = tempfile::tempfile().expect("a file");
+        file.write_all(b"short").expect("room");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let _client = TcpStream::connect(address).await.expect("a connection");
+        let (stream, _) = listener.accept().await.expect("a connection");
+        let mut stream = WithFiles::new(stream);
+        let mut body = stream.files().body(Arc::new(file), 0, 100);
+        let frame = body.frame().await.expect("a frame").expect("no error");
+        let data = frame.into_data().expect("data");
+        assert_eq!(stream.write(&data).await.expect("what there is"), 5);
+        let error = stream.write(&data[5..]).await.expect_err("nothing is left");
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
     }
 }
