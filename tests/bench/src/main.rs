@@ -4,7 +4,7 @@
 //! standard output (progress goes to standard error). Processor time is what the kernel has
 //! booked for the server's processes, never a guess from the throughput.
 //!
-//! `cargo bench-peers wasm` measures handlers, beside `wasmtime serve` if it is given; `handlers` a
+//! `cargo bench-peers wasm` measures handlers, beside `wasmtime serve` and `workerd` if they are given; `handlers` a
 //! thousand of them on one node, and a hostile one beside another.
 //!
 //! `cargo bench-peers replication` holds linked nodes against the bars that the project has set
@@ -73,6 +73,9 @@ enum Task {
         /// The program `wasmtime`, to measure `wasmtime serve` beside.
         #[arg(long, value_name = "PATH")]
         wasmtime: Option<PathBuf>,
+        /// The program `workerd` (the binary, not npm's script for it), to measure hello beside.
+        #[arg(long, value_name = "PATH")]
+        workerd: Option<PathBuf>,
         /// A standard component that answers /NAME/hello, NAME being that of its file; may be
         /// repeated.
         #[arg(long, value_name = "COMPONENT.wasm")]
@@ -123,8 +126,9 @@ fn run(options: &Options) -> anyhow::Result<()> {
             print(&describe_machine())?;
             Ok(print(&handlers::measure(&atoll, effort)?)?)
         }
-        Some(Task::Wasm { wasmtime, also }) => {
-            let others = Others { wasmtime: wasmtime.clone(), components: also.clone() };
+        Some(Task::Wasm { wasmtime, workerd, also }) => {
+            let (wasmtime, workerd) = (wasmtime.clone(), workerd.clone());
+            let others = Others { wasmtime, workerd, components: also.clone() };
             measure_handlers(options, &others, effort)
         }
     }
@@ -181,6 +185,9 @@ fn measure_handlers(options: &Options, others: &Others, effort: Effort) -> anyho
     wasm::check(others)?;
     let atoll = binary(options)?;
     print(&describe_machine())?;
+    if let Some(workerd) = &others.workerd {
+        print(&format!("Beside {}.\n", server::workerd_version(workerd)))?;
+    }
     if let Some(wasmtime) = &others.wasmtime {
         print(&format!("Beside {}.\n", server::wasmtime_version(wasmtime)))?;
     }

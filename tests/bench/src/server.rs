@@ -336,6 +336,40 @@ pub(crate) fn wasmtime_version(wasmtime: &Path) -> String {
     printed_by(wasmtime, "--version").trim().to_owned()
 }
 
+/// Starts `workerd` with a worker that says hello.
+///
+/// # Errors
+/// If it does not answer in time.
+pub(crate) fn start_workerd(workerd: &Path) -> anyhow::Result<(Server, SocketAddr)> {
+    let address = free_address()?;
+    let folder = tempfile::tempdir()?;
+    let config = folder.path().join("hello.capnp");
+    std::fs::write(&config, HELLO_CAPNP.replace("ADDRESS", &address.to_string()))?;
+    let mut command = Command::new(workerd);
+    command.arg("serve").arg(&config).stdout(Stdio::null());
+    let mut server = Server::spawn(command, folder)?;
+    let is_up = || TcpStream::connect(address).is_ok();
+    server.wait_within(COMPILE_WAIT_MAX, is_up).context("workerd serve")?;
+    Ok((server, address))
+}
+
+/// The least that `workerd` serves.
+const HELLO_CAPNP: &str = r#"using Workerd = import "/workerd/workerd.capnp";
+const config :Workerd.Config = (
+  services = [(name = "hello", worker = (
+    compatibilityDate = "2026-01-01",
+    modules = [(name = "hello.mjs", esModule =
+      "export default { fetch() { return new Response('Hello, world!\\n'); } };")],
+  ))],
+  sockets = [(name = "http", address = "ADDRESS", http = (), service = "hello")],
+);
+"#;
+
+/// `workerd 2026-11-17`.
+pub(crate) fn workerd_version(workerd: &Path) -> String {
+    printed_by(workerd, "--version").trim().to_owned()
+}
+
 fn parse_ready(line: &str) -> anyhow::Result<Doors> {
     let ready: serde_json::Value = serde_json::from_str(line).with_context(|| line.to_owned())?;
     let address = |door: &str| -> anyhow::Result<SocketAddr> {

@@ -1,4 +1,4 @@
-//! What a handler costs: beside the plain path of the same node, and beside `wasmtime serve`.
+//! What a handler costs: beside the plain path of the same node, `wasmtime serve` and `workerd`.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -29,6 +29,8 @@ const REUSED_BAR_US: f64 = 3.0;
 pub(crate) struct Others {
     /// The program `wasmtime`.
     pub(crate) wasmtime: Option<PathBuf>,
+    /// The program `workerd`.
+    pub(crate) workerd: Option<PathBuf>,
     /// Standard components that answer `/NAME/hello`, NAME being that of their file.
     pub(crate) components: Vec<PathBuf>,
 }
@@ -66,6 +68,12 @@ pub(crate) fn measure(atoll: &Path, others: &Others, effort: Effort) -> anyhow::
     bench.add_both("hello, wasi:http", "portable", &guests.path("portable"), OPERATIONS)?;
     if let Some(wasmtime) = &others.wasmtime {
         bench.add_wasmtime(wasmtime, &guests.path("portable"), "portable", OPERATIONS)?;
+    }
+    if let Some(workerd) = &others.workerd {
+        let (server, address) = server::start_workerd(workerd)?;
+        let target = any(address, "/hello");
+        bench.add("hello in workerd, JavaScript", server.pid(), target, OPERATIONS)?;
+        bench.servers.push(server);
     }
     for component in &others.components {
         let name = component.file_stem().and_then(|stem| stem.to_str());
