@@ -344,7 +344,7 @@ pub(crate) fn start_workerd(workerd: &Path) -> anyhow::Result<(Server, SocketAdd
     let address = free_address()?;
     let folder = tempfile::tempdir()?;
     let config = folder.path().join("hello.capnp");
-    std::fs::write(&config, HELLO_CAPNP.replace("ADDRESS", &address.to_string()))?;
+    fs::write(&config, HELLO_CAPNP.replace("ADDRESS", &address.to_string()))?;
     let mut command = Command::new(workerd);
     command.arg("serve").arg(&config).stdout(Stdio::null());
     let mut server = Server::spawn(command, folder)?;
