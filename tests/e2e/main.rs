@@ -17,6 +17,7 @@ mod disk;
 mod examples;
 mod fetch;
 mod handlers;
+mod http2;
 mod links;
 mod messages;
 mod node;

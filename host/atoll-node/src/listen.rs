@@ -5,6 +5,7 @@
 
 pub(crate) mod files;
 pub(crate) mod host;
+mod http2;
 pub(crate) mod interim;
 pub(crate) mod linger;
 mod opening;
@@ -12,15 +13,17 @@ mod stall;
 
 use anyhow::Context;
 use axum::Router;
+use axum::body::Body;
 use files::WithFiles;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper::Request;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use interim::WithInterim;
-use opening::Opening;
+use opening::Version;
 use stall::WriteStall;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
@@ -32,7 +35,8 @@ use tracing::{debug, warn};
 
 /// Most HTTP connections that one listener holds; a further one waits in the kernel's queue.
 const CONNECTION_COUNT_MAX: usize = 16_384;
-/// Longest wait for the head of a request, and so longest idle time of a kept connection.
+/// Longest wait for the head of a request, and so longest idle time of a kept connection over HTTP/1;
+/// over HTTP/2 the time between two pings.
 const HEADER_WAIT: Duration = Duration::from_secs(30);
 /// Longest wait for the bytes that tell HTTP/1 from HTTP/2, at the start of a connection.
 const OPENING_WAIT: Duration = Duration::from_secs(30);
@@ -80,7 +84,6 @@ pub(crate) fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<std::net::
 /// Serves `router` until `shutdown`, then lets requests in flight end.
 pub(crate) async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) {
     let places = Arc::new(Semaphore::new(CONNECTION_COUNT_MAX));
-    let graceful = GracefulShutdown::new();
     let tasks = TaskTracker::new();
     loop {
         let place = tokio::select! {
@@ -98,8 +101,7 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, shutdown: Cance
                 }
             },
         };
-        let connection = connection(stream, peer, router.clone());
-        let connection = graceful.watch(connection);
+        let connection = serve_connection(stream, peer, router.clone(), shutdown.clone());
         tasks.spawn(async move {
             if let Err(error) = connection.await {
                 debug!(%peer, error, "connection ended early");
@@ -109,49 +111,65 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, shutdown: Cance
     }
     drop(listener);
     tasks.close();
-    graceful.shutdown().await;
     tasks.wait().await;
 }
 
-/// One connection's life, as a future that can be told to finish.
-fn connection(
+/// One connection's life. Once `shutdown` is there, requests in flight end and no other begins.
+async fn serve_connection(
     stream: TcpStream,
     peer: SocketAddr,
     router: Router,
-) -> impl hyper_util::server::graceful::GracefulConnection<
-    Error = Box<dyn std::error::Error + Send + Sync>,
-> {
+    shutdown: CancellationToken,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     // Without it small answers wait for the client's acknowledgement.
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%peer, %error, "no delay could not be set");
     }
+    let version = tokio::select! {
+        version = opening::version(&stream, OPENING_WAIT) => version?,
+        () = shutdown.cancelled() => return Ok(()),
+    };
+    match version {
+        Version::Http1 => serve_http1(stream, peer, router, shutdown).await,
+        Version::Http2 => {
+            let router = router.map_request(move |mut request: Request<Body>| {
+                request.extensions_mut().insert(PeerAddress(peer));
+                request
+            });
+            http2::serve(WriteStall::new(stream, WRITE_WAIT), router, shutdown).await
+        }
+    }
+}
+
+async fn serve_http1(
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: Router,
+    shutdown: CancellationToken,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let stream = WithFiles::new(stream);
     let files = stream.files();
-    let stream = WriteStall::new(Opening::new(stream, OPENING_WAIT), WRITE_WAIT);
-    let stream = WithInterim::new(stream);
+    let stream = WithInterim::new(WriteStall::new(stream, WRITE_WAIT));
     let interim = stream.interim();
-    let service = router.map_request(move |mut request: hyper::Request<hyper::body::Incoming>| {
+    let service = router.map_request(move |mut request: Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(PeerAddress(peer));
         if request.version() == hyper::Version::HTTP_11 {
             request.extensions_mut().insert(interim.clone());
             request.extensions_mut().insert(files.clone());
         }
-        request.map(axum::body::Body::new)
+        request.map(Body::new)
     });
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder
-        .http1()
+    let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_WAIT)
         .max_buf_size(HEADER_BYTES_MAX)
-        .max_headers(HEADER_COUNT_MAX);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAM_COUNT_MAX)
-        .keep_alive_interval(Some(HEADER_WAIT))
-        .max_header_list_size(HEADER_BYTES_MAX as u32);
-    builder
-        .serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service))
-        .into_owned()
+        .max_headers(HEADER_COUNT_MAX)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service))
+        .with_upgrades();
+    let mut connection = pin!(connection);
+    tokio::select! {
+        ended = &mut connection => return Ok(ended?),
+        () = shutdown.cancelled() => connection.as_mut().graceful_shutdown(),
+    }
+    Ok(connection.await?)
 }

@@ -3,6 +3,7 @@
 
 use super::origin::{Origin, node_before};
 use crate::node::{PATIENCE, TestNode};
+use crate::tools::run;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Mutex;
@@ -101,6 +102,25 @@ fn early_hints_reach_the_client_before_the_response_and_are_not_stored() {
             assert!(hit.starts_with("http/1.1 200") && hit.contains("atoll; hit"), "{hit}");
         }
     }
+}
+
+#[test]
+fn early_hints_reach_a_client_over_http_2() {
+    let (address, go) = hinting();
+    let node = node_to(address, "");
+    go.send(()).expect("the upstream waits");
+    let url = format!("http://{}/hinted", node.gateway);
+    let got = run("curl", &["-sSi", "--http2-prior-knowledge", "-H", "Host: a", &url]);
+    let heads: Vec<&str> = got.split("\r\n\r\n").collect();
+    let [first, second, last, body] = heads[..] else { panic!("{got}") };
+    for hints in [first, second] {
+        assert!(hints.starts_with("HTTP/2 103"), "{got}");
+        assert!(hints.contains("link: </a.css>") && !hints.contains("x-hop"), "{got}");
+    }
+    assert!(last.starts_with("HTTP/2 200") && last.contains("fwd=uri-miss"), "{got}");
+    assert_eq!(body, "x");
+    let again = run("curl", &["-sSi", "--http2-prior-knowledge", "-H", "Host: a", &url]);
+    assert!(again.starts_with("HTTP/2 200") && again.contains("Atoll; hit"), "{again}");
 }
 
 #[test]

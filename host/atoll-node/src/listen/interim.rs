@@ -1,23 +1,35 @@
-//! Interim responses (1xx) on their way to a client of HTTP/1.1.
+//! Interim responses (1xx) on their way to a client.
 //!
-//! Hyper's server sends none but `100 Continue`. These are written into the stream while hyper has
-//! nothing of its own left to write, which is when it flushes the stream and at no other time.
+//! Hyper's server sends none but `100 Continue`. Over HTTP/1.1 these are written into the stream while
+//! hyper has nothing of its own left to write, which is when it flushes the stream and at no other
+//! time; over HTTP/2 the stream's own task sends them.
 
 use bytes::{Buf as _, BytesMut};
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, Response, StatusCode};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::mpsc;
 
 /// Most bytes that wait for a client to take them. An interim response that finds no room is left
 /// out: it is a hint, and the final one says all that counts.
 const WAITING_BYTES_MAX: usize = 64 * 1024;
 
-/// The way to a client for interim responses; an extension of requests over HTTP/1.1.
+/// Most of them that wait for a stream of HTTP/2.
+const WAITING_COUNT_MAX: usize = 8;
+
+/// The way to a client for interim responses; an extension of requests over HTTP/1.1 and HTTP/2.
+#[derive(Clone, Debug)]
+pub(crate) enum Interim {
+    Http1(Lines),
+    Http2(mpsc::Sender<Response<()>>),
+}
+
+/// The bytes of those that wait for a connection over HTTP/1.1.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Interim(Arc<Mutex<State>>);
+pub(crate) struct Lines(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -30,8 +42,38 @@ struct State {
 }
 
 impl Interim {
+    /// A way for one request over HTTP/2, and its other end.
+    pub(super) fn over_http2() -> (Interim, mpsc::Receiver<Response<()>>) {
+        let (sender, receiver) = mpsc::channel(WAITING_COUNT_MAX);
+        (Interim::Http2(sender), receiver)
+    }
+
     /// Hands over an interim response. The final one has to wait for [`Interim::sent`].
     pub(crate) fn send(&self, status: StatusCode, headers: &HeaderMap) {
+        match self {
+            Interim::Http1(lines) => lines.send(status, headers),
+            Interim::Http2(sender) => {
+                let mut response = Response::new(());
+                *response.status_mut() = status;
+                response.headers_mut().clone_from(headers);
+                // One that finds no room is left out, as above.
+                let _ = sender.try_send(response);
+            }
+        }
+    }
+
+    /// Ends once all of them are written, or the connection is gone.
+    pub(crate) async fn sent(&self) {
+        match self {
+            Interim::Http1(lines) => lines.sent().await,
+            // The task that sends the final response sends them first.
+            Interim::Http2(_) => {}
+        }
+    }
+}
+
+impl Lines {
+    fn send(&self, status: StatusCode, headers: &HeaderMap) {
         let reason = status.canonical_reason().unwrap_or_default();
         let mut head = format!("HTTP/1.1 {} {reason}\r\n", status.as_str()).into_bytes();
         for (name, value) in headers {
@@ -51,8 +93,7 @@ impl Interim {
         }
     }
 
-    /// Ends once all of them are written, or the connection is gone.
-    pub(crate) async fn sent(&self) {
+    async fn sent(&self) {
         std::future::poll_fn(|context| {
             let mut state = self.state();
             if state.is_gone || state.waiting.is_empty() {
@@ -73,22 +114,22 @@ impl Interim {
 #[derive(Debug)]
 pub(super) struct WithInterim<S> {
     stream: S,
-    interim: Interim,
+    lines: Lines,
 }
 
 impl<S: AsyncWrite + Unpin> WithInterim<S> {
     pub(super) fn new(stream: S) -> WithInterim<S> {
-        WithInterim { stream, interim: Interim::default() }
+        WithInterim { stream, lines: Lines::default() }
     }
 
     /// The way into it.
     pub(super) fn interim(&self) -> Interim {
-        self.interim.clone()
+        Interim::Http1(self.lines.clone())
     }
 
     /// Writes what waits.
     fn poll_write_waiting(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut state = self.interim.state();
+        let mut state = self.lines.state();
         match &mut state.connection {
             Some(connection) => connection.clone_from(context.waker()),
             none => *none = Some(context.waker().clone()),
@@ -150,7 +191,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WithInterim<S> {
 
 impl<S> Drop for WithInterim<S> {
     fn drop(&mut self) {
-        let mut state = self.interim.state();
+        let mut state = self.lines.state();
         state.is_gone = true;
         if let Some(sender) = state.sender.take() {
             sender.wake();
@@ -198,7 +239,8 @@ mod tests {
         for _ in 0..10_000 {
             interim.send(StatusCode::EARLY_HINTS, &hints());
         }
-        assert!(interim.state().waiting.len() <= WAITING_BYTES_MAX);
+        let Interim::Http1(lines) = &interim else { panic!("{interim:?}") };
+        assert!(lines.state().waiting.len() <= WAITING_BYTES_MAX);
         drop(near);
         interim.sent().await;
     }

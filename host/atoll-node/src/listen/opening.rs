@@ -1,104 +1,42 @@
-//! A connection that gives up on a client that does not say what it speaks.
+//! What a client speaks, found out before anything is read from it.
 //!
-//! Hyper's own time-outs begin once it knows the version of HTTP, for which it waits as long as the
-//! client likes: without one, whoever connects and sends nothing holds a place for ever.
+//! Hyper's own time-outs begin once the version of HTTP is known, for which it waits as long as the
+//! client likes: whoever connects and sends nothing would hold a place for ever.
 
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
 
 /// How every HTTP/2 connection begins (RFC 9113 section 3.4). What begins otherwise is HTTP/1.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Pause between two looks at a preface of which a part has come: most come whole.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 
-/// A stream whose reads fail where its version of HTTP is not known in time.
-#[derive(Debug)]
-pub(super) struct Opening<S> {
-    stream: S,
-    /// `None` once the version is known.
-    unknown: Option<Unknown>,
+/// A version of HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Version {
+    Http1,
+    Http2,
 }
 
-#[derive(Debug)]
-struct Unknown {
-    /// How much of the preface has been read.
-    seen: usize,
-    known_by: Instant,
-    /// Runs while a read is waiting; most connections never have one.
-    waiting: Option<Pin<Box<Sleep>>>,
+/// Tells what a client speaks, who has `wait` to say it, and takes nothing from the stream.
+pub(super) async fn version(stream: &TcpStream, wait: Duration) -> io::Result<Version> {
+    let known = timeout(wait, spoken(stream)).await;
+    known.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut)))
 }
 
-impl<S> Opening<S> {
-    /// The client has `wait` from now.
-    pub(super) fn new(stream: S, wait: Duration) -> Opening<S> {
-        let unknown = Unknown { seen: 0, known_by: Instant::now() + wait, waiting: None };
-        Opening { stream, unknown: Some(unknown) }
-    }
-}
-
-impl Unknown {
-    /// Whether the version is known after `bytes` more.
-    fn is_settled_by(&mut self, bytes: &[u8]) -> bool {
-        let rest = &PREFACE[self.seen..];
-        self.seen += bytes.len().min(rest.len());
-        !rest.starts_with(bytes) || self.seen == PREFACE.len()
-    }
-
-    fn is_over(&mut self, context: &mut Context<'_>) -> bool {
-        let known_by = self.known_by;
-        let waiting = self.waiting.get_or_insert_with(|| Box::pin(sleep_until(known_by)));
-        waiting.as_mut().poll(context).is_ready()
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Opening<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
-        if let Some(unknown) = &mut self.unknown {
-            if unknown.is_settled_by(&buffer.filled()[before..]) {
-                self.unknown = None;
-            } else if read.is_pending() && unknown.is_over(context) {
-                return Poll::Ready(Err(io::Error::from(io::ErrorKind::TimedOut)));
-            }
+async fn spoken(stream: &TcpStream) -> io::Result<Version> {
+    let mut seen = [0; PREFACE.len()];
+    loop {
+        let count = stream.peek(&mut seen).await?;
+        let seen = &seen[..count];
+        match count {
+            0 => return Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
+            _ if seen == PREFACE => return Ok(Version::Http2),
+            _ if PREFACE.starts_with(seen) => sleep(LOOK_EVERY).await,
+            _ => return Ok(Version::Http1),
         }
-        read
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Opening<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
 
@@ -106,56 +44,51 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Opening<S> {
 mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use tokio::time::{sleep, timeout};
+    use tokio::net::TcpListener;
 
-    const WAIT: Duration = Duration::from_secs(30);
-
-    /// A client that sends `pieces`, one a second, and then nothing more: whether it is given up.
-    async fn is_given_up(pieces: &[&[u8]]) -> bool {
-        let (near, mut far) = tokio::io::duplex(100);
-        let mut near = Opening::new(near, WAIT);
-        let reader = tokio::spawn(async move {
-            let mut piece = [0; 100];
-            let started = Instant::now();
-            loop {
-                match timeout(WAIT * 10, near.read(&mut piece)).await {
-                    Ok(Ok(count)) => assert!(count > 0, "the client stays connected"),
-                    Ok(Err(error)) => {
-                        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-                        assert_eq!(started.elapsed().as_secs(), WAIT.as_secs());
-                        return true;
-                    }
-                    Err(_) => return false,
-                }
+    /// What is made of a client that sends `pieces` with pauses between, and then nothing more.
+    async fn told(pieces: &[&[u8]], wait: Duration) -> io::Result<Version> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let mut client = TcpStream::connect(listener.local_addr()?).await?;
+        let (mut stream, _) = listener.accept().await?;
+        let (version, _) = tokio::join!(version(&stream, wait), async {
+            for piece in pieces {
+                client.write_all(piece).await?;
+                sleep(Duration::from_millis(20)).await;
             }
+            io::Result::Ok(())
         });
-        for piece in pieces {
-            // The reader may have left.
-            let _ = far.write_all(piece).await;
-            sleep(Duration::from_secs(1)).await;
-        }
-        reader.await.expect("no panic")
+        // Nothing is missing for who reads it then.
+        drop(client);
+        let mut got = Vec::new();
+        stream.read_to_end(&mut got).await?;
+        assert_eq!(got, pieces.concat());
+        version
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_client_that_does_not_say_what_it_speaks_is_given_up() {
-        assert!(is_given_up(&[]).await);
-        assert!(is_given_up(&[b"P"]).await);
         let dripping: Vec<&[u8]> = PREFACE[..23].chunks(1).collect();
-        assert!(is_given_up(&dripping).await);
+        let cases: [&[&[u8]]; 3] = [&[], &[b"P"], &dripping];
+        for pieces in cases {
+            let error = told(pieces, Duration::from_millis(200)).await.expect_err("no version");
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{pieces:?}");
+        }
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn one_whose_version_is_known_is_left_to_hyper() {
-        for pieces in [
-            &[b"GET / HTTP/1.1\r\n".as_slice()][..],
-            &[b"P", b"U"],
-            &[b"x"],
-            &[PREFACE],
-            &[&PREFACE[..10], &PREFACE[10..]],
-            &[&[&PREFACE[..], b"more"].concat()],
-        ] {
-            assert!(!is_given_up(pieces).await, "{pieces:?}");
+    #[tokio::test]
+    async fn the_version_is_that_of_the_first_bytes_however_they_come() {
+        let cases: [(&[&[u8]], Version); 6] = [
+            (&[b"GET / HTTP/1.1\r\n"], Version::Http1),
+            (&[b"P", b"U"], Version::Http1),
+            (&[b"x"], Version::Http1),
+            (&[PREFACE], Version::Http2),
+            (&[&PREFACE[..10], &PREFACE[10..]], Version::Http2),
+            (&[&[&PREFACE[..], b"more"].concat()], Version::Http2),
+        ];
+        for (pieces, want) in cases {
+            let got = told(pieces, Duration::from_secs(30)).await.expect("a version");
+            assert_eq!(got, want, "{pieces:?}");
         }
     }
 }
