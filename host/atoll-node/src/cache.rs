@@ -13,6 +13,7 @@ pub(crate) mod flight;
 pub(crate) mod keys;
 pub(crate) mod limits;
 pub(crate) mod purges;
+pub(crate) mod replicated;
 pub(crate) mod stored;
 
 use crate::node::Node;

@@ -12,12 +12,14 @@ mod lookup;
 mod parts;
 mod post;
 mod records;
+mod replicate;
 pub(crate) mod routes;
 pub(crate) mod settings;
 mod shield;
 mod upgrade;
 
 use crate::cache::Cache;
+use crate::cache::replicated::Shared;
 use crate::handlers::Handlers;
 use crate::node::Node;
 use crate::problem::Problem;
@@ -43,6 +45,7 @@ pub(crate) struct Proxy {
     fixed_routes: Vec<Arc<Routed>>,
     route_records: routes::Records,
     cache: Arc<Cache>,
+    shared: Arc<Shared>,
     /// Its name is that by which it knows its own requests again.
     node: Arc<Node>,
     /// Fetches that go on without the client that began them.
@@ -101,11 +104,12 @@ impl Proxy {
     /// `own` is where other nodes reach this node's gateway.
     pub(crate) fn new(
         node: &Arc<Node>,
-        (cache, handlers): (&Arc<Cache>, &Arc<Handlers>),
+        (shared, handlers): (&Arc<Shared>, &Arc<Handlers>),
         settings: &[RouteSettings],
         own: Option<Authority>,
     ) -> anyhow::Result<Arc<Proxy>> {
         let figures = Figures::register(node);
+        let cache = shared.purges().cache();
         let is_shielded =
             |route: &RouteSettings| route.cache.as_ref().is_some_and(|cache| cache.is_shielded);
         let own = own.filter(|_| settings.iter().any(is_shielded));
@@ -119,12 +123,16 @@ impl Proxy {
         if !fixed_routes.is_empty() {
             cache.note_use();
         }
+        if settings.iter().any(RouteSettings::is_replicated) {
+            shared.begin();
+        }
         Ok(Arc::new(Proxy {
             shield: own.map(|own| Shield::new(node, own)).transpose()?,
             routes,
             fixed_routes,
             route_records: routes::Records::open(node)?,
             cache: Arc::clone(cache),
+            shared: Arc::clone(shared),
             node: Arc::clone(node),
             fetches: TaskTracker::new(),
             figures,

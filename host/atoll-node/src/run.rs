@@ -3,6 +3,7 @@
 use crate::cache::Cache;
 use crate::cache::disk::gate;
 use crate::cache::purges::Purges;
+use crate::cache::replicated;
 use crate::config::Config;
 use crate::handlers::{self, Handlers};
 use crate::journal::{Keeping, Opened, Read};
@@ -220,7 +221,8 @@ impl Kit {
         let purges = Purges::new(node, &cache)?;
         let own = config.gateway_advertised.clone();
         let own = own.or_else(|| gateway.and_then(|address| address.to_string().parse().ok()));
-        let proxy = Proxy::new(node, (&cache, &handlers), &config.routes, own)?;
+        let shared = replicated::Shared::new(node, &purges, config.replicated_bytes_max)?;
+        let proxy = Proxy::new(node, (&shared, &handlers), &config.routes, own)?;
         Ok(Kit { node: Arc::clone(node), handlers, proxy, purges })
     }
 

@@ -234,6 +234,25 @@ fn nor_where_one_node_fetches_for_all_and_may_know_less_of_purges_than_the_one_t
     println!("{outdated} answers of nodes that knew less were dropped");
 }
 
+#[test]
+fn nor_where_nodes_share_what_they_fetch() {
+    let trio = Trio::start_with("replicate = true");
+    println!("{}", purge_under_load(&trio));
+    let shared = |outcome: &str| -> u64 {
+        let name = format!("atoll_cache_replicated_total{{route=\"/*\",outcome=\"{outcome}\"}} ");
+        let counts = trio.nodes.iter().map(|node| {
+            let metrics = node.http("GET", node.api, "/metrics", b"");
+            let value =
+                metrics.text().lines().find_map(|line| line.strip_prefix(&name)?.parse().ok());
+            value.unwrap_or(0_u64)
+        });
+        counts.sum()
+    };
+    let (written, taken, outdated) = (shared("written"), shared("taken"), shared("outdated"));
+    println!("{written} written, {taken} taken, {outdated} were too old to be");
+    assert!(written > 0 && taken > 0, "{written} and {taken}");
+}
+
 /// How many requests to the node that fetches for all ended so.
 fn shielded(node: &TestNode, outcome: &str) -> u64 {
     let metrics = node.http("GET", node.api, "/metrics", b"");

@@ -15,7 +15,7 @@ pub(crate) mod ledger;
 pub(crate) mod limits;
 mod loader;
 mod reader;
-mod record;
+pub(super) mod record;
 mod room;
 pub(crate) mod spool;
 pub(super) mod tiers;

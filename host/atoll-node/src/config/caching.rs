@@ -36,6 +36,22 @@ pub(super) fn fill_bytes_max(values: &FileConfig, cache_bytes_max: usize) -> any
     }
 }
 
+/// What responses that nodes share may take of the store, in bytes.
+pub(super) fn replicated_bytes_max(
+    values: &FileConfig,
+    memory_bytes_max: usize,
+) -> anyhow::Result<usize> {
+    let bytes_max = match &values.cache_replicated {
+        Some(text) => parse_size(text).context("--cache-replicated")?,
+        None => memory_bytes_max / 8,
+    };
+    ensure!(
+        bytes_max <= memory_bytes_max / 2,
+        "--cache-replicated is a part of --memory-max, at most half of it"
+    );
+    Ok(bytes_max)
+}
+
 /// Longest body that is stored where a route does not say, in bytes.
 pub(super) fn object_bytes_default(disk: Option<&disk::Settings>) -> u64 {
     match disk {

@@ -334,6 +334,9 @@ impl Hub {
     fn show(&self, now: Moment) {
         let due = self.shown.get().is_none_or(|shown| shown.elapsed() >= STATUS_INTERVAL);
         let replication = self.node.replication();
+        if replication.progress().is_vector_wanted() {
+            replication.progress().publish_vector(self.replica.borrow().vector());
+        }
         if due || replication.progress().waiter_count() > 0 {
             let replica = self.replica.borrow();
             let vector = replica.vector().iter().map(|(origin, mark)| (origin, mark.seq));

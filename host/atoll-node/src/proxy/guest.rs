@@ -102,6 +102,7 @@ impl Proxy {
             compresses: false,
             follows_clients: true,
             is_shielded: false,
+            replicated: None,
         };
         Route {
             source: Source::Guest(guest),

@@ -227,6 +227,9 @@ impl Proxy {
                 ));
             }
             let pattern = settings.pattern.clone();
+            if settings.is_replicated() {
+                self.shared.begin();
+            }
             let route =
                 Route::new(&settings, &self.figures).map_err(|error| format!("{error:#}"))?;
             Ok(Arc::new(Routed { pattern, route: Arc::new(route) }))

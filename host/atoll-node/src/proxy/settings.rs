@@ -23,6 +23,13 @@ pub(crate) struct RouteSettings {
     pub(crate) others: Vec<(Box<str>, upstream::Settings)>,
 }
 
+impl RouteSettings {
+    /// Whether what one node has fetched is shared with all.
+    pub(crate) fn is_replicated(&self) -> bool {
+        self.cache.as_ref().is_some_and(|cache| cache.replicated.is_some())
+    }
+}
+
 /// What a route changes in requests and responses.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RouteEdits {
@@ -49,4 +56,15 @@ pub(crate) struct CacheSettings {
     pub(crate) follows_clients: bool,
     /// Whether one node of the cluster fetches for all.
     pub(crate) is_shielded: bool,
+    /// How what one node has fetched is shared with all; `None` is not at all.
+    pub(crate) replicated: Option<Replicated>,
+}
+
+/// How responses are shared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Replicated {
+    /// Longest body that is shared, in bytes.
+    pub(crate) body_bytes_max: u64,
+    /// All that the route says, as a hash: what another route makes of a URL is not this one's.
+    pub(crate) route: u64,
 }
