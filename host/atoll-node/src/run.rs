@@ -106,6 +106,7 @@ async fn serve(
             Some(keeping)
         }
     };
+    kit.proxy.announce(&tasks, &shutdown)?;
     kit.begin(&tasks, &shutdown);
     tasks.close();
 
@@ -220,7 +221,8 @@ impl Kit {
         }
         let purges = Purges::new(node, &cache)?;
         let own = config.gateway_advertised.clone();
-        let own = own.or_else(|| gateway.and_then(|address| address.to_string().parse().ok()));
+        let named = gateway.filter(|address| !address.ip().is_unspecified());
+        let own = own.or_else(|| named.and_then(|address| address.to_string().parse().ok()));
         let shared = replicated::Shared::new(node, &purges, config.replicated_bytes_max)?;
         let proxy = Proxy::new(node, (&shared, &handlers), &config.routes, own)?;
         Ok(Kit { node: Arc::clone(node), handlers, proxy, purges })
@@ -230,7 +232,6 @@ impl Kit {
     fn begin(&self, tasks: &TaskTracker, shutdown: &CancellationToken) {
         self.follow_purges(tasks, shutdown);
         self.proxy.watch_health(tasks, shutdown);
-        self.proxy.announce(tasks, shutdown);
         tasks.spawn(sweep::sweep(Arc::clone(&self.node), shutdown.clone()));
         tasks.spawn(Arc::clone(&self.handlers).follow(shutdown.clone()));
         tasks.spawn(Arc::clone(&self.handlers).watch(shutdown.clone()));

@@ -76,10 +76,8 @@ pub(super) fn check_shield(
     gateway: Option<SocketAddr>,
     advertised: Option<&Authority>,
 ) -> anyhow::Result<()> {
-    let is_shielded =
-        |route: &RouteSettings| route.cache.as_ref().is_some_and(|cache| cache.is_shielded);
     let (Some(gateway), None) = (gateway, advertised) else { return Ok(()) };
-    if gateway.ip().is_unspecified() && routes.iter().any(is_shielded) {
+    if gateway.ip().is_unspecified() && routes.iter().any(RouteSettings::is_shielded) {
         bail!(
             "a route has shield = true and --gateway {gateway} is every address of this machine; \
              say with --gateway-advertise HOST:PORT where other nodes reach it"

@@ -123,7 +123,6 @@ pub(super) fn resolve(
 /// Checks a route that is written as JSON, with the keys of the file.
 pub(crate) fn of_json(text: &[u8]) -> anyhow::Result<RouteSettings> {
     let route: FileRoute = serde_json::from_slice(text).context("the route is no such JSON")?;
-    ensure!(!route.shield, "shield is for routes of atoll.toml");
     one(&route, OBJECT_BYTES_DEFAULT)
 }
 
@@ -157,21 +156,12 @@ fn one(route: &FileRoute, object_bytes_max: u64) -> anyhow::Result<RouteSettings
     let upstream = upstream::Settings { addresses, times, own_host, checks };
     ensure!(route.cache || !route.shield, "shield is for routes with cache = true");
     let cache = cache(route, object_bytes_max)?;
-    ensure!(
-        route.filter.is_none() || !route.shield,
-        "shield and filter do not go together: the filter would change a request on both nodes"
-    );
     check_replicated(route)?;
     let edits = edits::resolve(route)?;
     let (filter, others) = filter(route, &upstream)?;
     let cache = route.cache.then_some(cache);
-    let mut settings = RouteSettings { pattern, upstream, cache, edits, filter, others };
-    // Of all that is written: two nodes whose routes differ make different responses.
     let hash = xxhash_rust::xxh3::xxh3_64(format!("{route:?}").as_bytes());
-    if let Some(replicated) = settings.cache.as_mut().and_then(|cache| cache.replicated.as_mut()) {
-        replicated.route = hash;
-    }
-    Ok(settings)
+    Ok(RouteSettings { pattern, upstream, cache, edits, filter, others, hash })
 }
 
 /// Refuses what does not go together with sharing.
@@ -277,7 +267,7 @@ fn replicated(route: &FileRoute) -> anyhow::Result<Option<Replicated>> {
         (1..=BODY_BYTES_MAX).contains(&body_bytes_max),
         "replicate_max is 1 to {BODY_BYTES_MAX} bytes"
     );
-    Ok(route.replicate.then_some(Replicated { body_bytes_max, route: 0 }))
+    Ok(route.replicate.then_some(Replicated { body_bytes_max }))
 }
 
 #[cfg(test)]

@@ -154,13 +154,17 @@ impl Proxy {
             return lead.land(Landing::Failed(status, ERROR));
         }
         let own = job.own.take();
+        let is_kept_out = fetched.response.extensions().get::<NotStored>().is_some();
         match self.open(route, &job.asked, (fetched, lead.began_us()), marks) {
             Ok((fill, body)) => {
                 lead.land(Landing::Filling(Arc::clone(&fill)));
                 self.drive(route, &job.asked, (fill, body), lead).await;
             }
             Err((mut response, refusal)) => {
-                response.extensions_mut().insert(FetchedUs(lead.began_us()));
+                // What a filter keeps out of the cache is for no other node's either.
+                if !is_kept_out {
+                    response.extensions_mut().insert(FetchedUs(lead.began_us()));
+                }
                 if status.as_u16() < 500 && refusal.is_some_and(is_of_the_response) {
                     self.cache.mark_pass(&job.asked.key);
                 }
@@ -220,11 +224,16 @@ impl Proxy {
         parts: &Parts,
     ) -> Option<Fetched> {
         let asked = &job.asked;
-        let is_shielded = route.cache.as_ref().is_some_and(|settings| settings.is_shielded);
-        let shield = self.shield.as_ref().filter(|_| is_shielded && !asked.is_for_a_node())?;
+        let is_asked = route.is_shielded() && !asked.is_for_a_node();
+        let shield = self.shield.get().filter(|_| is_asked)?;
         let owner = shield.owner(&asked.key)?;
+        let parts = match asked.as_it_came() {
+            None => parts.clone(),
+            Some(came) => self.upstream_head(route, &came, (about, None)).ok()?,
+        };
         let requested_us = self.cache.now_us();
-        let (mut response, ago_us) = shield.ask(&owner, parts.clone()).await?;
+        let purpose = asked.purpose(route);
+        let (mut response, ago_us) = shield.ask(&owner, (parts, purpose)).await?;
         let fetched_us = requested_us.saturating_sub(ago_us);
         let mut tags = tags::of(response.headers());
         if let Some(stored) = about.filter(|_| response.status() == StatusCode::NOT_MODIFIED) {

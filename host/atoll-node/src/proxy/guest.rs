@@ -111,6 +111,7 @@ impl Proxy {
             filter: None,
             others: Vec::new(),
             records: self.figures.records(&format!("handler {}", record.name)),
+            hash: 0,
         }
     }
 

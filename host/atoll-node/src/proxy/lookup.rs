@@ -7,7 +7,7 @@ use super::forward::{bypass, failure};
 use super::post::Posted;
 use super::records::From;
 use super::settings::CacheSettings;
-use super::shield::{FetchedUs, SHIELD, tell_age};
+use super::shield::{FetchedUs, tell_age};
 use super::{Proxy, Route, answer, parts};
 use crate::cache::flight::{self, Landing, Role};
 use crate::cache::limits::COLLAPSE_WAIT;
@@ -89,8 +89,9 @@ impl Proxy {
             let why = bypass(Forward::Bypass, None);
             return self.pass_on(route, request, authority, why).await.map(upstream);
         }
-        let asked_us = request.headers().contains_key(&SHIELD).then(|| self.cache.now_us());
+        let came_us = self.cache.now_us();
         let asked = self.ask(settings, request, authority);
+        let asked_us = asked.is_for_the_purpose(route).then_some(came_us);
         let answer = self.answer(route, &asked).await;
         let Some(asked_us) = asked_us else { return answer };
         answer.map(|mut answer| {

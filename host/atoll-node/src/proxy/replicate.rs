@@ -20,9 +20,9 @@ use tracing::warn;
 impl Proxy {
     /// What was found, or what another node has fetched where that is better.
     pub(super) fn or_shared(&self, route: &Route, asked: &Asked, found: Found) -> Found {
-        let Some(settings) = route.cache.as_ref().and_then(|cache| cache.replicated) else {
+        if route.cache.as_ref().is_none_or(|cache| cache.replicated.is_none()) {
             return found;
-        };
+        }
         let now_ms = ms_of(self.cache.now_us());
         let own = match &found {
             Found::Miss | Found::VaryMiss => None,
@@ -36,7 +36,7 @@ impl Proxy {
             }
             Found::OnDisk | Found::Pass => return found,
         };
-        match self.shared.take(settings.route, &asked.key, &asked.parts.headers) {
+        match self.shared.take(route.hash, &asked.key, &asked.parts.headers) {
             Taken::Nothing => found,
             Taken::Outdated => {
                 route.records.shared.outdated.inc();
@@ -78,9 +78,10 @@ impl Proxy {
         let (shared, figures) = (Arc::clone(&self.shared), route.records.shared.clone());
         let (stored, vary, request) = (Arc::clone(stored), vary.clone(), request.clone());
         let (marks, in_memory) = (marks.clone(), !stored.body.is_on_disk());
+        let route = route.hash;
         let share = move || {
             let outcome = shared.share(Sharing {
-                route: settings.route,
+                route,
                 body_bytes_max: settings.body_bytes_max,
                 marks: &marks,
                 stored: &stored,

@@ -21,9 +21,16 @@ pub(crate) struct RouteSettings {
     pub(crate) filter: Option<Box<str>>,
     /// Upstreams that the filter may choose.
     pub(crate) others: Vec<(Box<str>, upstream::Settings)>,
+    /// All that is written of it: routes of two nodes with the same hash make the same responses.
+    pub(crate) hash: u64,
 }
 
 impl RouteSettings {
+    /// Whether one node of the cluster fetches for all.
+    pub(crate) fn is_shielded(&self) -> bool {
+        self.cache.as_ref().is_some_and(|cache| cache.is_shielded)
+    }
+
     /// Whether what one node has fetched is shared with all.
     pub(crate) fn is_replicated(&self) -> bool {
         self.cache.as_ref().is_some_and(|cache| cache.replicated.is_some())
@@ -65,6 +72,4 @@ pub(crate) struct CacheSettings {
 pub(crate) struct Replicated {
     /// Longest body that is shared, in bytes.
     pub(crate) body_bytes_max: u64,
-    /// All that the route says, as a hash: what another route makes of a URL is not this one's.
-    pub(crate) route: u64,
 }
