@@ -333,6 +333,47 @@ fn a_long_body_is_streamed_to_and_from_the_disk_and_never_held_in_memory() {
 }
 
 #[test]
+fn variants_on_the_disk_are_told_before_any_request_has_brought_them_to_memory() {
+    let origin = Origin::start(|request, _| {
+        let fields = [FRESH, ("Vary", "Accept-Language")];
+        Act::Send(response(200, &fields, &request.field("accept-language")))
+    });
+    let place = Place::before(&origin);
+    let asked = |node: &TestNode, language: &str| {
+        ask(node, "GET", "/page", &[("Accept-Language", language)]).field("cache-status")
+    };
+    let inspect = |node: &TestNode| {
+        let api = node.api.to_string();
+        run(ATOLL, &["cache", "--api", &api, "inspect", "http://example.com/page"])
+    };
+    let node = place.start(&[]);
+    for language in ["en", "de-DE", "fr"] {
+        asked(&node, language);
+    }
+    ask(&node, "GET", "/page/other", &[]);
+    stop(node);
+    let node = place.start(&[]);
+    let told = inspect(&node);
+    assert_eq!(told.matches("example.com/page: 200, ").count(), 3, "{told}");
+    for bytes in [2, 5] {
+        assert!(told.contains(&format!("200, {bytes} bytes, fresh")), "{told}");
+    }
+    assert_eq!(told.matches("  on disk\n").count(), 3, "{told}");
+    assert!(asked(&node, "fr").starts_with(HIT));
+    let told = inspect(&node);
+    assert_eq!(told.matches("example.com/page: 200, ").count(), 3, "{told}");
+    assert_eq!(told.matches("  in memory and on disk\n").count(), 1, "{told}");
+    // What is forgotten together is told no more.
+    ask(&node, "POST", "/page", &[]);
+    assert_eq!(inspect(&node), "example.com/page: nothing is stored\n");
+    asked(&node, "fr");
+    wait_until("it is stored", || {
+        (inspect(&node).matches("example.com/page: 200, ").count() == 1).then_some(())
+    });
+    assert_eq!(origin.seen("/page").len(), 5);
+}
+
+#[test]
 fn a_second_process_is_refused_and_settings_without_a_disk_are_told() {
     let origin = origin();
     let place = Place::before(&origin);
