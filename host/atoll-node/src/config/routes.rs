@@ -69,6 +69,9 @@ pub(crate) struct FileRoute {
     strip_prefix: Option<String>,
     add_prefix: Option<String>,
     replace_path: Option<String>,
+    /// Whether Location and Content-Location name what clients know.
+    #[serde(default)]
+    rewrite_location: bool,
     /// Whether one node of the cluster, for each URL another one, fetches for all.
     #[serde(default)]
     shield: bool,
@@ -340,6 +343,11 @@ mod tests {
         check_refused(&format!("{PLAIN}strip_prefix = \"/\""), "starts with /");
         let both = format!("{PLAIN}strip_prefix = \"/a\"\nreplace_path = \"/b\"");
         check_refused(&both, "either replace_path or");
+        let rewrites = format!("{PLAIN}rewrite_location = true\n");
+        check_refused(&rewrites, "rewrite_location is for routes with");
+        check_refused(&format!("{rewrites}replace_path = \"/a\""), "no way back");
+        let prefixed = format!("{rewrites}add_prefix = \"/a\"");
+        assert!(resolved(&prefixed).expect("a route")[0].edits.rewrites_location);
         check_refused(&format!("{PLAIN}shield = true"), "routes with cache = true");
         check_refused(&format!("{PLAIN}replicate = true"), "routes with cache = true");
         let cached = format!("{PLAIN}cache = true\n");

@@ -48,6 +48,8 @@ pub(crate) struct RouteEdits {
     pub(crate) response: FieldEdits,
     /// Paths that the upstream is asked for.
     pub(crate) path: PathRewrite,
+    /// Whether references in responses to what the upstream knows become what clients know.
+    pub(crate) rewrites_location: bool,
 }
 
 /// How the responses of a route are cached.
