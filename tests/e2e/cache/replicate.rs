@@ -284,8 +284,9 @@ fn a_write_of_a_key_makes_stale_what_nodes_share() {
             own_status(&ask(node, "GET", "/made", &[])).starts_with("Atoll; hit").then_some(())
         });
     }
-    for round in 0..3_usize {
-        let writer = &nodes[round];
+    let asked = origin.seen("/made").len();
+    for round in 0..6_usize {
+        let writer = &nodes[round % 3];
         assert!(writer.http("PUT", writer.api, "/v1/kv/default/news", b"x").status < 300);
         settle(writer, 2);
         let before = origin.seen("/made").len();
@@ -294,11 +295,17 @@ fn a_write_of_a_key_makes_stale_what_nodes_share() {
             Some(text(fetching)).filter(|text| text.parse() == Ok(before))
         });
         settle(fetching, 2);
+        let number = |text: &str| text.parse::<usize>().expect("a number");
         for node in &nodes {
-            assert_eq!(text(node), new, "in round {round}");
+            // Its store has the write; its cache learns of it a moment later.
+            wait_until("it is stale here as well", || {
+                (number(&text(node)) >= number(&new)).then_some(())
+            });
         }
-        assert_eq!(origin.seen("/made").len(), before + 1);
     }
+    // One for each round, and one now and then where a node had it before its cache knew of the write.
+    let asked = origin.seen("/made").len() - asked;
+    assert!((6..=10).contains(&asked), "{asked} requests for 6 writes seen by 3 nodes");
 }
 
 #[test]

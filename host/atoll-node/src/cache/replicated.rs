@@ -18,11 +18,11 @@ use crate::node::Node;
 use anyhow::Context;
 use atoll_core::clock::Stamp;
 use atoll_core::entry::Deadline;
-use atoll_core::http_cache::freshness::Exchanged;
+use atoll_core::http_cache::freshness::{self, Exchanged};
 use atoll_core::http_cache::purge::Subject;
 use atoll_core::http_cache::sharing::{self, Passed};
 use atoll_core::http_cache::vary::{Vary, selecting_key};
-use atoll_core::http_cache::{keys, tags};
+use atoll_core::http_cache::{keys, reuse, tags};
 use atoll_core::key::BucketName;
 use atoll_core::limits::VALUE_BYTES_MAX;
 use atoll_core::replica::vector::Vector;
@@ -37,6 +37,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use uuid::Uuid;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
+/// The name of the bucket.
+pub(crate) const CACHE: &str = "_cache";
 const MAGIC: &[u8; 8] = b"atollr1\n";
 const PREAMBLE_BYTES: usize = MAGIC.len() + size_of::<u32>();
 /// Longest body that a route may say is shared, in bytes.
@@ -129,7 +131,7 @@ impl Shared {
         purges: &Arc<Purges>,
         bytes_max: usize,
     ) -> anyhow::Result<Arc<Shared>> {
-        let name = BucketName::new("_cache").context("the name of the bucket of responses")?;
+        let name = BucketName::new(CACHE).context("the name of the bucket of responses")?;
         let bucket = node.store().open_bucket(&name)?;
         let (node, purges) = (Arc::clone(node), Arc::clone(purges));
         Ok(Arc::new(Shared { node, purges, bucket, bytes_max, is_used: AtomicBool::new(false) }))
@@ -252,8 +254,14 @@ impl Shared {
         Some((record, value.slice(at..), origin, deadline))
     }
 
-    /// The response of another node for a request of the route `route`, ready to be stored here.
-    pub(crate) fn take(&self, route: u64, key: &str, request: &HeaderMap) -> Taken {
+    /// The response of another node for a request of the route `route`, ready to be stored here: one
+    /// that is as recent as `own`, and fresh for longer.
+    pub(crate) fn take(
+        &self,
+        (route, key): (u64, &str),
+        request: &HeaderMap,
+        own: Option<&Stored>,
+    ) -> Taken {
         let Some((record, body, writer)) = self.find(key, request) else {
             return Taken::Nothing;
         };
@@ -270,6 +278,20 @@ impl Shared {
         if !of_keys.is_empty() {
             cache.follow_keys(&self.node);
         }
+        let now_ms = super::ms_of(cache.now_us());
+        let passed =
+            Passed { written_ms: carried.written_ms, now_ms, ahead_ms: self.ahead_ms(writer) };
+        let meta = sharing::taken(&parts.meta, &parts.headers, passed);
+        // Of several the most recent one is used, as Date has it (RFC 9111 section 4).
+        let is_better = own.is_none_or(|own| {
+            let dates = [(&parts.headers, parts.exchanged), (&own.headers, own.exchanged)];
+            let [theirs_s, own_s] = dates.map(|(headers, at)| freshness::date_s(headers, at));
+            let left_ms = |meta| reuse::remaining_ms(meta, now_ms);
+            theirs_s >= own_s && left_ms(&meta) > left_ms(&own.meta)
+        });
+        if !is_better || !is_whole(&response.body, &body) {
+            return Taken::Nothing;
+        }
         // Before the comparison: what this node learns from here on covers it.
         let fetched_us = cache.now_us();
         let tags = tags::of(&parts.headers);
@@ -280,14 +302,11 @@ impl Shared {
         if !is_known {
             return Taken::Outdated;
         }
-        let now_ms = super::ms_of(fetched_us);
-        let passed =
-            Passed { written_ms: carried.written_ms, now_ms, ahead_ms: self.ahead_ms(writer) };
         let stored = Stored::new(Ingredients {
             key: key.into(),
             host_bytes: response.host_bytes,
             status: parts.status,
-            meta: sharing::taken(&parts.meta, &parts.headers, passed),
+            meta,
             headers: parts.headers,
             exchanged: Exchanged { requested_ms: now_ms, responded_ms: now_ms },
             body: StoredBody::of(vec![body]),
@@ -308,11 +327,9 @@ impl Shared {
         }
         let Kind::Response(carried) = &record.kind else { return None };
         let names = header_names(&carried.names)?;
-        let is_whole =
-            carried.response.body == Place::Here { bytes: body.len() as u64, hash: xxh3_64(&body) };
         let is_it = carried.response.url_key == key
             && carried.selecting[..] == selecting_key(&names, request);
-        (is_it && is_whole).then_some((record, body, writer))
+        is_it.then_some((record, body, writer))
     }
 
     /// Whether all that is known here of a key was known when what was made from it was fetched.
@@ -365,6 +382,11 @@ fn slot(key: &str, names: &[HeaderName], selecting: &[u8]) -> Vec<u8> {
         text.extend_from_slice(selecting);
     }
     format!("{:032x}", xxh3_128(&text)).into_bytes()
+}
+
+/// Whether a body is what was written.
+fn is_whole(place: &Place, body: &[u8]) -> bool {
+    *place == Place::Here { bytes: body.len() as u64, hash: xxh3_64(body) }
 }
 
 fn texts(names: &[HeaderName]) -> Vec<String> {

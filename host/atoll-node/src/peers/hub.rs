@@ -283,6 +283,11 @@ impl Hub {
             let mut replica = self.replica.borrow_mut();
             let rest = replica.poll(self.node.store(), now, &mut outputs);
             self.node.set_sweep_floor(replica.sweep_floor(now));
+            // Before anybody is told that this node has it.
+            let progress = self.node.replication().progress();
+            if progress.is_vector_wanted() {
+                progress.publish_vector(replica.vector());
+            }
             rest
         };
         self.moved.set(0);
@@ -334,9 +339,6 @@ impl Hub {
     fn show(&self, now: Moment) {
         let due = self.shown.get().is_none_or(|shown| shown.elapsed() >= STATUS_INTERVAL);
         let replication = self.node.replication();
-        if replication.progress().is_vector_wanted() {
-            replication.progress().publish_vector(self.replica.borrow().vector());
-        }
         if due || replication.progress().waiter_count() > 0 {
             let replica = self.replica.borrow();
             let vector = replica.vector().iter().map(|(origin, mark)| (origin, mark.seq));

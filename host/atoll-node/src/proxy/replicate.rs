@@ -36,7 +36,9 @@ impl Proxy {
             }
             Found::OnDisk | Found::Pass => return found,
         };
-        match self.shared.take(route.hash, &asked.key, &asked.parts.headers) {
+        let target = (route.hash, asked.key.as_str());
+        let own = own.map(|stored| &**stored);
+        match self.shared.take(target, &asked.parts.headers, own) {
             Taken::Nothing => found,
             Taken::Outdated => {
                 route.records.shared.outdated.inc();
@@ -47,10 +49,7 @@ impl Proxy {
                 found
             }
             Taken::Stored(stored, vary) => {
-                // Of several the most recent one is used (RFC 9111 section 4).
-                let age_ms = |stored: &Stored| reuse::age_ms(&stored.meta, now_ms);
-                let is_newer = own.is_none_or(|own| age_ms(&stored) < age_ms(own));
-                if !is_newer || !self.cache.store_taken(&stored, &vary, &asked.parts.headers) {
+                if !self.cache.store_taken(&stored, &vary, &asked.parts.headers) {
                     return found;
                 }
                 route.records.shared.taken.inc();
@@ -121,7 +120,10 @@ impl Proxy {
     }
 
     fn purge_everywhere(&self, scope: &Scope) {
-        if let Err(error) = self.shared.purges().purge(scope, Strength::Hard) {
+        if let Err(refusal) = self.node.permission().write() {
+            self.cache.purge(scope, Strength::Hard);
+            warn!(%refusal, "what a write made invalid is invalid on this node alone");
+        } else if let Err(error) = self.shared.purges().purge(scope, Strength::Hard) {
             warn!(%error, "what a write made invalid is invalid on this node alone");
         }
     }

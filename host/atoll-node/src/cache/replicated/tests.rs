@@ -105,7 +105,7 @@ impl Side {
     }
 
     fn take(&self, request: &HeaderMap) -> Option<String> {
-        match self.shared.take(ROUTE, KEY, request) {
+        match self.shared.take((ROUTE, KEY), request, None) {
             Taken::Stored(stored, vary) => {
                 assert!(self.cache.store_taken(&stored, &vary, request));
                 assert!(stored.meta.initial_age_ms >= 5_000, "it has its age");
@@ -133,8 +133,20 @@ fn what_one_node_has_fetched_another_takes_for_the_requests_that_it_answers() {
     assert_eq!(two.take(&request("de")).as_deref(), Some("de"));
     assert_eq!(two.take(&request("fr")), None);
     assert!(matches!(two.cache.find(KEY, &request("en")), Found::Stored(..)));
-    assert!(matches!(two.shared.take(ROUTE + 1, KEY, &request("en")), Taken::Unlike));
-    assert!(matches!(two.shared.take(ROUTE, "example.com/a", &request("en")), Taken::Nothing));
+    assert!(matches!(two.shared.take((ROUTE + 1, KEY), &request("en"), None), Taken::Unlike));
+    assert!(matches!(
+        two.shared.take((ROUTE, "example.com/a"), &request("en"), None),
+        Taken::Nothing
+    ));
+    // Where this node has one itself, the more recent one is used, and of two the one that lasts.
+    let dated = |date: &'static str, lifetime_s: u64| {
+        let mut own = two.stored("own", &[("date", date)]);
+        own.meta.lifetime.lifetime_ms = lifetime_s * 1_000;
+        matches!(two.shared.take((ROUTE, KEY), &request("en"), Some(&own)), Taken::Stored(..))
+    };
+    assert!(dated("Sun, 22 Nov 2020 00:00:00 GMT", 6));
+    assert!(!dated("Sun, 22 Nov 2020 00:00:00 GMT", 3_600));
+    assert!(!dated("Sun, 22 Nov 2099 00:00:00 GMT", 6));
     // Without Vary there is one for all.
     one.share(&one.stored("any", &[]), &all(), &request("en"), &marks);
     two.receive(&one, "_cache");
@@ -246,11 +258,14 @@ fn a_record_of_another_version_or_a_torn_one_is_nothing() {
     let deadline = Deadline::NEVER;
     for len in 0..value.len() {
         node.shared.write(&slot, value[..len].to_vec(), deadline).expect("there is room");
-        assert!(matches!(node.shared.take(ROUTE, KEY, &HeaderMap::new()), Taken::Nothing), "{len}");
+        assert!(
+            matches!(node.shared.take((ROUTE, KEY), &HeaderMap::new(), None), Taken::Nothing),
+            "{len}"
+        );
     }
     let mut other = value.to_vec();
     other[6] = b'9';
     node.shared.write(&slot, other, deadline).expect("there is room");
-    assert!(matches!(node.shared.take(ROUTE, KEY, &HeaderMap::new()), Taken::Nothing));
+    assert!(matches!(node.shared.take((ROUTE, KEY), &HeaderMap::new(), None), Taken::Nothing));
     assert_eq!(marks.get(Uuid::from_u128(1)).head, Hlc::MAX);
 }
