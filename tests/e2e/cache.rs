@@ -15,6 +15,7 @@ mod operation;
 mod origin;
 mod passing;
 mod purge;
+mod replicate;
 mod routes;
 mod secure;
 mod shield;

@@ -2,5 +2,6 @@
 
 pub mod conditional;
 pub mod edits;
+pub mod location;
 pub mod range;
 pub mod trace;

@@ -17,6 +17,7 @@ pub mod precondition;
 pub mod purge;
 pub mod report;
 pub mod reuse;
+pub mod sharing;
 pub mod storing;
 pub mod tags;
 pub mod targeted;

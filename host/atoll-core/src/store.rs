@@ -8,6 +8,7 @@
 pub mod ahead;
 pub mod apply;
 pub mod changes;
+mod covered;
 pub mod edit;
 mod extra;
 mod flush;

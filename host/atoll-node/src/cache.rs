@@ -10,13 +10,14 @@ pub(crate) mod coded;
 pub(crate) mod disk;
 pub(crate) mod fill;
 pub(crate) mod flight;
+pub(crate) mod inspect;
 pub(crate) mod keys;
 pub(crate) mod limits;
 pub(crate) mod purges;
+pub(crate) mod replicated;
 pub(crate) mod stored;
 
 use crate::node::Node;
-use crate::proxy::filters::PART;
 use atoll_core::clock::Stamp;
 use atoll_core::http_cache::purge::{Ledger, Scope, Strength, Subject};
 use atoll_core::http_cache::reuse::Purged;
@@ -86,19 +87,6 @@ pub(crate) enum Found {
     OnDisk,
     /// The mark of a response that cannot be shared.
     Pass,
-}
-
-/// A response that is stored, and what a purge has made of it.
-#[derive(Debug)]
-pub(crate) struct Kept {
-    pub(crate) stored: Arc<Stored>,
-    pub(crate) purged: Option<Strength>,
-    /// Whether it is in memory, or its head at least.
-    pub(crate) in_memory: bool,
-    /// Whether it is on the disk.
-    pub(crate) on_disk: bool,
-    /// A key that it was made from was written since.
-    pub(crate) is_outdated: bool,
 }
 
 /// The cache of a node.
@@ -431,42 +419,6 @@ impl Cache {
         }
         self.keep_on_disk(&slot_key, stored, valid_us);
         true
-    }
-
-    /// All that is stored under `key`, with what a purge has made of it, and whether requests for
-    /// it pass. Of several variants those in memory. Looks at the whole cache, and waits for the
-    /// disk: for people who ask, not for requests.
-    pub(crate) fn inspect(&self, key: &str) -> (Vec<Kept>, bool) {
-        let (in_memory, now_us) = (self.slots.peek(key.as_bytes()), self.now_us());
-        let is_there = in_memory.is_some();
-        let slot = in_memory.or_else(|| self.peek_on_disk(key.as_bytes()));
-        let passes = matches!(slot, Some(Slot::Pass { until_us }) if until_us > now_us);
-        let stored: Vec<Arc<Stored>> = match slot {
-            Some(Slot::Stored(stored)) => vec![stored],
-            Some(Slot::Varies(varies)) => {
-                let prefix = varies.prefix(key);
-                let slots = self.slots.iter().filter(|(key, _)| key.starts_with(&prefix));
-                let stored = slots.filter_map(|(_, slot)| match slot {
-                    Slot::Stored(stored) => Some(stored),
-                    Slot::Varies(_) | Slot::Pass { .. } | Slot::Coded(_) => None,
-                });
-                stored.collect()
-            }
-            Some(Slot::Pass { .. } | Slot::Coded(_)) | None => Vec::new(),
-        };
-        // Those to whose keys a filter has added something.
-        let with_parts = format!("{key}{PART}");
-        let others = self.slots.iter().filter_map(|(key, slot)| match slot {
-            Slot::Stored(stored) if key.starts_with(with_parts.as_bytes()) => Some(stored),
-            _ => None,
-        });
-        let with_purges = stored.into_iter().chain(others).map(|stored| {
-            let purged = self.purged(&stored);
-            let on_disk = self.disk.as_ref().is_some_and(|disk| stored.is_on(disk));
-            let is_outdated = self.keys.outdate(&stored);
-            Kept { stored, purged, in_memory: is_there, on_disk, is_outdated }
-        });
-        (with_purges.collect(), passes)
     }
 
     /// Marks that the response under `key` cannot be shared, unless one is stored.

@@ -146,6 +146,10 @@ pub(crate) struct FileConfig {
     /// and not stored [default: a quarter of --cache-memory, 32MiB at least]
     #[arg(long, value_name = "SIZE", env = "ATOLL_CACHE_FILL_MEMORY")]
     cache_fill_memory: Option<String>,
+    /// Memory, out of --memory-max, for responses of routes with replicate = true, which all nodes
+    /// keep for one another [default: an eighth of --memory-max]
+    #[arg(long, value_name = "SIZE", env = "ATOLL_CACHE_REPLICATED")]
+    cache_replicated: Option<String>,
     /// Room in --data for cached HTTP responses, which a restart keeps; off keeps none there
     /// [default: 10GiB, or a quarter of the file system where that is less]
     #[arg(long, value_name = "SIZE", env = "ATOLL_CACHE_DISK")]
@@ -216,6 +220,8 @@ pub(crate) struct Config {
     pub(crate) cache_bytes_max: usize,
     /// Budget of bodies that are coming, in bytes.
     pub(crate) fill_bytes_max: usize,
+    /// What responses that nodes share may take of the store's memory, in bytes.
+    pub(crate) replicated_bytes_max: usize,
     /// Where cached responses are kept on disk; `None` is nowhere.
     pub(crate) cache_disk: Option<cache::disk::Settings>,
     /// Where requests at the gateway are told of.
@@ -321,6 +327,7 @@ impl FileConfig {
             serve_stale: self.serve_stale.or(below.serve_stale),
             cache_memory: self.cache_memory.or(below.cache_memory),
             cache_fill_memory: self.cache_fill_memory.or(below.cache_fill_memory),
+            cache_replicated: self.cache_replicated.or(below.cache_replicated),
             cache_disk: self.cache_disk.or(below.cache_disk),
             request_log: self.request_log.or(below.request_log),
             code_cache: self.code_cache.or(below.code_cache),
@@ -369,6 +376,7 @@ impl Config {
         let code_cache = code_cache(&values)?;
         let secrets = links::secrets(&values, &links)?;
         let fill_bytes_max = caching::fill_bytes_max(&values, cache_bytes_max)?;
+        let replicated_bytes_max = caching::replicated_bytes_max(&values, memory_bytes_max)?;
         let cache_disk = caching::disk(&values)?;
         let object_bytes_max = caching::object_bytes_default(cache_disk.as_ref());
         let routes = routes::resolve(&values.route, object_bytes_max)?;
@@ -399,6 +407,7 @@ impl Config {
             links,
             cache_bytes_max,
             fill_bytes_max,
+            replicated_bytes_max,
             cache_disk,
             request_log: values.request_log,
             code_cache,

@@ -12,12 +12,14 @@ mod lookup;
 mod parts;
 mod post;
 mod records;
+mod replicate;
 pub(crate) mod routes;
 pub(crate) mod settings;
 mod shield;
 mod upgrade;
 
 use crate::cache::Cache;
+use crate::cache::replicated::Shared;
 use crate::handlers::Handlers;
 use crate::node::Node;
 use crate::problem::Problem;
@@ -31,7 +33,7 @@ use http::uri::Authority;
 use records::{Figures, From, Records};
 use settings::{CacheSettings, RouteEdits, RouteSettings};
 use shield::Shield;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -43,13 +45,18 @@ pub(crate) struct Proxy {
     fixed_routes: Vec<Arc<Routed>>,
     route_records: routes::Records,
     cache: Arc<Cache>,
+    shared: Arc<Shared>,
     /// Its name is that by which it knows its own requests again.
     node: Arc<Node>,
     /// Fetches that go on without the client that began them.
     fetches: TaskTracker,
     figures: Figures,
     /// Where a route asks for it.
-    shield: Option<Shield>,
+    shield: OnceLock<Arc<Shield>>,
+    /// Where others reach this node's gateway, where that is known.
+    own_gateway: Option<Authority>,
+    /// Ends what tells them.
+    announcing: CancellationToken,
     guests: GuestRoutes,
     handlers: Arc<Handlers>,
     filter_versions: filters::Versions,
@@ -73,6 +80,8 @@ pub(crate) struct Route {
     /// Upstreams that its filter may choose, by name.
     others: Vec<(Box<str>, Arc<Upstream>)>,
     records: Records,
+    /// All that it says.
+    hash: u64,
 }
 
 /// Where requests of a route go.
@@ -91,7 +100,13 @@ impl Route {
             filter: settings.filter.clone(),
             others: others(settings)?,
             records: figures.records(&settings.pattern.to_string()),
+            hash: settings.hash,
         })
+    }
+
+    /// Whether one node of the cluster fetches for all.
+    fn is_shielded(&self) -> bool {
+        self.cache.as_ref().is_some_and(|cache| cache.is_shielded)
     }
 }
 
@@ -101,14 +116,12 @@ impl Proxy {
     /// `own` is where other nodes reach this node's gateway.
     pub(crate) fn new(
         node: &Arc<Node>,
-        (cache, handlers): (&Arc<Cache>, &Arc<Handlers>),
+        (shared, handlers): (&Arc<Shared>, &Arc<Handlers>),
         settings: &[RouteSettings],
         own: Option<Authority>,
     ) -> anyhow::Result<Arc<Proxy>> {
         let figures = Figures::register(node);
-        let is_shielded =
-            |route: &RouteSettings| route.cache.as_ref().is_some_and(|cache| cache.is_shielded);
-        let own = own.filter(|_| settings.iter().any(is_shielded));
+        let cache = shared.purges().cache();
         let fixed_routes = settings.iter().map(|settings| {
             let route = Arc::new(Route::new(settings, &figures)?);
             Ok(Arc::new(Routed { pattern: settings.pattern.clone(), route }))
@@ -119,12 +132,18 @@ impl Proxy {
         if !fixed_routes.is_empty() {
             cache.note_use();
         }
+        if settings.iter().any(RouteSettings::is_replicated) {
+            shared.begin();
+        }
         Ok(Arc::new(Proxy {
-            shield: own.map(|own| Shield::new(node, own)).transpose()?,
+            shield: OnceLock::new(),
+            own_gateway: own,
+            announcing: CancellationToken::new(),
             routes,
             fixed_routes,
             route_records: routes::Records::open(node)?,
             cache: Arc::clone(cache),
+            shared: Arc::clone(shared),
             node: Arc::clone(node),
             fetches: TaskTracker::new(),
             figures,
@@ -154,16 +173,22 @@ impl Proxy {
         }
     }
 
-    /// Begins to tell other nodes where this one's gateway is, where that is of use.
-    pub(crate) fn announce(self: &Arc<Self>, tasks: &TaskTracker, shutdown: &CancellationToken) {
-        if self.shield.is_some() {
-            let (proxy, shutdown) = (Arc::clone(self), shutdown.clone());
-            tasks.spawn(async move {
-                if let Some(shield) = &proxy.shield {
-                    shield.announce(shutdown).await;
-                }
-            });
+    /// Begins to tell other nodes where this one's gateway is, where that is of use, until `shutdown`.
+    pub(crate) fn announce(
+        self: &Arc<Self>,
+        tasks: &TaskTracker,
+        shutdown: &CancellationToken,
+    ) -> anyhow::Result<()> {
+        let (announcing, shutdown) = (self.announcing.clone(), shutdown.clone());
+        tasks.spawn(async move {
+            shutdown.cancelled().await;
+            announcing.cancel();
+        });
+        let is_shielded = |routed: &Arc<Routed>| routed.route.is_shielded();
+        if self.fixed_routes.iter().any(is_shielded) {
+            self.begin_shield()?;
         }
+        Ok(())
     }
 
     /// The route that takes a request.
@@ -175,12 +200,15 @@ impl Proxy {
     pub(crate) async fn serve(
         self: &Arc<Self>,
         route: &Arc<Route>,
-        mut request: Request,
+        request: Request,
         authority: Option<&Authority>,
     ) -> Result<Response, Problem> {
         // From here on the request is what these make of it: what the upstream does not see cannot
         // matter to the cache.
-        route.edits.of_request(request.headers_mut());
+        let (mut parts, body) = request.into_parts();
+        self.note_node(&mut parts);
+        route.edits.of_request(&mut parts.headers);
+        let request = Request::from_parts(parts, body);
         match &route.filter {
             Some(name) => self.serve_filtered((route, name), request, authority).await,
             None => self.serve_unfiltered(route, request, authority).await,

@@ -3,6 +3,7 @@
 use crate::cache::Cache;
 use crate::cache::disk::gate;
 use crate::cache::purges::Purges;
+use crate::cache::replicated;
 use crate::config::Config;
 use crate::handlers::{self, Handlers};
 use crate::journal::{Keeping, Opened, Read};
@@ -105,6 +106,7 @@ async fn serve(
             Some(keeping)
         }
     };
+    kit.proxy.announce(&tasks, &shutdown)?;
     kit.begin(&tasks, &shutdown);
     tasks.close();
 
@@ -219,8 +221,10 @@ impl Kit {
         }
         let purges = Purges::new(node, &cache)?;
         let own = config.gateway_advertised.clone();
-        let own = own.or_else(|| gateway.and_then(|address| address.to_string().parse().ok()));
-        let proxy = Proxy::new(node, (&cache, &handlers), &config.routes, own)?;
+        let named = gateway.filter(|address| !address.ip().is_unspecified());
+        let own = own.or_else(|| named.and_then(|address| address.to_string().parse().ok()));
+        let shared = replicated::Shared::new(node, &purges, config.replicated_bytes_max)?;
+        let proxy = Proxy::new(node, (&shared, &handlers), &config.routes, own)?;
         Ok(Kit { node: Arc::clone(node), handlers, proxy, purges })
     }
 
@@ -228,7 +232,6 @@ impl Kit {
     fn begin(&self, tasks: &TaskTracker, shutdown: &CancellationToken) {
         self.follow_purges(tasks, shutdown);
         self.proxy.watch_health(tasks, shutdown);
-        self.proxy.announce(tasks, shutdown);
         tasks.spawn(sweep::sweep(Arc::clone(&self.node), shutdown.clone()));
         tasks.spawn(Arc::clone(&self.handlers).follow(shutdown.clone()));
         tasks.spawn(Arc::clone(&self.handlers).watch(shutdown.clone()));

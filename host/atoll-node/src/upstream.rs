@@ -195,6 +195,11 @@ impl Upstream {
         })
     }
 
+    /// Whether one of its addresses goes by such a name.
+    pub(crate) fn is_named(&self, is_it: impl Fn(&str) -> bool) -> bool {
+        self.servers.iter().any(|server| is_it(server.address.authority.as_str()))
+    }
+
     /// Sends a request, whose URI is the client's, and waits for the head of the response.
     ///
     /// One without a body is sent once more, to another address where there is one, if no

@@ -5,6 +5,8 @@ use crate::node::{ATOLL, TestNode, wait_until};
 use crate::tools::run;
 use rlimit::{INFINITY, Resource, prlimit};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -113,6 +115,116 @@ fn check(node: &TestNode, path: &str, want: &str) {
     match path {
         "/long" | "/chunked" => assert!(answer.text() == long_body(), "{path}"),
         _ => assert!(answer.text().starts_with(path), "{path}: {}", answer.text()),
+    }
+}
+
+/// As root: `cargo test -p atoll-node --test e2e -- --ignored a_file_system_that_fills`.
+#[test]
+#[ignore = "mounts a small file system, which takes root"]
+fn a_file_system_that_fills_under_the_cache_harms_no_answer_and_is_used_again_once_it_has_room() {
+    let version = Arc::new(AtomicU64::new(1));
+    let current = Arc::clone(&version);
+    let origin = Origin::start(move |request, _| {
+        let length = if request.path().contains("long") { LONG_BYTES } else { 10_000 };
+        let version = current.load(Ordering::SeqCst).to_string();
+        let text = "0".repeat(length - version.len()) + &version;
+        Act::Send(response(200, &[FRESH, ("Cache-Tag", "t")], &text))
+    });
+    let place = Place::before(&origin);
+    let mounted = Mounted::at(place.data());
+    let asked = |node: &TestNode, path: &str| {
+        let answer = ask(node, "GET", path, &[]);
+        let length = if path.contains("long") { LONG_BYTES } else { 10_000 };
+        assert_eq!((answer.status(), answer.is_whole), (200, true), "{path}");
+        assert_eq!(answer.body.len(), length, "{path}");
+        let hit = answer.field("cache-status").starts_with(HIT);
+        (answer.text().trim_start_matches('0').parse::<u64>().expect("a version"), hit)
+    };
+    let flags = ["--memory-max", "64MiB", "--cache-memory", "8MiB"];
+    let node = place.start(&flags);
+    for number in 0..4 {
+        asked(&node, &format!("/long/{number}"));
+        asked(&node, &format!("/short/{number}"));
+    }
+    wait_until_written(&node, 8);
+    mounted.fill();
+    // More than fits beside it, of both kinds, and what is there already.
+    for number in 0..40 {
+        assert_eq!(asked(&node, &format!("/long/{number}")).0, 1);
+        assert_eq!(asked(&node, &format!("/short/{number}")).0, 1);
+        mounted.fill();
+    }
+    assert_eq!(metric(&node, "atoll_cache_disk_writable"), 0);
+    assert_eq!(metric(&node, "atoll_cache_disk_damaged_total"), 0);
+    // A purge holds although it can be noted nowhere, and a kill does not undo it.
+    version.store(2, Ordering::SeqCst);
+    node.http("POST", node.api, "/v1/purge", br#"{"tags": ["t"]}"#);
+    for number in 0..4 {
+        assert_eq!(asked(&node, &format!("/long/{number}")).0, 2);
+        assert_eq!(asked(&node, &format!("/short/{number}")).0, 2);
+    }
+    drop(node);
+    mounted.make_room();
+    let node = place.start(&flags);
+    for number in 0..40 {
+        assert_eq!(asked(&node, &format!("/long/{number}")).0, 2);
+        assert_eq!(asked(&node, &format!("/short/{number}")).0, 2);
+    }
+    // Once more without an end: room comes back while the node runs.
+    mounted.fill();
+    assert_eq!(asked(&node, "/long/full").0, 2);
+    wait_until("it is seen", || (metric(&node, "atoll_cache_disk_writable") == 0).then_some(()));
+    mounted.make_room();
+    wait_until("it is used again", || {
+        asked(&node, &format!("/short/{}", origin.seen("/short/0").len()));
+        (metric(&node, "atoll_cache_disk_writable") == 1).then_some(())
+    });
+    let written = metric(&node, "atoll_cache_disk_written_total");
+    asked(&node, "/long/after");
+    asked(&node, "/short/after");
+    wait_until_written(&node, written + 2);
+    stop(node);
+    let node = place.start(&flags);
+    assert_eq!((asked(&node, "/long/after"), asked(&node, "/short/after")), ((2, true), (2, true)));
+    stop(node);
+}
+
+/// A file system of 64 MiB, until it is dropped.
+struct Mounted(PathBuf);
+
+impl Mounted {
+    fn at(path: PathBuf) -> Mounted {
+        std::fs::create_dir(&path).expect("a folder");
+        let status = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=64m", "tmpfs", text(&path)])
+            .status();
+        assert!(status.expect("it runs").success(), "mount");
+        Mounted(path)
+    }
+
+    fn ballast(&self) -> PathBuf {
+        self.0.join("ballast")
+    }
+
+    /// Takes all the room that there is.
+    fn fill(&self) {
+        use std::io::Write as _;
+        let open = std::fs::OpenOptions::new().create(true).append(true).open(self.ballast());
+        let mut file = open.expect("a file");
+        for bytes in [1 << 20, 1 << 12] {
+            while file.write_all(&vec![7; bytes]).is_ok() {}
+        }
+    }
+
+    fn make_room(&self) {
+        std::fs::remove_file(self.ballast()).expect("it is there");
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        // Lazily: a node that was killed may still hold it for a moment.
+        let _ = std::process::Command::new("umount").args(["-l", text(&self.0)]).status();
     }
 }
 
@@ -330,6 +442,47 @@ fn a_long_body_is_streamed_to_and_from_the_disk_and_never_held_in_memory() {
     let node = place.start(&["--cache-disk", "4GiB"]);
     check(&node, HIT);
     assert_eq!(origin.seen("/huge").len(), 1);
+}
+
+#[test]
+fn variants_on_the_disk_are_told_before_any_request_has_brought_them_to_memory() {
+    let origin = Origin::start(|request, _| {
+        let fields = [FRESH, ("Vary", "Accept-Language")];
+        Act::Send(response(200, &fields, &request.field("accept-language")))
+    });
+    let place = Place::before(&origin);
+    let asked = |node: &TestNode, language: &str| {
+        ask(node, "GET", "/page", &[("Accept-Language", language)]).field("cache-status")
+    };
+    let inspect = |node: &TestNode| {
+        let api = node.api.to_string();
+        run(ATOLL, &["cache", "--api", &api, "inspect", "http://example.com/page"])
+    };
+    let node = place.start(&[]);
+    for language in ["en", "de-DE", "fr"] {
+        asked(&node, language);
+    }
+    ask(&node, "GET", "/page/other", &[]);
+    stop(node);
+    let node = place.start(&[]);
+    let told = inspect(&node);
+    assert_eq!(told.matches("example.com/page: 200, ").count(), 3, "{told}");
+    for bytes in [2, 5] {
+        assert!(told.contains(&format!("200, {bytes} bytes, fresh")), "{told}");
+    }
+    assert_eq!(told.matches("  on disk\n").count(), 3, "{told}");
+    assert!(asked(&node, "fr").starts_with(HIT));
+    let told = inspect(&node);
+    assert_eq!(told.matches("example.com/page: 200, ").count(), 3, "{told}");
+    assert_eq!(told.matches("  in memory and on disk\n").count(), 1, "{told}");
+    // What is forgotten together is told no more.
+    ask(&node, "POST", "/page", &[]);
+    assert_eq!(inspect(&node), "example.com/page: nothing is stored\n");
+    asked(&node, "fr");
+    wait_until("it is stored", || {
+        (inspect(&node).matches("example.com/page: 200, ").count() == 1).then_some(())
+    });
+    assert_eq!(origin.seen("/page").len(), 5);
 }
 
 #[test]

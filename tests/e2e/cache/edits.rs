@@ -98,3 +98,61 @@ fn one_path_may_stand_for_all() {
         assert_eq!(ask(&node, "GET", path, &[]).text(), want);
     }
 }
+
+#[test]
+fn references_to_what_the_upstream_knows_become_what_the_client_knows() {
+    let origin = Origin::start(|request, _| {
+        let own = format!("http://{}/v2/made/1", request.field("host"));
+        let location = match request.path() {
+            "/v2/absolute" => own.as_str(),
+            "/v2/other" => "https://other.example/v2/a",
+            "/v2/outside" => "/elsewhere",
+            "/v2/relative" => "made/1?a#b",
+            _ => "/v2/made/1?a#b",
+        };
+        let prefix = request.field("x-forwarded-prefix");
+        let fields = [FRESH, ("Location", location), ("X-Prefix", prefix.as_str())];
+        Act::Send(match request.path() {
+            "/v2/made/1" => response(200, &[FRESH], "made"),
+            _ if request.start.starts_with("POST") => {
+                response(201, &[("Location", location), ("Content-Location", location)], "")
+            }
+            _ => response(302, &fields, ""),
+        })
+    });
+    let prefixes = "strip_prefix = \"/shop\"\nadd_prefix = \"/v2\"\n";
+    let plain = node_before(&origin, prefixes);
+    let told = ask(&plain, "GET", "/shop/path", &[]);
+    assert_eq!(
+        (told.field("location"), told.field("x-prefix")),
+        ("/v2/made/1?a#b".into(), "/shop".into())
+    );
+    let rewriting = format!("{prefixes}rewrite_location = true\n");
+    let node = node_before(&origin, &rewriting);
+    for (path, want) in [
+        ("/shop/path", "/shop/made/1?a#b"),
+        ("/shop/absolute", "http://example.com/shop/made/1"),
+        ("/shop/other", "https://other.example/v2/a"),
+        ("/shop/outside", "/elsewhere"),
+        ("/shop/relative", "made/1?a#b"),
+        ("/path", "/made/1?a#b"),
+    ] {
+        for number in 0..2 {
+            let answer = ask(&node, "GET", path, &[]);
+            assert_eq!(answer.field("location"), want, "{path}");
+            assert_eq!(answer.field("x-prefix"), "", "it does not name what this node adds");
+            assert_eq!((answer.status(), is_hit(&answer)), (302, number > 0), "{path}");
+        }
+    }
+    // What a write says it has changed is what clients have asked for, and no longer stored.
+    assert!(!is_hit(&ask(&node, "GET", "/shop/made/1", &[])));
+    assert!(is_hit(&ask(&node, "GET", "/shop/made/1", &[])));
+    let answer = ask(&node, "POST", "/shop/new", &[]);
+    assert_eq!(answer.field("content-location"), "/shop/made/1?a#b");
+    ask(&node, "POST", "/shop/absolute", &[]);
+    assert!(!is_hit(&ask(&node, "GET", "/shop/made/1", &[])));
+    // The upstream's own name is none for clients.
+    let node = node_before(&origin, "host = \"upstream\"\nrewrite_location = true\n");
+    assert_eq!(ask(&node, "GET", "/v2/absolute", &[]).field("location"), "/v2/made/1");
+    assert_eq!(ask(&node, "GET", "/v2/other", &[]).field("location"), "https://other.example/v2/a");
+}

@@ -106,6 +106,8 @@ fn what_cannot_be_meant_is_refused() {
 struct Trio {
     nodes: [TestNode; 3],
     version: Arc<AtomicU64>,
+    /// A write through one node takes what all have.
+    writes_count: bool,
 }
 
 impl Trio {
@@ -144,7 +146,7 @@ impl Trio {
                 (status == 200 && confirmed == 2).then_some(())
             });
         }
-        Trio { nodes, version }
+        Trio { nodes, version, writes_count: more.contains("replicate") }
     }
 
     /// A new version, and a purge of all older ones by a node. Returns once all have confirmed.
@@ -206,8 +208,12 @@ fn purge_at_random(
     let from = &trio.nodes[dice.below(3)];
     let text = dice.pick(&ORDERS);
     let began = Instant::now();
-    let (status, done) = order(from, "", text);
-    assert_eq!(status, 200, "{done}");
+    if trio.writes_count && dice.below(4) == 0 {
+        assert_eq!(ask(from, "POST", "/page", &[]).status(), 200);
+    } else {
+        let (status, done) = order(from, "", text);
+        assert_eq!(status, 200, "{done}");
+    }
     for (node, floor) in trio.nodes.iter().zip(floors) {
         wait_until("the purge", || (version_at(node) >= version).then_some(()));
         floor.store(version, Ordering::SeqCst);
@@ -232,6 +238,25 @@ fn nor_where_one_node_fetches_for_all_and_may_know_less_of_purges_than_the_one_t
     println!("{}", purge_under_load(&trio));
     let outdated: u64 = trio.nodes.iter().map(|node| shielded(node, "outdated")).sum();
     println!("{outdated} answers of nodes that knew less were dropped");
+}
+
+#[test]
+fn nor_where_nodes_share_what_they_fetch() {
+    let trio = Trio::start_with("replicate = true");
+    println!("{}", purge_under_load(&trio));
+    let shared = |outcome: &str| -> u64 {
+        let name = format!("atoll_cache_replicated_total{{route=\"/*\",outcome=\"{outcome}\"}} ");
+        let counts = trio.nodes.iter().map(|node| {
+            let metrics = node.http("GET", node.api, "/metrics", b"");
+            let value =
+                metrics.text().lines().find_map(|line| line.strip_prefix(&name)?.parse().ok());
+            value.unwrap_or(0_u64)
+        });
+        counts.sum()
+    };
+    let (written, taken, outdated) = (shared("written"), shared("taken"), shared("outdated"));
+    println!("{written} written, {taken} taken, {outdated} were too old to be");
+    assert!(written > 0 && taken > 0, "{written} and {taken}");
 }
 
 /// How many requests to the node that fetches for all ended so.

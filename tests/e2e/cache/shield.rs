@@ -1,6 +1,7 @@
 //! One node that fetches for all: what the upstream sees, and what happens without it.
 
 use super::origin::{Act, Origin, ask, response};
+use crate::api::atoll;
 use crate::node::{TestNode, serve, wait_until};
 use std::time::{Duration, Instant};
 
@@ -8,11 +9,18 @@ const FRESH: (&str, &str) = ("Cache-Control", "max-age=3600");
 
 /// Three linked nodes with one shielded route to `origin`, that know one another's gateways.
 fn trio(origin: &Origin, more: &str) -> Vec<TestNode> {
-    let file = tempfile::NamedTempFile::new().expect("a file");
     let text = format!(
         "[[route]]\npath = \"/*\"\nupstream = \"http://{}\"\ncache = true\nshield = true\n{more}\n",
         origin.address
     );
+    let nodes = linked(&text);
+    warm(&nodes);
+    nodes
+}
+
+/// Three linked nodes with this configuration.
+fn linked(text: &str) -> Vec<TestNode> {
+    let file = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(file.path(), text).expect("the file is written");
     let config = file.path().to_str().expect("a path").to_owned();
     let mut nodes: Vec<TestNode> = Vec::new();
@@ -22,6 +30,11 @@ fn trio(origin: &Origin, more: &str) -> Vec<TestNode> {
         flags.extend(peers.iter().flat_map(|peer| ["--peer", peer.as_str()]));
         nodes.push(TestNode::start_with(&flags));
     }
+    nodes
+}
+
+/// Waits until each node asks both others.
+fn warm(nodes: &[TestNode]) {
     // Each asks another one for some URL, and each is asked.
     for (at, node) in nodes.iter().enumerate() {
         let mut count = 0;
@@ -35,7 +48,6 @@ fn trio(origin: &Origin, more: &str) -> Vec<TestNode> {
             (owners.len() == 2).then_some(())
         });
     }
-    nodes
 }
 
 /// Says through which nodes a request came, but for the last.
@@ -186,13 +198,17 @@ fn an_owner_that_has_not_the_route_costs_no_answer_and_no_client_can_make_a_loop
             metrics.text().lines().find_map(|line| line.strip_prefix(refused)?.parse().ok());
         (count.unwrap_or(0_u64) > 0).then_some(())
     });
-    // What a client says of itself is believed, and does nothing but this: no other node is asked.
-    for number in 0..8 {
+    // What a client says of itself means nothing.
+    for (number, forged) in ["me", "00000000000000000000000000000000 0", " "].iter().enumerate() {
         let path = format!("/forged/{number}");
-        let answer = ask(&nodes[0], "GET", &path, &[("Atoll-Shield", "me")]);
-        assert_eq!(answer.field("x-through"), "", "{answer:?}");
+        for _ in 0..2 {
+            let answer = ask(&nodes[0], "GET", &path, &[("Atoll-Shield", forged)]);
+            assert_eq!((answer.status(), answer.field("atoll-shield").as_str()), (200, ""));
+        }
         let seen = origin.seen(&path);
         assert_eq!((seen.len(), seen[0].field("atoll-shield").as_str()), (1, ""));
+        let made = ask(&nodes[0], "GET", "/made", &[("Atoll-Shield", forged)]);
+        assert_eq!(made.field("atoll-keys"), "", "it is between nodes alone");
     }
 }
 
@@ -212,4 +228,116 @@ fn a_gateway_at_every_address_has_to_say_where_it_is() {
         let told = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!output.status.success() && told.contains(want), "{told}");
     }
+}
+
+#[test]
+fn a_route_of_the_api_may_be_shielded_and_no_node_takes_what_another_route_has_made() {
+    let origin = origin();
+    let nodes = linked("");
+    let put = |node: &TestNode, more: &str| {
+        let text = format!(
+            "{{\"path\": \"/*\", \"upstream\": \"http://{}\", \"cache\": true, \
+             \"shield\": true{more}}}",
+            origin.address
+        );
+        node.http("PUT", node.api, "/v1/routes/all", text.as_bytes())
+    };
+    assert_eq!(put(&nodes[0], "").status, 201);
+    for node in &nodes {
+        wait_until("the route is live", || {
+            (ask(node, "GET", "/live", &[]).status() == 200).then_some(())
+        });
+    }
+    warm(&nodes);
+    for round in 0..6 {
+        let path = format!("/slow/{round}");
+        std::thread::scope(|scope| {
+            for node in &nodes {
+                scope
+                    .spawn(|| assert_eq!(ask(node, "GET", &path, &[]).text(), format!("{path} 0")));
+            }
+        });
+        assert_eq!(origin.seen(&path).len(), 1, "{path}");
+    }
+    // A node that has a new route asks no other for what the old one has made.
+    for round in 0..8 {
+        let more = format!(", \"request_headers\": {{\"set\": {{\"X-Round\": \"{round}\"}}}}");
+        let node = &nodes[round % 3];
+        assert_eq!(put(node, &more).status, 200);
+        let path = format!("/changed/{round}");
+        assert_eq!(ask(node, "GET", &path, &[]).status(), 200);
+        let seen = origin.seen(&path).pop().expect("it was asked");
+        assert_eq!(seen.field("x-round"), round.to_string());
+    }
+    let everywhere = TestNode::start_with(&["--gateway", "0.0.0.0:0"]);
+    let refused = put(&everywhere, "");
+    assert_eq!(refused.status, 400);
+    assert!(refused.text().contains("--gateway-advertise HOST:PORT"), "{}", refused.text());
+}
+
+#[test]
+fn a_filter_stands_around_what_another_node_has_fetched_and_each_hook_is_called_where_it_belongs() {
+    let named = |name: &'static str| {
+        Origin::start(move |_, count| {
+            let fields = [FRESH, ("Server", "x"), ("X-Request-Id", "of the upstream")];
+            Act::Send(response(200, &fields, &format!("{name} {count}")))
+        })
+    };
+    let (plain, beta) = (named("plain"), named("beta"));
+    let text = format!(
+        "[[route]]\npath = \"/*\"\nupstream = \"http://{}\"\ncache = true\nshield = true\n\
+         filter = \"edge\"\nupstreams = {{ beta = \"http://{}\" }}\n",
+        plain.address, beta.address
+    );
+    let nodes = linked(&text);
+    let guests = atoll_guests::build().unwrap_or_else(|error| panic!("{error:#}"));
+    let path = guests.path("edge").display().to_string();
+    let (success, _, said) = atoll(&nodes[0], &["deploy", &path, "--wait", "all"]);
+    assert!(success, "{said}");
+    let asked = |node: &TestNode, path: &str, fields: &[(&str, &str)]| {
+        let answer = ask(node, "GET", path, &[fields, &[("X-Request-Id", "mine")]].concat());
+        assert_eq!(answer.status(), 200, "{answer:?}");
+        assert_eq!(
+            (answer.field("server"), answer.field("x-request-id")),
+            ("".into(), "mine".into())
+        );
+        assert_eq!(answer.field("atoll-keys"), "");
+        answer
+    };
+    let answered = |node: &TestNode| {
+        let metrics = node.http("GET", node.api, "/metrics", b"");
+        let name = "atoll_shield_requests_total{outcome=\"answered\"} ";
+        metrics
+            .text()
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.parse().ok())
+            .unwrap_or(0_u64)
+    };
+    for (at, node) in nodes.iter().enumerate() {
+        let mut number = 0;
+        wait_until("another node fetches for it", || {
+            number += 1;
+            asked(node, &format!("/warm/{at}/{number}"), &[]);
+            (answered(node) > 1).then_some(())
+        });
+    }
+    let variants: [&[(&str, &str)]; 4] = [
+        &[],
+        &[("User-Agent", "Mobile 1")],
+        &[("Cookie", "a=b; beta=1")],
+        &[("User-Agent", "Mobile 1"), ("Cookie", "beta=1")],
+    ];
+    for round in 0..6 {
+        let path = format!("/page/{round}");
+        for fields in variants {
+            let texts = nodes.iter().map(|node| asked(node, &path, fields).text());
+            let texts: Vec<String> = texts.collect();
+            assert!(texts.iter().all(|text| *text == texts[0]), "{path} {fields:?}: {texts:?}");
+        }
+        assert_eq!((plain.seen(&path).len(), beta.seen(&path).len()), (2, 2), "{path}");
+    }
+    // Nobody gets round it by passing for a node.
+    nodes[0].resp_client().command(&["SET", "blocked:/secret", "1"]);
+    let forged = ask(&nodes[0], "GET", "/secret", &[("Atoll-Shield", "me 0")]);
+    assert_eq!(forged.status(), 403);
 }

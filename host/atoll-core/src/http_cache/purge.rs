@@ -5,6 +5,7 @@
 //! its way at that moment is covered too. Times are microseconds of one clock of the node that never
 //! goes back.
 
+use super::sharing::place_of;
 use crate::limits::{PURGE_RECORD_COUNT_MAX, PURGE_SCOPE_BYTES_MAX};
 use std::collections::BTreeMap;
 
@@ -23,6 +24,9 @@ pub enum Scope {
     Tag(Box<str>),
     /// All of a host that are in this group: the host, a space and the group (RFC 9875).
     Group(Box<str>),
+    /// All whose URL falls into this place ([`place_of`]): what a write through the cache has made
+    /// invalid on every node.
+    Place(Box<str>),
 }
 
 /// What happens to them.
@@ -50,6 +54,35 @@ pub struct Subject<'a> {
     pub tags: &'a [Box<str>],
 }
 
+impl Subject<'_> {
+    fn path(&self) -> &str {
+        &self.key[self.host_bytes.min(self.key.len())..]
+    }
+
+    /// Whether a purge of this prefix covers it.
+    pub fn begins_with(&self, prefix: &str) -> bool {
+        let text = if prefix.starts_with('/') { self.path() } else { self.key };
+        text.starts_with(prefix)
+    }
+
+    /// Every scope that covers it, but for prefixes.
+    pub fn scopes(&self) -> Vec<Scope> {
+        let (host, path) = (&self.key[..self.key.len() - self.path().len()], self.path());
+        let mut scopes = vec![
+            Scope::All,
+            Scope::Host(host.into()),
+            Scope::Url(self.key.into()),
+            Scope::Place(place_of(self.key)),
+        ];
+        scopes.extend((!path.is_empty()).then(|| Scope::Url(path.into())));
+        for tag in self.tags {
+            scopes.push(Scope::Tag(tag.clone()));
+            scopes.push(Scope::Group(format!("{host} {tag}").into()));
+        }
+        scopes
+    }
+}
+
 /// What has been purged, as far as this node knows.
 #[derive(Debug, Default)]
 pub struct Ledger {
@@ -59,6 +92,7 @@ pub struct Ledger {
     urls: BTreeMap<Box<str>, Times>,
     tags: BTreeMap<Box<str>, Times>,
     groups: BTreeMap<Box<str>, Times>,
+    places: BTreeMap<Box<str>, Times>,
 }
 
 /// The latest purge of each strength, in microseconds; 0 is none.
@@ -95,6 +129,7 @@ impl Scope {
             Scope::Url(name) => ("url", name),
             Scope::Tag(name) => ("tag", name),
             Scope::Group(name) => ("group", name),
+            Scope::Place(name) => ("place", name),
         }
     }
 
@@ -107,6 +142,7 @@ impl Scope {
             "url" => Scope::Url,
             "tag" => Scope::Tag,
             "group" => Scope::Group,
+            "place" => Scope::Place,
             _ => return None,
         };
         let fits = (1..=PURGE_SCOPE_BYTES_MAX).contains(&name.len());
@@ -126,6 +162,7 @@ impl Ledger {
             Scope::Url(name) => (&mut self.urls, name),
             Scope::Tag(name) => (&mut self.tags, name),
             Scope::Group(name) => (&mut self.groups, name),
+            Scope::Place(name) => (&mut self.places, name),
         };
         map.entry(name.clone()).or_default().meet(strength, at_us);
         if self.len() > PURGE_RECORD_COUNT_MAX {
@@ -141,6 +178,7 @@ impl Ledger {
             + self.urls.len()
             + self.tags.len()
             + self.groups.len()
+            + self.places.len()
     }
 
     /// Whether nothing has been purged.
@@ -155,6 +193,9 @@ impl Ledger {
         let mut times = self.all;
         times.merge(self.hosts.get(host));
         times.merge(self.urls.get(subject.key));
+        if !self.places.is_empty() {
+            times.merge(self.places.get(&place_of(subject.key)));
+        }
         if !path.is_empty() {
             times.merge(self.urls.get(path));
         }
@@ -165,8 +206,7 @@ impl Ledger {
             }
         }
         for (prefix, of_prefix) in &self.prefixes {
-            let text = if prefix.starts_with('/') { path } else { subject.key };
-            if text.starts_with(&**prefix) {
+            if subject.begins_with(prefix) {
                 times.merge(Some(of_prefix));
             }
         }
@@ -218,6 +258,24 @@ mod tests {
         check("tag", "new", false);
         check("group", "example.com news", true);
         check("group", "other.com news", false);
+        check("place", &place_of(KEY), true);
+        check("place", &place_of("example.com/other"), false);
+    }
+
+    #[test]
+    fn the_scopes_of_a_response_are_those_that_cover_it() {
+        let tags = ["news".into()];
+        let subject = Subject { key: KEY, host_bytes: 11, tags: &tags };
+        let scopes = subject.scopes();
+        assert_eq!(scopes.len(), 7);
+        for scope in scopes {
+            let mut ledger = Ledger::default();
+            ledger.record(&scope, Strength::Hard, 100);
+            assert_eq!(ledger.covers(subject, 100), Some(Strength::Hard), "{scope:?}");
+        }
+        for (prefix, want) in [("/a/", true), ("example.com/", true), ("/b", false), ("a", false)] {
+            assert_eq!(subject.begins_with(prefix), want, "{prefix}");
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::Api;
 use super::limits::{BACKUP_CHUNK_BYTES, RESTORE_READ_WAIT, RESTORE_TURN_COUNT};
 use super::query::Query;
 use crate::backup::{BackupError, Decoder, Encoder, Header, Item};
+use crate::cache::replicated::CACHE;
 use crate::problem::Problem;
 use atoll_core::clock::Stamp;
 use atoll_core::entry::Entry;
@@ -100,7 +101,9 @@ impl Writing {
         for (bucket, stamp) in store.flush_marks() {
             encoder.flush(&bucket, stamp, &mut buffer);
         }
-        let buckets = store.buckets();
+        // What others have fetched may be purged by the time at which this is restored.
+        let is_kept = |bucket: &Arc<Bucket>| bucket.name().as_str() != CACHE;
+        let buckets = store.buckets().into_iter().filter(is_kept).collect();
         let walk = Some(Walk::of(0));
         let (api, end) = (Arc::clone(api), End::Ahead);
         Writing { api, encoder, buffer, buckets, walk, shard: 0, end, _place: place }

@@ -2,7 +2,8 @@
 
 use super::Api;
 use super::query::Query;
-use crate::cache::{Kept, ms_of};
+use crate::cache::inspect::Kept;
+use crate::cache::ms_of;
 use crate::problem::Problem;
 use crate::proxy::filters::PART;
 use atoll_core::http_cache::key::Url;

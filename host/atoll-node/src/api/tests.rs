@@ -12,6 +12,7 @@ mod watch;
 use super::*;
 use crate::cache::Cache;
 use crate::cache::purges::Purges;
+use crate::cache::replicated::Shared;
 use crate::config::{Config, FileConfig};
 use crate::handlers::Settings;
 use axum::body::Body;
@@ -48,10 +49,12 @@ impl Door {
         let api = "127.0.0.1:8081".parse().ok();
         let handlers = Handlers::new(Arc::clone(&node), &Settings::of(&config)).expect("an engine");
         let cache = Arc::new(Cache::new(0));
+        let purges = Purges::new(&node, &cache).expect("a bucket");
+        let shared = Shared::new(&node, &purges, 0).expect("a bucket");
         let settings = ApiSettings {
-            proxy: Proxy::new(&node, (&cache, &handlers), &[], None).expect("no routes"),
+            proxy: Proxy::new(&node, (&shared, &handlers), &[], None).expect("no routes"),
             handlers,
-            purges: Purges::new(&node, &cache).expect("a bucket"),
+            purges,
             token: config.api_token.clone(),
             addresses: Addresses { api, ..Addresses::default() },
             shutdown: shutdown.clone(),

@@ -95,6 +95,11 @@ impl StoredBody {
         }
     }
 
+    /// Whether reading it waits for the disk.
+    pub(crate) fn is_on_disk(&self) -> bool {
+        matches!(self, StoredBody::Disk(_))
+    }
+
     /// Bytes of memory that it takes.
     pub(super) fn memory_bytes(&self) -> u64 {
         if matches!(self, StoredBody::Disk(_)) { 0 } else { self.bytes() }

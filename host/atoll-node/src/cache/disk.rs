@@ -15,7 +15,7 @@ pub(crate) mod ledger;
 pub(crate) mod limits;
 mod loader;
 mod reader;
-mod record;
+pub(super) mod record;
 mod room;
 pub(crate) mod spool;
 pub(super) mod tiers;
@@ -36,7 +36,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use tracing::{info, warn};
 use worker::{Job, Jobs, Put};
-use xxhash_rust::xxh3::xxh3_128;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 /// How many folders the files are spread over; the name begins with the folder's.
 const FOLDER_COUNT: usize = 256;
@@ -145,9 +145,11 @@ impl fmt::Debug for Disk {
     }
 }
 
-/// Whose files lie under a key.
+/// Whose files lie under a key. All that is about one URL has the upper half in common: variants and
+/// what filters add to keys begin behind a byte that no URL has.
 pub(crate) fn hash_of(slot_key: &[u8]) -> u128 {
-    xxh3_128(slot_key)
+    let url_bytes = slot_key.iter().position(|&byte| byte < b' ').unwrap_or(slot_key.len());
+    u128::from(xxh3_64(&slot_key[..url_bytes])) << 64 | (xxh3_128(slot_key) & u128::from(u64::MAX))
 }
 
 /// What files of so many bytes take of the budget.
@@ -249,6 +251,19 @@ impl Disk {
     pub(crate) fn may_have(&self, hash: u128) -> bool {
         self.is_serving.load(Ordering::Acquire)
             && (self.index.contains_key(&hash) || self.is_loading.load(Ordering::Acquire))
+    }
+
+    /// The hashes of what lies here for a URL. Looks through the whole index.
+    pub(crate) fn hashes_of_url(&self, url: &str) -> Vec<u128> {
+        let half = hash_of(url.as_bytes()) >> 64;
+        let hashes = self.index.iter().map(|(hash, _)| hash);
+        hashes.filter(|hash| hash >> 64 == half).collect()
+    }
+
+    /// The key of what lies under a hash. Waits for the disk.
+    pub(crate) fn key_of(&self, hash: u128) -> Option<Vec<u8>> {
+        let file = fs::read(self.head_path(hash)).ok()?;
+        Some(record::decode(&file).ok()?.0.key.into_vec())
     }
 
     /// Whether something lies under this hash that was fetched later than `fetched_us`.

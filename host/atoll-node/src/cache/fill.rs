@@ -10,6 +10,7 @@ use atoll_core::http_cache::freshness::Exchanged;
 use atoll_core::http_cache::partial::Span;
 use atoll_core::http_cache::storing::Meta;
 use atoll_core::http_cache::vary::Vary;
+use atoll_core::replica::vector::Vector;
 use axum::body::Body;
 use bytes::Bytes;
 use futures_util::stream;
@@ -55,6 +56,8 @@ pub(crate) struct Head {
     pub(crate) fetched_us: u64,
     /// Whether another node has fetched it.
     pub(crate) is_shielded: bool,
+    /// What this node included when it began to fetch it, where it is for other nodes as well.
+    pub(crate) marks: Option<Box<Vector>>,
 }
 
 #[derive(Debug)]

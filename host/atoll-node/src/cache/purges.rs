@@ -10,18 +10,19 @@ use anyhow::Context;
 use atoll_core::clock::Stamp;
 use atoll_core::entry::Deadline;
 use atoll_core::entry::op::{Change, Effect, Op};
-use atoll_core::http_cache::purge::{Scope, Strength};
+use atoll_core::http_cache::purge::{Scope, Strength, Subject};
 use atoll_core::key::BucketName;
+use atoll_core::replica::vector::Vector;
 use atoll_core::store::Bucket;
 use atoll_core::store::edit::{Edit, NewValue, WriteError};
 use atoll_core::store::log::LogRead;
 use atoll_core::store::view::View;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{debug, info};
 
 /// How long a record is kept.
 const KEPT: Duration = Duration::from_secs(7 * 24 * 3_600);
@@ -44,8 +45,23 @@ pub(crate) struct Purges {
     node: Arc<Node>,
     cache: Arc<Cache>,
     bucket: Arc<Bucket>,
-    /// The records that have taken effect here.
-    known: Mutex<HashMap<Vec<u8>, Stamp>>,
+    known: Mutex<Known>,
+}
+
+/// The records that have taken effect here, by their keys.
+#[derive(Debug, Default)]
+struct Known {
+    stamps: HashMap<Vec<u8>, Stamp>,
+    /// What those of prefixes name. One of which nothing is understood names everything.
+    prefixes: HashMap<Vec<u8>, Box<str>>,
+}
+
+impl Known {
+    fn note_prefix(&mut self, key: &[u8], scope: &Scope) {
+        if let Scope::Prefix(prefix) = scope {
+            self.prefixes.insert(key.to_vec(), prefix.clone());
+        }
+    }
 }
 
 impl Purges {
@@ -56,7 +72,13 @@ impl Purges {
         let (node, cache) = (Arc::clone(node), Arc::clone(cache));
         // Those that took effect before a restart: what was fetched since is not purged anew.
         let at_start = cache.disk().map_or(&[][..], |disk| disk.purges_at_start());
-        let known = at_start.iter().filter_map(|purge| purge.record.clone()).collect();
+        let mut known = Known::default();
+        for (purge, (key, stamp)) in
+            at_start.iter().filter_map(|purge| Some((purge, purge.record.clone()?)))
+        {
+            known.note_prefix(&key, &purge.scope);
+            known.stamps.insert(key, stamp);
+        }
         Ok(Arc::new(Purges { node, cache, bucket, known: Mutex::new(known) }))
     }
 
@@ -66,22 +88,48 @@ impl Purges {
         let soft = strength == Strength::Soft;
         let record = Record { scope: word.to_owned(), name: name.to_owned(), soft };
         let value = serde_json::to_vec(&record).unwrap_or_default();
-        // Apart for both strengths: a soft purge does not undo a hard one.
-        let digest = xxhash_rust::xxh3::xxh3_128(name.as_bytes());
-        let strength_word = if soft { "soft" } else { "hard" };
-        let key = format!("{strength_word}/{word}/{digest:032x}");
+        let key = key_of(scope, strength);
         let now = self.node.now();
         let deadline = Deadline::at_millis(now.millis() + KEPT.as_millis() as u64);
         let edit = Edit::set(NewValue::Owned(value), deadline);
-        self.cache.purge(scope, strength);
         let store = self.node.store();
-        let written = store.write(&self.bucket, key.as_bytes(), now, |_| (edit, ()))?;
-        if let Some(stamp) = written.stamp {
-            self.cache.note_record(scope, strength, (key.clone().into_bytes(), stamp));
-            self.note(key.into_bytes(), stamp);
+        let written = store.write(&self.bucket, &key, now, |_| (edit, ()));
+        if let Ok(Some(stamp)) = written.as_ref().map(|written| written.stamp) {
+            self.note(&key, stamp);
+            self.known().note_prefix(&key, scope);
         }
-        info!(scope = word, soft, "purged");
+        // Behind the note: what is compared with the records until then is covered by this.
+        self.cache.purge(scope, strength);
+        if let Some(stamp) = written?.stamp {
+            self.cache.note_record(scope, strength, (key, stamp));
+        }
+        match scope {
+            // Clients make these.
+            Scope::Place(_) => debug!("made invalid on every node"),
+            _ => info!(scope = word, soft, "purged"),
+        }
         Ok(())
+    }
+
+    /// Whether a node that included `marks` when it began to fetch knew all purges that this one
+    /// knows and that cover `subject`. Later ones count from when this node learns of them.
+    pub(crate) fn are_known(&self, subject: Subject<'_>, marks: &Vector) -> bool {
+        let known = self.known();
+        if known.stamps.is_empty() {
+            return true;
+        }
+        let is_known = |key: &[u8]| known.stamps.get(key).is_none_or(|stamp| marks.covers(*stamp));
+        let mut prefixes = known.prefixes.iter().filter(|(_, prefix)| subject.begins_with(prefix));
+        let strengths = [Strength::Hard, Strength::Soft];
+        prefixes.all(|(key, _)| is_known(key))
+            && subject
+                .scopes()
+                .iter()
+                .all(|scope| strengths.iter().all(|strength| is_known(&key_of(scope, *strength))))
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The cache that they are about.
@@ -90,18 +138,18 @@ impl Purges {
     }
 
     /// Takes note of a record. Returns whether it is new.
-    fn note(&self, key: Vec<u8>, stamp: Stamp) -> bool {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_new = known.get(&key).is_none_or(|old| *old < stamp);
+    fn note(&self, key: &[u8], stamp: Stamp) -> bool {
+        let mut known = self.known();
+        let is_new = known.stamps.get(key).is_none_or(|old| *old < stamp);
         if is_new {
-            known.insert(key, stamp);
+            known.stamps.insert(key.to_vec(), stamp);
         }
         is_new
     }
 
     /// A record that has come, by whatever way.
     fn meet(&self, key: &[u8], stamp: Stamp, value: &[u8]) {
-        if !self.note(key.to_vec(), stamp) {
+        if !self.note(key, stamp) {
             return;
         }
         let Ok(record) = serde_json::from_slice::<Record>(value) else { return };
@@ -109,8 +157,12 @@ impl Purges {
         // One that a later version has written: more than it asked for is purged, never less.
         let scope = match Scope::of(&record.scope, &record.name) {
             Some(Ok(scope)) => scope,
-            Some(Err(_)) | None => Scope::All,
+            Some(Err(_)) | None => {
+                self.known().prefixes.insert(key.to_vec(), Box::default());
+                Scope::All
+            }
         };
+        self.known().note_prefix(key, &scope);
         self.cache.purge(&scope, strength);
         self.cache.note_record(&scope, strength, (key.to_vec(), stamp));
     }
@@ -205,10 +257,19 @@ impl Purges {
         for (key, stamp, value) in &found {
             self.meet(key, *stamp, value);
         }
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() > 2 * found.len() + STEP_COUNT {
-            known.clear();
-            known.extend(found.into_iter().map(|(key, stamp, _)| (key, stamp)));
+        let mut known = self.known();
+        if known.stamps.len() > 2 * found.len() + STEP_COUNT {
+            let Known { stamps, prefixes } = &mut *known;
+            *stamps = found.into_iter().map(|(key, stamp, _)| (key, stamp)).collect();
+            prefixes.retain(|key, _| stamps.contains_key(key));
         }
     }
+}
+
+/// The key of a record. Apart for both strengths: a soft purge does not undo a hard one.
+fn key_of(scope: &Scope, strength: Strength) -> Vec<u8> {
+    let (word, name) = scope.parts();
+    let digest = xxhash_rust::xxh3::xxh3_128(name.as_bytes());
+    let strength = if strength == Strength::Soft { "soft" } else { "hard" };
+    format!("{strength}/{word}/{digest:032x}").into_bytes()
 }

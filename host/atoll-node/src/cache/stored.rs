@@ -47,6 +47,8 @@ pub(crate) struct Stored {
     /// When its use was told to the disk tier last, in ms.
     told_ms: AtomicU64,
     outdated: AtomicBool,
+    /// Another node has fetched it, and nobody was answered with it yet.
+    shared: AtomicBool,
 }
 
 /// What a stored response is made of.
@@ -99,6 +101,7 @@ impl Stored {
             place: OnceLock::new(),
             told_ms: AtomicU64::new(0),
             outdated: AtomicBool::new(false),
+            shared: AtomicBool::new(false),
         }
     }
 
@@ -146,6 +149,16 @@ impl Stored {
         self.outdated.store(true, Ordering::Relaxed);
     }
 
+    /// Another node has fetched it.
+    pub(super) fn note_shared(&self) {
+        self.shared.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether another node has fetched it and this is its first use.
+    pub(crate) fn begins_shared(&self) -> bool {
+        self.shared.load(Ordering::Relaxed) && self.shared.swap(false, Ordering::Relaxed)
+    }
+
     /// What it was told by the latest look at purges and keys.
     pub(super) fn purged(&self) -> Purged {
         let outdated = self.outdated.load(Ordering::Relaxed);
@@ -158,7 +171,7 @@ impl Stored {
 }
 
 /// The URL in a key.
-pub(super) fn url_of(key: &str) -> &str {
+pub(crate) fn url_of(key: &str) -> &str {
     key.split(PART).next().unwrap_or(key)
 }
 

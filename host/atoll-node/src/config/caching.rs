@@ -36,6 +36,22 @@ pub(super) fn fill_bytes_max(values: &FileConfig, cache_bytes_max: usize) -> any
     }
 }
 
+/// What responses that nodes share may take of the store, in bytes.
+pub(super) fn replicated_bytes_max(
+    values: &FileConfig,
+    memory_bytes_max: usize,
+) -> anyhow::Result<usize> {
+    let bytes_max = match &values.cache_replicated {
+        Some(text) => parse_size(text).context("--cache-replicated")?,
+        None => memory_bytes_max / 8,
+    };
+    ensure!(
+        bytes_max <= memory_bytes_max / 2,
+        "--cache-replicated is a part of --memory-max, at most half of it"
+    );
+    Ok(bytes_max)
+}
+
 /// Longest body that is stored where a route does not say, in bytes.
 pub(super) fn object_bytes_default(disk: Option<&disk::Settings>) -> u64 {
     match disk {
@@ -60,10 +76,8 @@ pub(super) fn check_shield(
     gateway: Option<SocketAddr>,
     advertised: Option<&Authority>,
 ) -> anyhow::Result<()> {
-    let is_shielded =
-        |route: &RouteSettings| route.cache.as_ref().is_some_and(|cache| cache.is_shielded);
     let (Some(gateway), None) = (gateway, advertised) else { return Ok(()) };
-    if gateway.ip().is_unspecified() && routes.iter().any(is_shielded) {
+    if gateway.ip().is_unspecified() && routes.iter().any(RouteSettings::is_shielded) {
         bail!(
             "a route has shield = true and --gateway {gateway} is every address of this machine; \
              say with --gateway-advertise HOST:PORT where other nodes reach it"

@@ -4,7 +4,8 @@ mod edits;
 
 use super::parse_size;
 use crate::cache::limits::OBJECT_BYTES_DEFAULT;
-use crate::proxy::settings::{CacheSettings, RouteSettings};
+use crate::cache::replicated::{BODY_BYTES_DEFAULT, BODY_BYTES_MAX};
+use crate::proxy::settings::{CacheSettings, Replicated, RouteSettings};
 use crate::upstream;
 use crate::upstream::health::Checks;
 use crate::upstream::limits::{
@@ -68,9 +69,17 @@ pub(crate) struct FileRoute {
     strip_prefix: Option<String>,
     add_prefix: Option<String>,
     replace_path: Option<String>,
+    /// Whether Location and Content-Location name what clients know.
+    #[serde(default)]
+    rewrite_location: bool,
     /// Whether one node of the cluster, for each URL another one, fetches for all.
     #[serde(default)]
     shield: bool,
+    /// Whether what one node has fetched is shared with all.
+    #[serde(default)]
+    replicate: bool,
+    /// Longest body that is shared.
+    replicate_max: Option<String>,
     /// The name of a deployed filter.
     filter: Option<String>,
     /// Upstreams that the filter may choose, by name.
@@ -117,7 +126,6 @@ pub(super) fn resolve(
 /// Checks a route that is written as JSON, with the keys of the file.
 pub(crate) fn of_json(text: &[u8]) -> anyhow::Result<RouteSettings> {
     let route: FileRoute = serde_json::from_slice(text).context("the route is no such JSON")?;
-    ensure!(!route.shield, "shield is for routes of atoll.toml");
     one(&route, OBJECT_BYTES_DEFAULT)
 }
 
@@ -151,14 +159,34 @@ fn one(route: &FileRoute, object_bytes_max: u64) -> anyhow::Result<RouteSettings
     let upstream = upstream::Settings { addresses, times, own_host, checks };
     ensure!(route.cache || !route.shield, "shield is for routes with cache = true");
     let cache = cache(route, object_bytes_max)?;
-    ensure!(
-        route.filter.is_none() || !route.shield,
-        "shield and filter do not go together: the filter would change a request on both nodes"
-    );
+    check_replicated(route)?;
     let edits = edits::resolve(route)?;
     let (filter, others) = filter(route, &upstream)?;
     let cache = route.cache.then_some(cache);
-    Ok(RouteSettings { pattern, upstream, cache, edits, filter, others })
+    let hash = xxhash_rust::xxh3::xxh3_64(format!("{route:?}").as_bytes());
+    Ok(RouteSettings { pattern, upstream, cache, edits, filter, others, hash })
+}
+
+/// Refuses what does not go together with sharing.
+fn check_replicated(route: &FileRoute) -> anyhow::Result<()> {
+    ensure!(
+        route.replicate || route.replicate_max.is_none(),
+        "replicate_max is for routes with replicate = true"
+    );
+    if !route.replicate {
+        return Ok(());
+    }
+    ensure!(route.cache, "replicate is for routes with cache = true");
+    ensure!(
+        !route.shield,
+        "replicate and shield do not go together: both make one fetch serve all nodes; choose one"
+    );
+    ensure!(
+        route.filter.is_none(),
+        "replicate and filter do not go together: nodes change to a new version of a filter one \
+         after the other, and would use what the old one has made"
+    );
+    Ok(())
 }
 
 fn addresses(name: &str, given: &OneOrSeveral) -> anyhow::Result<Vec<upstream::Address>> {
@@ -229,7 +257,20 @@ fn cache(route: &FileRoute, object_bytes_max: u64) -> anyhow::Result<CacheSettin
         compresses: route.compress,
         follows_clients: route.client_directives.unwrap_or(true),
         is_shielded: route.shield,
+        replicated: replicated(route)?,
     })
+}
+
+fn replicated(route: &FileRoute) -> anyhow::Result<Option<Replicated>> {
+    let body_bytes_max = match &route.replicate_max {
+        None => BODY_BYTES_DEFAULT,
+        Some(text) => parse_size(text).context("replicate_max")? as u64,
+    };
+    ensure!(
+        (1..=BODY_BYTES_MAX).contains(&body_bytes_max),
+        "replicate_max is 1 to {BODY_BYTES_MAX} bytes"
+    );
+    Ok(route.replicate.then_some(Replicated { body_bytes_max }))
 }
 
 #[cfg(test)]
@@ -302,7 +343,20 @@ mod tests {
         check_refused(&format!("{PLAIN}strip_prefix = \"/\""), "starts with /");
         let both = format!("{PLAIN}strip_prefix = \"/a\"\nreplace_path = \"/b\"");
         check_refused(&both, "either replace_path or");
+        let rewrites = format!("{PLAIN}rewrite_location = true\n");
+        check_refused(&rewrites, "rewrite_location is for routes with");
+        check_refused(&format!("{rewrites}replace_path = \"/a\""), "no way back");
+        let prefixed = format!("{rewrites}add_prefix = \"/a\"");
+        assert!(resolved(&prefixed).expect("a route")[0].edits.rewrites_location);
         check_refused(&format!("{PLAIN}shield = true"), "routes with cache = true");
+        check_refused(&format!("{PLAIN}replicate = true"), "routes with cache = true");
+        let cached = format!("{PLAIN}cache = true\n");
+        check_refused(&format!("{cached}replicate_max = \"1\""), "with replicate = true");
+        let cached = format!("{cached}replicate = true\n");
+        check_refused(&format!("{cached}shield = true"), "replicate and shield do not go");
+        check_refused(&format!("{cached}filter = \"a\""), "replicate and filter do not go");
+        check_refused(&format!("{cached}replicate_max = \"0\""), "replicate_max is 1 to");
+        check_refused(&format!("{cached}replicate_max = \"1GiB\""), "replicate_max is 1 to");
         check_refused("[[route]]\npath = \"/*\"\nupstream = []\n", "1 to 64 addresses");
         for address in ["127.0.0.1:80", "ftp://a", "http://a/path", "http://u@a", "http://"] {
             let text = format!("[[route]]\npath = \"/*\"\nupstream = {address:?}\n");

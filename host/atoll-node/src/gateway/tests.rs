@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::cache::Cache;
+use crate::cache::purges::Purges;
+use crate::cache::replicated::Shared;
 use crate::config::{Config, FileConfig};
 use crate::handlers::Settings;
 use crate::handlers::deploy::Deployment;
@@ -36,7 +38,9 @@ async fn gateway() -> Router {
     };
     handlers.deploy(wanted).await.expect("it is deployed");
     let cache = Arc::new(Cache::new(0));
-    let proxy = Proxy::new(&node, (&cache, &handlers), &[], None).expect("no routes");
+    let purges = Purges::new(&node, &cache).expect("a bucket");
+    let shared = Shared::new(&node, &purges, 0).expect("a bucket");
+    let proxy = Proxy::new(&node, (&shared, &handlers), &[], None).expect("no routes");
     router(&node, handlers, proxy, None).expect("no log to open")
 }
 

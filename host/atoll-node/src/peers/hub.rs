@@ -283,6 +283,11 @@ impl Hub {
             let mut replica = self.replica.borrow_mut();
             let rest = replica.poll(self.node.store(), now, &mut outputs);
             self.node.set_sweep_floor(replica.sweep_floor(now));
+            // Before anybody is told that this node has it.
+            let progress = self.node.replication().progress();
+            if progress.is_vector_wanted() {
+                progress.publish_vector(replica.vector());
+            }
             rest
         };
         self.moved.set(0);

@@ -161,6 +161,9 @@ impl Proxy {
         let stored = Arc::new(Stored::new(made_of));
         if self.cache.store(&stored, &fill.head.vary, &asked.parts.headers) {
             route.records.stored_bytes.inc_by(body_bytes);
+            // Some of what was put together was fetched before.
+            let marks = fill.head.marks.as_deref().filter(|_| fill.head.span.is_none());
+            self.share(route, &stored, (&fill.head.vary, &asked.parts.headers), marks);
         }
     }
 }

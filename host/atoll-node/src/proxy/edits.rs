@@ -8,10 +8,11 @@ use super::filters::Filtered;
 use super::settings::RouteEdits;
 use super::shield::SHIELD;
 use super::{Route, Source};
-use crate::upstream::{ResponseBody, UpstreamError};
-use atoll_core::http_cache::fields;
+use crate::upstream::{ResponseBody, Upstream, UpstreamError};
+use atoll_core::http::location::Named;
+use atoll_core::http_cache::{fields, key};
 use axum::body::Body;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use std::sync::Arc;
 
 /// What a client's path has in front that the upstream does not see.
@@ -23,6 +24,40 @@ impl RouteEdits {
         self.cookies.drop_from(headers);
         if !self.request.is_empty() {
             self.request.apply(headers);
+        }
+    }
+}
+
+/// What a client has asked for.
+struct Came {
+    path: String,
+    host: String,
+}
+
+impl Came {
+    fn of<B>(request: &http::Request<B>) -> Came {
+        let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+        Came { path: request.uri().path().to_owned(), host: key::host_of(host.unwrap_or_default()) }
+    }
+
+    /// Makes references to what the upstream knows ones to what the client does.
+    fn rewrite(&self, edits: &RouteEdits, upstream: &Upstream, headers: &mut HeaderMap) {
+        for name in [header::LOCATION, header::CONTENT_LOCATION] {
+            let Some(value) = headers.get(&name).and_then(|value| value.to_str().ok()) else {
+                continue;
+            };
+            let changed = edits.path.public_reference(value, &self.path, |authority| {
+                // As in keys: in lower case, without a default port.
+                let named = key::host_of(authority);
+                match upstream.is_named(|own| key::host_of(own) == named) {
+                    _ if named == self.host => Named::Client,
+                    true => Named::Upstream,
+                    false => Named::Other,
+                }
+            });
+            if let Some(changed) = changed.and_then(|text| HeaderValue::try_from(text).ok()) {
+                headers.insert(name, changed);
+            }
         }
     }
 }
@@ -46,8 +81,10 @@ impl Route {
             (filtered, head)
         });
         let edits = &self.edits;
+        let came = edits.rewrites_location.then(|| Came::of(&request));
         edits.path.apply(request.uri_mut());
-        if let Some(prefix) = edits.path.stripped()
+        // One that is told would name it itself.
+        if let Some(prefix) = edits.path.stripped().filter(|_| came.is_none())
             && let Ok(prefix) = HeaderValue::from_str(prefix)
         {
             request.headers_mut().insert(FORWARDED_PREFIX, prefix);
@@ -62,6 +99,9 @@ impl Route {
             fields::remove_of_the_connection(headers);
             // It is between nodes.
             headers.remove(&SHIELD);
+            if let Some(came) = came {
+                came.rewrite(edits, upstream, headers);
+            }
             edits.response.apply_to_response(status, headers);
         }
         if let Some((filtered, (method, uri, headers))) = asked

@@ -20,6 +20,7 @@ use atoll_core::http_cache::reuse::{self, Failure};
 use atoll_core::http_cache::storing::{self, Answered, Refusal, Rules, SetCookie, Storable};
 use atoll_core::http_cache::vary::{Vary, selecting_key};
 use atoll_core::http_cache::{fields, keys, tags, targeted, validation};
+use atoll_core::replica::vector::Vector;
 use axum::body::Body;
 use axum::response::Response;
 use http::request::Parts;
@@ -104,6 +105,7 @@ impl Proxy {
     }
 
     async fn run(&self, route: &Route, mut job: Job, lead: Lead) {
+        let mut marks = self.marks_for(route);
         let mut about = job.stored.clone().filter(|stored| stored.meta.has_validator);
         // A purge that came since it was found, and before this fetch began, takes it as well.
         job.part = job.part.filter(|part| self.cache.holds(part));
@@ -115,7 +117,11 @@ impl Proxy {
             match (fetched.response.status(), job.part.take()) {
                 (StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE, Some(part)) => {
                     match parts::completed(&part, fetched) {
-                        Some(whole) => break whole,
+                        Some(whole) => {
+                            // Some of it was fetched before.
+                            marks = None;
+                            break whole;
+                        }
                         // It does not fit: once more, for all of it.
                         None => continue,
                     }
@@ -130,6 +136,11 @@ impl Proxy {
                 let shielded_us = fetched.shielded_us.map(|us| us.max(stored.fetched_us));
                 let began_us = shielded_us.unwrap_or(lead.began_us());
                 let landing = self.validated(route, &job, &stored, (&fetched, began_us));
+                if let Landing::Validated(renewed) = &landing {
+                    let request = &job.asked.parts.headers;
+                    let vary = Vary::of(&renewed.headers);
+                    self.share(route, renewed, (&vary, request), marks.as_deref());
+                }
                 return lead.land(landing);
             }
         };
@@ -143,13 +154,17 @@ impl Proxy {
             return lead.land(Landing::Failed(status, ERROR));
         }
         let own = job.own.take();
-        match self.open(route, &job.asked, (fetched, lead.began_us())) {
+        let is_kept_out = fetched.response.extensions().get::<NotStored>().is_some();
+        match self.open(route, &job.asked, (fetched, lead.began_us()), marks) {
             Ok((fill, body)) => {
                 lead.land(Landing::Filling(Arc::clone(&fill)));
                 self.drive(route, &job.asked, (fill, body), lead).await;
             }
             Err((mut response, refusal)) => {
-                response.extensions_mut().insert(FetchedUs(lead.began_us()));
+                // What a filter keeps out of the cache is for no other node's either.
+                if !is_kept_out {
+                    response.extensions_mut().insert(FetchedUs(lead.began_us()));
+                }
                 if status.as_u16() < 500 && refusal.is_some_and(is_of_the_response) {
                     self.cache.mark_pass(&job.asked.key);
                 }
@@ -209,11 +224,16 @@ impl Proxy {
         parts: &Parts,
     ) -> Option<Fetched> {
         let asked = &job.asked;
-        let is_shielded = route.cache.as_ref().is_some_and(|settings| settings.is_shielded);
-        let shield = self.shield.as_ref().filter(|_| is_shielded && !asked.is_for_a_node())?;
+        let is_asked = route.is_shielded() && !asked.is_for_a_node();
+        let shield = self.shield.get().filter(|_| is_asked)?;
         let owner = shield.owner(&asked.key)?;
+        let parts = match asked.as_it_came() {
+            None => parts.clone(),
+            Some(came) => self.upstream_head(route, &came, (about, None)).ok()?,
+        };
         let requested_us = self.cache.now_us();
-        let (mut response, ago_us) = shield.ask(&owner, parts.clone()).await?;
+        let purpose = asked.purpose(route);
+        let (mut response, ago_us) = shield.ask(&owner, (parts, purpose)).await?;
         let fetched_us = requested_us.saturating_sub(ago_us);
         let mut tags = tags::of(response.headers());
         if let Some(stored) = about.filter(|_| response.status() == StatusCode::NOT_MODIFIED) {
@@ -279,6 +299,7 @@ impl Proxy {
         route: &Route,
         asked: &Asked,
         (fetched, fetched_us): (Fetched, u64),
+        marks: Option<Box<Vector>>,
     ) -> Result<(Arc<Fill>, ResponseBody), (Box<Response>, Option<Refusal>)> {
         let Fetched { response, exchanged, shielded_us } = fetched;
         let settings = route.cache.as_ref();
@@ -323,7 +344,7 @@ impl Proxy {
         self.cache.admit_keys(&head.keys, fetched_us);
         let span = span.filter(|_| status == StatusCode::PARTIAL_CONTENT);
         let is_shielded = shielded_us.is_some();
-        let head = Head { span, length, fetched_us, is_shielded, ..head };
+        let head = Head { span, length, fetched_us, is_shielded, marks, ..head };
         Ok((Fill::new(head, self.cache.fills()), body))
     }
 
@@ -344,7 +365,7 @@ impl Proxy {
             || fetched.response.extensions().get::<NotStored>().is_some()
             || keys::of(&renewed.headers).is_err();
         if is_taken_back {
-            self.cache.invalidate(&job.asked.key);
+            self.invalidate(&job.asked.key);
         } else {
             let vary = Vary::of(&renewed.headers);
             self.cache.store(&renewed, &vary, &job.asked.parts.headers);
@@ -402,7 +423,7 @@ impl Proxy {
         let mut newer = head.clone();
         newer.remove(atoll_core::http_cache::report::CACHE_STATUS);
         if !validation::describes(&stored.headers, &newer) {
-            return self.cache.invalidate(&asked.key);
+            return self.invalidate(&asked.key);
         }
         let now_ms = ms_of(self.cache.now_us());
         let exchanged = Exchanged { requested_ms: ms_of(began_us), responded_ms: now_ms };
@@ -448,6 +469,7 @@ pub(super) fn head(
         // Known to whoever has fetched it.
         fetched_us: 0,
         is_shielded: false,
+        marks: None,
     }
 }
 

@@ -5,6 +5,8 @@
 //! ends with an error of its own, or goes on without it and past the cache, as the record says: what
 //! the filter would have kept out of the cache must not get in.
 
+use super::fetch::Asked;
+use super::shield::is_of_a_node;
 use super::{Proxy, Route};
 use crate::handlers::Handlers;
 use crate::handlers::deployed::{Deployed, Standing};
@@ -32,6 +34,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const CACHE_TAG: HeaderName = HeaderName::from_static("cache-tag");
 /// What stands between the parts of a key: no URL has it.
 pub(crate) const PART: char = '\u{1}';
@@ -57,6 +60,8 @@ pub(super) struct Filtered {
     pub(super) key_parts: String,
     /// Whether the cache is left out.
     pub(super) bypasses: bool,
+    /// The request before it was changed, for another node that fetches for this one.
+    came: Option<(Uri, HeaderMap)>,
 }
 
 /// Why a hook did not do its part.
@@ -96,12 +101,13 @@ impl Proxy {
         let mut filtered = Filtered {
             handlers: Arc::clone(&self.handlers),
             authority: authority.cloned(),
-            client: parts.extensions.get::<PeerAddress>().map(|peer| peer.0.ip().to_string()),
+            client: client_of(&parts),
             upstream: None,
             key_parts: String::new(),
             // A version on trial has no part in what others get.
             bypasses: deployed.standing == Standing::Canary || !self.is_latest(&deployed.record),
             deployed,
+            came: route.is_shielded().then(|| (parts.uri.clone(), parts.headers.clone())),
         };
         if let Some(answer) = filtered.on_request(route, &mut parts).await? {
             return Ok(answer);
@@ -109,7 +115,9 @@ impl Proxy {
         if route.cache.is_some() && !filtered.bypasses {
             filtered.ask_for_key(&parts).await?;
         }
-        let head = filtered.deployed.hooks.on_deliver.then(|| Head::of(&parts));
+        // The node that asks delivers.
+        let delivers = filtered.deployed.hooks.on_deliver && !is_of_a_node(&parts);
+        let head = delivers.then(|| Head::of(&parts));
         let filtered = Arc::new(filtered);
         parts.extensions.insert(Arc::clone(&filtered));
         let request = Request::from_parts(parts, body);
@@ -144,6 +152,11 @@ impl Proxy {
 }
 
 impl Filtered {
+    /// Which version of the filter it is.
+    pub(super) fn version(&self) -> (u64, u64) {
+        (self.deployed.record.deployed_ms, self.deployed.record.version)
+    }
+
     /// Lets the filter look at a request. Some is its answer.
     async fn on_request(
         &mut self,
@@ -387,6 +400,27 @@ fn change_response(response: &mut http::Response<ResponseBody>, change: Response
         if let Ok(tag) = HeaderValue::try_from(tag) {
             response.headers_mut().append(CACHE_TAG, tag);
         }
+    }
+}
+
+impl Asked {
+    /// The request as it was before a filter changed it, where one may have.
+    pub(super) fn as_it_came(&self) -> Option<Asked> {
+        let filtered = self.parts.extensions.get::<Arc<Filtered>>()?;
+        let (uri, headers) = filtered.came.clone()?;
+        let mut came = self.for_fetch();
+        (came.parts.uri, came.parts.headers) = (uri, headers);
+        Some(came)
+    }
+}
+
+/// Whose request it is: another node has told it behind all others.
+fn client_of(parts: &Parts) -> Option<String> {
+    let chain = parts.headers.get_all(FORWARDED_FOR).iter().next_back();
+    let told = chain.and_then(|chain| chain.to_str().ok()?.rsplit(',').next());
+    match told.filter(|_| is_of_a_node(parts)) {
+        Some(client) => Some(client.trim().to_owned()),
+        None => parts.extensions.get::<PeerAddress>().map(|peer| peer.0.ip().to_string()),
     }
 }
 

@@ -102,6 +102,7 @@ impl Proxy {
             compresses: false,
             follows_clients: true,
             is_shielded: false,
+            replicated: None,
         };
         Route {
             source: Source::Guest(guest),
@@ -110,6 +111,7 @@ impl Proxy {
             filter: None,
             others: Vec::new(),
             records: self.figures.records(&format!("handler {}", record.name)),
+            hash: 0,
         }
     }
 

@@ -7,7 +7,7 @@ use super::forward::{bypass, failure};
 use super::post::Posted;
 use super::records::From;
 use super::settings::CacheSettings;
-use super::shield::{FetchedUs, SHIELD, tell_age};
+use super::shield::{FetchedUs, tell_age};
 use super::{Proxy, Route, answer, parts};
 use crate::cache::flight::{self, Landing, Role};
 use crate::cache::limits::COLLAPSE_WAIT;
@@ -17,7 +17,6 @@ use crate::listen::interim::Interim;
 use crate::problem::Problem;
 use atoll_core::http_cache::coding::Coding;
 use atoll_core::http_cache::control::{RequestControl, ResponseControl};
-use atoll_core::http_cache::purge::{Scope, Strength};
 use atoll_core::http_cache::report::{Forward, Report};
 use atoll_core::http_cache::reuse::{self, Failure, Purged, Reuse};
 use atoll_core::http_cache::vary::{Vary, selecting_key};
@@ -90,8 +89,9 @@ impl Proxy {
             let why = bypass(Forward::Bypass, None);
             return self.pass_on(route, request, authority, why).await.map(upstream);
         }
-        let asked_us = request.headers().contains_key(&SHIELD).then(|| self.cache.now_us());
+        let came_us = self.cache.now_us();
         let asked = self.ask(settings, request, authority);
+        let asked_us = asked.is_for_the_purpose(route).then_some(came_us);
         let answer = self.answer(route, &asked).await;
         let Some(asked_us) = asked_us else { return answer };
         answer.map(|mut answer| {
@@ -201,6 +201,7 @@ impl Proxy {
 
     /// What is to be done with what was found.
     fn decide(self: &Arc<Self>, route: &Arc<Route>, asked: &Asked, found: Found) -> Next {
+        let found = self.or_shared(route, asked, found);
         let now_ms = ms_of(self.cache.now_us());
         let (stored, purged) = match found {
             Found::Stored(stored, purged) => (stored, purged),
@@ -215,7 +216,8 @@ impl Proxy {
             return Next::Fetch(Errand { part, ..Errand::new(Forward::Partial) });
         }
         self.cache.note_hit(&stored, now_ms);
-        let report = Report { hit: true, ..Report::default() };
+        let detail = stored.begins_shared().then_some("replicated");
+        let report = Report { hit: true, detail, ..Report::default() };
         let reused = reuse::reuse(&stored.meta, &asked.control, purged, now_ms);
         match reused {
             Reuse::Fresh => route.records.hits.inc(),
@@ -460,16 +462,16 @@ impl Proxy {
         });
         let response = self.pass_on(route, request, authority, why).await?;
         if invalidation::is_success(response.status()) {
-            self.cache.invalidate(&target);
+            self.invalidate(&target);
             let others = invalidation::targets(host, &path, response.headers());
             for other in others.into_iter().flat_map(|other| route.public_keys(other)) {
-                self.cache.invalidate(&other);
+                self.invalidate(&other);
             }
             for group in tags::invalidated(response.headers()) {
-                let group = format!("{} {group}", key::host_of(host));
-                self.cache.purge(&Scope::Group(group.into()), Strength::Hard);
+                self.invalidate_group(&key::host_of(host), &group);
             }
-            if let Some(posted) = posted {
+            // What all nodes are told of takes the response as well.
+            if let Some(posted) = posted.filter(|_| !self.shared.is_used()) {
                 return Ok(self.keep_posted(route, settings, posted, response));
             }
         }

@@ -47,6 +47,21 @@ pub(super) enum From {
     Upstream,
 }
 
+/// What became of responses that are shared.
+#[derive(Clone, Debug)]
+pub(super) struct SharedRecords {
+    /// Written for other nodes.
+    pub(super) written: Counter,
+    /// Taken from another node.
+    pub(super) taken: Counter,
+    /// Not taken: older than a purge or a write that this node knows of.
+    pub(super) outdated: Counter,
+    /// Not taken: a route made it that is not the same on this node.
+    pub(super) unlike: Counter,
+    /// Not written: there was no room.
+    pub(super) full: Counter,
+}
+
 /// What came of asking other nodes.
 #[derive(Clone, Debug)]
 pub(super) struct ShieldFigures {
@@ -89,6 +104,7 @@ pub(super) struct Figures {
     requests: Family<Labels, Counter>,
     upstream_requests: Family<OfRoute, Counter>,
     stored_bytes: Family<OfRoute, Counter>,
+    shared: Family<Labels, Counter>,
 }
 
 /// Those of one route, at hand.
@@ -112,6 +128,7 @@ pub(super) struct Records {
     pub(super) upstream_requests: Counter,
     /// Bytes of bodies that were stored.
     pub(super) stored_bytes: Counter,
+    pub(super) shared: SharedRecords,
     /// Bytes of bodies that were sent out of the cache.
     cache_bytes: Counter,
     /// And of those that were not.
@@ -128,6 +145,8 @@ impl Figures {
         metrics.register("upstream_requests", help, figures.upstream_requests.clone());
         let help = "Bytes of bodies that were stored in the HTTP cache";
         metrics.register("cache_stored_bytes", help, figures.stored_bytes.clone());
+        let help = "Responses that nodes share, by what became of them on this one";
+        metrics.register("cache_replicated", help, figures.shared.clone());
         let help = "Bytes of the bodies of answers, by where they came from";
         metrics.register("proxy_sent_bytes", help, figures.sent_bytes.clone());
         let help = "Whether the address of an upstream passes its health checks";
@@ -151,6 +170,10 @@ impl Figures {
             let labels = Sent { route: route.to_owned(), from };
             self.sent_bytes.get_or_create(&labels).clone()
         };
+        let shared = |outcome| {
+            let labels = Labels { route: route.to_owned(), outcome };
+            self.shared.get_or_create(&labels).clone()
+        };
         let of_route = OfRoute { route: route.to_owned() };
         Records {
             hits: requests("hit"),
@@ -162,6 +185,13 @@ impl Figures {
             failed: requests("failed"),
             upstream_requests: self.upstream_requests.get_or_create(&of_route).clone(),
             stored_bytes: self.stored_bytes.get_or_create(&of_route).clone(),
+            shared: SharedRecords {
+                written: shared("written"),
+                taken: shared("taken"),
+                outdated: shared("outdated"),
+                unlike: shared("unlike"),
+                full: shared("full"),
+            },
             cache_bytes: sent("cache"),
             upstream_bytes: sent("upstream"),
         }

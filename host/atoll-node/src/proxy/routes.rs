@@ -22,6 +22,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{info, warn};
 
 const PREFIX: &str = "route/";
+/// Why no node fetches for this one, nor this one for others.
+const NO_GATEWAY: &str = "shield is of no use where other nodes cannot reach this one's gateway, which \
+    is off or at every address; say with --gateway-advertise HOST:PORT where they do";
 /// Pause between two looks at the records: a page of a small bucket.
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
 
@@ -93,6 +96,9 @@ impl Proxy {
         check_name(name).map_err(|error| RouteError::Bad(error.to_string()))?;
         let settings =
             routes::of_json(text).map_err(|error| RouteError::Bad(format!("{error:#}")))?;
+        if settings.is_shielded() && self.own_gateway.is_none() {
+            return Err(RouteError::Bad(NO_GATEWAY.to_owned()));
+        }
         let records = self.route_records.read();
         let is_new = !records.contains_key(name);
         if is_new && records.len() >= ROUTE_RECORD_COUNT_MAX {
@@ -227,6 +233,13 @@ impl Proxy {
                 ));
             }
             let pattern = settings.pattern.clone();
+            if settings.is_replicated() {
+                self.shared.begin();
+            }
+            if settings.is_shielded() && !self.begin_shield().map_err(|e| format!("{e:#}"))? {
+                // It fetches for itself alone.
+                warn!(route = name, NO_GATEWAY);
+            }
             let route =
                 Route::new(&settings, &self.figures).map_err(|error| format!("{error:#}"))?;
             Ok(Arc::new(Routed { pattern, route: Arc::new(route) }))

@@ -21,6 +21,20 @@ pub(crate) struct RouteSettings {
     pub(crate) filter: Option<Box<str>>,
     /// Upstreams that the filter may choose.
     pub(crate) others: Vec<(Box<str>, upstream::Settings)>,
+    /// All that is written of it: routes of two nodes with the same hash make the same responses.
+    pub(crate) hash: u64,
+}
+
+impl RouteSettings {
+    /// Whether one node of the cluster fetches for all.
+    pub(crate) fn is_shielded(&self) -> bool {
+        self.cache.as_ref().is_some_and(|cache| cache.is_shielded)
+    }
+
+    /// Whether what one node has fetched is shared with all.
+    pub(crate) fn is_replicated(&self) -> bool {
+        self.cache.as_ref().is_some_and(|cache| cache.replicated.is_some())
+    }
 }
 
 /// What a route changes in requests and responses.
@@ -34,6 +48,8 @@ pub(crate) struct RouteEdits {
     pub(crate) response: FieldEdits,
     /// Paths that the upstream is asked for.
     pub(crate) path: PathRewrite,
+    /// Whether references in responses to what the upstream knows become what clients know.
+    pub(crate) rewrites_location: bool,
 }
 
 /// How the responses of a route are cached.
@@ -49,4 +65,13 @@ pub(crate) struct CacheSettings {
     pub(crate) follows_clients: bool,
     /// Whether one node of the cluster fetches for all.
     pub(crate) is_shielded: bool,
+    /// How what one node has fetched is shared with all; `None` is not at all.
+    pub(crate) replicated: Option<Replicated>,
+}
+
+/// How responses are shared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Replicated {
+    /// Longest body that is shared, in bytes.
+    pub(crate) body_bytes_max: u64,
 }

@@ -6,9 +6,16 @@
 //! purge that the asking node knows: it says how long ago its fetch began, and the asking node takes
 //! the response for one that it has fetched itself at that time. So a purge covers it as any other,
 //! and no clocks are compared.
+//!
+//! The owner looks at the request as it came to the node that asks, through a filter as well: where it
+//! finds another key, route or version of the filter than that node, it does not say when its fetch
+//! began, and the response is not taken. A client cannot pass for a node: who asks names a secret of
+//! the owner's, which lies in the store.
 
 use super::fetch::Asked;
+use super::filters::Filtered;
 use super::records::ShieldFigures;
+use super::{Proxy, Route};
 use crate::node::Node;
 use crate::upstream::limits::{BETWEEN_BYTES_WAIT, FIRST_BYTE_WAIT};
 use crate::upstream::{Address, ResponseBody, Settings, Times, Upstream, UpstreamError};
@@ -30,8 +37,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-/// On a request the name of the node that asks another one; on its answer how many microseconds
-/// before that request the fetch of it began.
+/// On a request of a node to another one the secret of that one, and what the response is to be for;
+/// on its answer how many microseconds before that request the fetch of it began.
 pub(super) const SHIELD: HeaderName = HeaderName::from_static("atoll-shield");
 
 /// A node that was not heard of for longer is not asked, nor waited for.
@@ -44,6 +51,12 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 const CONNECT_WAIT: Duration = Duration::from_millis(500);
 /// How often it is tried to say where this node's gateway is.
 const ANNOUNCE_EVERY: Duration = Duration::from_millis(500);
+
+/// A request is one of a node, and what its response is to be for: an extension of requests.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ForNode {
+    purpose: u64,
+}
 
 /// When the fetch began of what an answer was made from, in microseconds: an extension of answers.
 #[derive(Clone, Copy, Debug)]
@@ -68,10 +81,26 @@ struct Way {
     upstream: Arc<Upstream>,
 }
 
+/// What a node tells the others of its gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Gateway {
+    authority: String,
+    /// Known to who reads the store.
+    secret: String,
+}
+
+impl Gateway {
+    fn parse(text: &str) -> Option<Gateway> {
+        let (authority, secret) = text.split_once(' ')?;
+        Some(Gateway { authority: authority.to_owned(), secret: secret.to_owned() })
+    }
+}
+
 /// A node that fetches for this one.
 #[derive(Debug)]
 pub(super) struct Owner {
     name: String,
+    secret: String,
     way: Way,
 }
 
@@ -93,10 +122,16 @@ impl Shield {
                 () = shutdown.cancelled() => return,
                 _ = tries.tick() => {}
             }
-            if self.gateway_of(self.node.name()).as_deref() == Some(own) {
+            if self.gateway_of(self.node.name()).is_some_and(|told| told.authority == own) {
                 return;
             }
-            let value = NewValue::Owned(own.as_bytes().to_vec());
+            let mut secret = [0; 16];
+            if let Err(error) = getrandom::fill(&mut secret) {
+                warn!(%error, "the system gives no random numbers; other nodes cannot ask this one");
+                continue;
+            }
+            let value = format!("{own} {:032x}", u128::from_ne_bytes(secret));
+            let value = NewValue::Owned(value.into_bytes());
             let edit = Edit::set(value, Deadline::NEVER);
             let key = self.node.name().as_bytes();
             let now = self.node.now();
@@ -106,34 +141,43 @@ impl Shield {
         }
     }
 
-    fn gateway_of(&self, name: &str) -> Option<String> {
+    fn gateway_of(&self, name: &str) -> Option<Gateway> {
         let now = self.node.now();
         self.node.store().read(&self.gateways, name.as_bytes(), now, |view| {
-            String::from_utf8(view?.value().to_bytes().to_vec()).ok()
+            Gateway::parse(std::str::from_utf8(&view?.value().to_bytes()).ok()?)
         })
+    }
+
+    /// What a node that knows this one's secret asks for.
+    fn asked_by_a_node(&self, field: &HeaderValue) -> Option<ForNode> {
+        let (secret, purpose) = field.to_str().ok()?.split_once(' ')?;
+        let own = self.gateway_of(self.node.name())?;
+        let purpose = u64::from_str_radix(purpose, 16).ok()?;
+        (own.secret == secret).then_some(ForNode { purpose })
     }
 
     /// The node that fetches `key` for all; `None` is this one.
     pub(super) fn owner(&self, key: &str) -> Option<Owner> {
         let status = self.node.replication().status();
         let own = self.node.name();
-        let mut best = (weight(own, key), None);
+        let mut best: (u64, Option<(String, Way, String)>) = (weight(own, key), None);
         let others = status.members.iter().filter(|member| member.name != own);
         for member in others.filter(|member| is_there(&status, member)) {
-            let Some(way) = self.way(&member.name) else { continue };
+            let Some((way, secret)) = self.way(&member.name) else { continue };
             let weight = weight(&member.name, key);
-            if (weight, Some(&member.name)) > (best.0, best.1.as_ref().map(|(name, _)| name)) {
-                best = (weight, Some((member.name.clone(), way)));
+            if (weight, Some(&member.name)) > (best.0, best.1.as_ref().map(|(name, ..)| name)) {
+                best = (weight, Some((member.name.clone(), way, secret)));
             }
         }
-        best.1.map(|(name, way)| Owner { name, way })
+        best.1.map(|(name, way, secret)| Owner { name, secret, way })
     }
 
-    fn way(&self, name: &str) -> Option<Way> {
-        let authority: Authority = self.gateway_of(name)?.parse().ok()?;
+    fn way(&self, name: &str) -> Option<(Way, String)> {
+        let Gateway { authority, secret } = self.gateway_of(name)?;
+        let authority: Authority = authority.parse().ok()?;
         let mut ways = self.ways.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(way) = ways.get(name).filter(|way| way.authority == authority) {
-            return Some(way.clone());
+            return Some((way.clone(), secret));
         }
         let settings = Settings {
             addresses: vec![Address { scheme: Scheme::HTTP, authority: authority.clone() }],
@@ -147,17 +191,18 @@ impl Shield {
         };
         let way = Way { authority, upstream: Arc::new(Upstream::new(settings).ok()?) };
         ways.insert(name.to_owned(), way.clone());
-        Some(way)
+        Some((way, secret))
     }
 
-    /// Asks `owner`, for as long as it is there. `None` where the upstream has to be asked instead;
+    /// Asks `owner` for a response to be used for `purpose`, for as long as it is there. `None` where the upstream has to be asked instead;
     /// else the response and how many microseconds before the request its fetch began.
     pub(super) async fn ask(
         &self,
         owner: &Owner,
-        mut parts: Parts,
+        (mut parts, purpose): (Parts, u64),
     ) -> Option<(http::Response<ResponseBody>, u64)> {
-        parts.headers.insert(SHIELD, HeaderValue::from_str(self.node.name()).ok()?);
+        let field = format!("{} {purpose:016x}", owner.secret);
+        parts.headers.insert(SHIELD, HeaderValue::try_from(field).ok()?);
         let request = http::Request::from_parts(parts, Body::empty());
         let answer = tokio::select! {
             answer = owner.way.upstream.send(request) => answer,
@@ -214,7 +259,52 @@ fn is_there(status: &Status, member: &MemberStatus) -> bool {
 impl Asked {
     /// Whether another node asks.
     pub(super) fn is_for_a_node(&self) -> bool {
-        self.parts.headers.contains_key(&SHIELD)
+        self.parts.extensions.get::<ForNode>().is_some()
+    }
+
+    /// What the response is for: the same on two nodes where they would store the same.
+    pub(super) fn purpose(&self, route: &Route) -> u64 {
+        let filter = self.parts.extensions.get::<Arc<Filtered>>();
+        let filter = filter.map_or((0, 0), |filtered| filtered.version());
+        let text = format!("{:x} {} {} {}", route.hash, filter.0, filter.1, self.key);
+        xxh3_64_with_seed(text.as_bytes(), 0)
+    }
+
+    /// Whether another node asks for what this one would store.
+    pub(super) fn is_for_the_purpose(&self, route: &Route) -> bool {
+        let asked = self.parts.extensions.get::<ForNode>();
+        asked.is_some_and(|asked| asked.purpose == self.purpose(route))
+    }
+}
+
+/// Whether another node asks.
+pub(super) fn is_of_a_node(parts: &Parts) -> bool {
+    parts.extensions.get::<ForNode>().is_some()
+}
+
+impl Proxy {
+    /// Notes whether another node asks. What a client says of that means nothing.
+    pub(super) fn note_node(&self, parts: &mut Parts) {
+        if let Some(field) = parts.headers.remove(&SHIELD)
+            && let Some(shield) = self.shield.get()
+            && let Some(asked) = shield.asked_by_a_node(&field)
+        {
+            parts.extensions.insert(asked);
+        }
+    }
+
+    /// Fetches for others, and lets others fetch, from now on. Returns whether it can be done: this
+    /// node has to know where others reach it.
+    pub(super) fn begin_shield(&self) -> anyhow::Result<bool> {
+        let Some(own) = self.own_gateway.clone() else { return Ok(false) };
+        if self.shield.get().is_none() {
+            let shield = Arc::new(Shield::new(&self.node, own)?);
+            if self.shield.set(Arc::clone(&shield)).is_ok() {
+                let end = self.announcing.clone();
+                self.fetches.spawn(async move { shield.announce(end).await });
+            }
+        }
+        Ok(true)
     }
 }
 
@@ -245,6 +335,13 @@ mod tests {
             assert!(all == left || all == "three", "{key} moved from {all} to {left}");
         }
         assert!(counts.values().all(|count| (900..1_100).contains(count)), "{counts:?}");
+    }
+
+    #[test]
+    fn a_gateway_is_told_with_its_secret() {
+        let want = Gateway { authority: "a:1".to_owned(), secret: "b".to_owned() };
+        assert_eq!(Gateway::parse("a:1 b"), Some(want));
+        assert_eq!(Gateway::parse("a:1"), None);
     }
 
     #[test]

@@ -5,8 +5,9 @@
 
 use arc_swap::ArcSwap;
 use atoll_core::limits::WAITER_COUNT_MAX;
+use atoll_core::replica::vector::Vector;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
@@ -31,6 +32,9 @@ pub(crate) struct Progress {
     waiters: Mutex<Waiters>,
     waiter_count: AtomicUsize,
     wanted: Notify,
+    /// What this node includes, while somebody asks.
+    vector: ArcSwap<Vector>,
+    is_vector_wanted: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -86,7 +90,31 @@ impl Progress {
             waiters: Mutex::default(),
             waiter_count: AtomicUsize::new(0),
             wanted: Notify::new(),
+            vector: ArcSwap::default(),
+            is_vector_wanted: AtomicBool::new(false),
         }
+    }
+
+    /// From now on [`Progress::vector`] is kept up to date.
+    pub(crate) fn want_vector(&self) {
+        self.is_vector_wanted.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the transport should publish its vector after each change.
+    pub(crate) fn is_vector_wanted(&self) -> bool {
+        self.is_vector_wanted.load(Ordering::Relaxed)
+    }
+
+    /// Replaces the vector. For the transport.
+    pub(crate) fn publish_vector(&self, vector: &Vector) {
+        if **self.vector.load() != *vector {
+            self.vector.store(Arc::new(vector.clone()));
+        }
+    }
+
+    /// What this node includes: at least this, as the transport tells it a moment later.
+    pub(crate) fn vector(&self) -> Arc<Vector> {
+        self.vector.load_full()
     }
 
     /// Replaces what is known, and wakes those whose condition is met by it. For the transport:

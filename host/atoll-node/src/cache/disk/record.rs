@@ -23,7 +23,7 @@ const PREAMBLE_BYTES: usize = 20;
 
 /// Why a file is not used. It is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Damage {
+pub(in crate::cache) enum Damage {
     /// It ends too early.
     #[error("it is not whole")]
     Torn,
@@ -55,9 +55,9 @@ pub(super) enum Kind {
 
 /// A response without its body.
 #[derive(Debug, Deserialize, Serialize)]
-pub(super) struct Response {
-    pub(super) url_key: String,
-    pub(super) host_bytes: usize,
+pub(in crate::cache) struct Response {
+    pub(in crate::cache) url_key: String,
+    pub(in crate::cache) host_bytes: usize,
     status: u16,
     headers: Vec<(String, ByteBuf)>,
     meta: Times,
@@ -65,12 +65,12 @@ pub(super) struct Response {
     responded_ms: u64,
     span: Option<(u64, u64, u64)>,
     pub(super) fetched_us: u64,
-    pub(super) body: Place,
+    pub(in crate::cache) body: Place,
 }
 
 /// Where a body is.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
-pub(super) enum Place {
+pub(in crate::cache) enum Place {
     /// Behind the head.
     Here { bytes: u64, hash: u64 },
     /// In a file of its own, with a checksum for each chunk.
@@ -103,17 +103,17 @@ const SOURCES: [Source; 6] = [
 
 /// The parts of a response, for `Ingredients`.
 #[derive(Debug)]
-pub(super) struct Parts {
-    pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
-    pub(super) meta: Meta,
-    pub(super) exchanged: Exchanged,
-    pub(super) span: Option<Span>,
+pub(in crate::cache) struct Parts {
+    pub(in crate::cache) status: StatusCode,
+    pub(in crate::cache) headers: HeaderMap,
+    pub(in crate::cache) meta: Meta,
+    pub(in crate::cache) exchanged: Exchanged,
+    pub(in crate::cache) span: Option<Span>,
 }
 
 impl Response {
     /// The head of `stored`, whose body is at `body`.
-    pub(super) fn of(stored: &Stored, body: Place) -> Response {
+    pub(in crate::cache) fn of(stored: &Stored, body: Place) -> Response {
         let fields = stored.headers.iter();
         let meta = &stored.meta;
         Response {
@@ -147,7 +147,7 @@ impl Response {
     }
 
     /// What it was made of.
-    pub(super) fn parts(&self) -> Result<Parts, Damage> {
+    pub(in crate::cache) fn parts(&self) -> Result<Parts, Damage> {
         let mut headers = HeaderMap::with_capacity(self.headers.len());
         for (name, value) in &self.headers {
             let name = HeaderName::try_from(name).map_err(|_| Damage::Format)?;

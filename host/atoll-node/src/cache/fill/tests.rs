@@ -30,6 +30,7 @@ fn fill_within(length: Option<u64>, budget: &Arc<Budget>) -> Arc<Fill> {
         keys: Box::default(),
         fetched_us: 0,
         is_shielded: false,
+        marks: None,
     };
     Fill::new(head, budget)
 }

@@ -28,7 +28,25 @@ pub(super) fn resolve(route: &FileRoute) -> anyhow::Result<RouteEdits> {
         request: fields(&route.request_headers).context("request_headers")?,
         response: fields(&route.response_headers).context("response_headers")?,
         path: path(route)?,
+        rewrites_location: rewrites_location(route)?,
     })
+}
+
+fn rewrites_location(route: &FileRoute) -> anyhow::Result<bool> {
+    if !route.rewrite_location {
+        return Ok(false);
+    }
+    ensure!(
+        route.replace_path.is_none(),
+        "rewrite_location: from the path of replace_path there is no way back to a client's"
+    );
+    let changes = route.strip_prefix.is_some() || route.add_prefix.is_some();
+    ensure!(
+        changes || route.host.as_deref() == Some("upstream"),
+        "rewrite_location is for routes with strip_prefix, add_prefix or host = \"upstream\"; an \
+         upstream of others knows the names that clients do"
+    );
+    Ok(true)
 }
 
 fn cookies(names: &[String]) -> anyhow::Result<CookieNames> {
