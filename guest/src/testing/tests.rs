@@ -155,3 +155,64 @@ fn hosts_are_reached_as_far_as_granted_and_so_often() {
     };
     assert_eq!(node.run(flood, Request::new("GET", "/")).body_text(), "64");
 }
+
+#[test]
+fn what_is_purged_is_granted_counted_and_told() {
+    use crate::cache::{Purge, PurgeError};
+    let node = Node::start().with_grants(&[
+        "purge:host=*.a.example",
+        "purge:prefix=/news/",
+        "purge:tag=x",
+        "purge:tag=y-*",
+    ]);
+    let denied = |grant: &str| {
+        let text = format!("{grant} is not granted; deploy the handler with --grant {grant}");
+        Err(PurgeError::Denied(text))
+    };
+    let many = Purge::new().host("B.a.example:443").url("https://b.a.example?q").url("/news/1");
+    assert_eq!(many.clone().tag("x").tag("y-1").soft().send(), Ok(()));
+    let told = [
+        "soft host B.a.example:443",
+        "soft url https://b.a.example?q",
+        "soft url /news/1",
+        "soft tag x",
+        "soft tag y-1",
+    ];
+    assert_eq!(node.purged(), told);
+    assert_eq!(many.all().send(), denied("purge"));
+    assert_eq!(Purge::new().host("a.example").send(), denied("purge:host=a.example"));
+    assert_eq!(Purge::new().url("http://c.example?q").send(), denied("purge:prefix=c.example/?q"));
+    assert_eq!(Purge::new().tag("y").send(), denied("purge:tag=y"));
+    assert!(matches!(Purge::new().send(), Err(PurgeError::Invalid(_))));
+    assert!(matches!(Purge::new().url("a b").send(), Err(PurgeError::Invalid(_))));
+    assert_eq!(node.purged(), told, "nothing of what was refused is done");
+    let flood = |_: Request| {
+        let sent = (0..70).take_while(|_| Purge::new().tag("x").send().is_ok()).count();
+        Response::text(sent.to_string())
+    };
+    assert_eq!(node.run(flood, Request::new("GET", "/")).body_text(), "64");
+    assert_eq!(node.run(flood, Request::new("GET", "/")).body_text(), "64");
+}
+
+#[test]
+fn requests_at_once_are_answered_in_their_order_and_counted_each() {
+    let node = Node::start()
+        .with_grants(&["http:a.example"])
+        .with_upstream("http://a.example", |_| fetch::Incoming::new(200))
+        .with_upstream("http://b.example", |_| fetch::Incoming::new(200));
+    let get = |url: &str| fetch::get(url);
+    let answers = fetch::all([get("http://a.example/"), get("http://b.example/"), get("x")]);
+    assert!(answers[0].as_ref().is_ok_and(fetch::Incoming::is_success), "{answers:?}");
+    assert!(matches!(answers[1], Err(fetch::Error::Denied(_))), "{answers:?}");
+    assert!(matches!(answers[2], Err(fetch::Error::Invalid(_))), "{answers:?}");
+    let answered = |count: usize| {
+        let handle = move |_: Request| {
+            let answers = fetch::all((0..count).map(|_| fetch::get("http://a.example/")));
+            let answers = answers.into_iter().chain(fetch::all([fetch::get("http://a.example/")]));
+            Response::text(answers.flatten().count().to_string())
+        };
+        node.run(handle, Request::new("GET", "/")).body_text().to_owned()
+    };
+    // One more is sent afterwards.
+    assert_eq!([10, 63, 64, 65].map(answered), ["11", "64", "64", "1"]);
+}

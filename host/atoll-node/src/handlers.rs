@@ -17,6 +17,7 @@ mod records;
 pub(crate) mod trace;
 mod watch;
 
+use crate::cache::purges::Purges;
 use crate::config::Config;
 use crate::journal::Unsettled;
 use crate::node::Node;
@@ -80,7 +81,11 @@ impl Settings<'_> {
 
 impl Handlers {
     /// Starts the engine. No handler is deployed yet.
-    pub(crate) fn new(node: Arc<Node>, settings: &Settings<'_>) -> anyhow::Result<Arc<Handlers>> {
+    pub(crate) fn new(
+        purges: Arc<Purges>,
+        settings: &Settings<'_>,
+    ) -> anyhow::Result<Arc<Handlers>> {
+        let node = Arc::clone(purges.node());
         let engine = Engine::new(EngineConfig::default())?;
         let code = Code::open(settings.code, node.metrics());
         let records = Records::open(Arc::clone(&node))?;
@@ -89,7 +94,7 @@ impl Handlers {
         let secrets = Secrets::open(Arc::clone(&node), settings.secrets)?;
         let watchers = Watchers::new(Arc::clone(&node), node.metrics());
         let client = Arc::new(Client::new());
-        let common = Common { node: Arc::clone(&node), client, secrets, watchers };
+        let common = Common { node: Arc::clone(&node), client, secrets, purges, watchers };
         let handlers = Arc::new(Handlers {
             node,
             engine,
@@ -155,7 +160,8 @@ impl Handlers {
                 self.figures.note_failure(name, deployed.standing.as_str(), error.kind());
             }
         }
-        deployed.look_at_pool();
+        let retries = deployed.look_at_pool();
+        deployed.identity.figures().note_retries(retries);
     }
 
     /// Waits for the deployments that still run, and for guests that have answered and still run.

@@ -8,6 +8,7 @@ pub(crate) mod filters;
 mod forward;
 pub(crate) mod guest;
 mod keys;
+mod latest;
 mod lookup;
 mod parts;
 mod post;
@@ -28,8 +29,9 @@ use arc_swap::ArcSwap;
 use atoll_core::route::{Pattern, RouteTable, Target};
 use axum::extract::Request;
 use axum::response::Response;
-use guest::{Guest, GuestRoutes};
+use guest::Guest;
 use http::uri::Authority;
+use latest::Latest;
 use records::{Figures, From, Records};
 use settings::{CacheSettings, RouteEdits, RouteSettings};
 use shield::Shield;
@@ -57,9 +59,10 @@ pub(crate) struct Proxy {
     own_gateway: Option<Authority>,
     /// Ends what tells them.
     announcing: CancellationToken,
-    guests: GuestRoutes,
+    /// The routes to handlers.
+    guests: Latest<Arc<Route>>,
     handlers: Arc<Handlers>,
-    filter_versions: filters::Versions,
+    filter_versions: Latest<()>,
 }
 
 /// A route in the table.
@@ -147,9 +150,9 @@ impl Proxy {
             node: Arc::clone(node),
             fetches: TaskTracker::new(),
             figures,
-            guests: GuestRoutes::default(),
+            guests: Latest::default(),
             handlers: Arc::clone(handlers),
-            filter_versions: filters::Versions::default(),
+            filter_versions: Latest::default(),
         }))
     }
 

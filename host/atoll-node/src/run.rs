@@ -121,7 +121,7 @@ async fn serve(
     shutdown.cancel();
     let drain = Duration::from_millis(config.drain_ms);
     let drained = tokio::select! {
-        () = async { tasks.wait().await; kit.handlers.settled().await } => true,
+        () = async { tasks.wait().await; kit.settled().await } => true,
         () = tokio::time::sleep(drain) => false,
         () = signals.received() => false,
     };
@@ -207,8 +207,6 @@ struct Kit {
 
 impl Kit {
     fn new(config: &Config, node: &Arc<Node>, gateway: Option<SocketAddr>) -> anyhow::Result<Kit> {
-        let settings = handlers::Settings::of(config);
-        let handlers = Handlers::new(Arc::clone(node), &settings)?;
         let mut cache = match &config.cache_disk {
             Some(disk) => Cache::with_disk(config.cache_bytes_max, disk)?,
             None => Cache::new(config.cache_bytes_max),
@@ -220,6 +218,8 @@ impl Kit {
             disk.begin(node.metrics())?;
         }
         let purges = Purges::new(node, &cache)?;
+        let settings = handlers::Settings::of(config);
+        let handlers = Handlers::new(Arc::clone(&purges), &settings)?;
         let own = config.gateway_advertised.clone();
         let named = gateway.filter(|address| !address.ip().is_unspecified());
         let own = own.or_else(|| named.and_then(|address| address.to_string().parse().ok()));
@@ -236,6 +236,12 @@ impl Kit {
         tasks.spawn(Arc::clone(&self.handlers).follow(shutdown.clone()));
         tasks.spawn(Arc::clone(&self.handlers).watch(shutdown.clone()));
         tasks.spawn(Arc::clone(&self.proxy).follow_routes(shutdown.clone()));
+    }
+
+    /// Waits for what goes on after its request is over.
+    async fn settled(&self) {
+        self.handlers.settled().await;
+        self.purges.settled().await;
     }
 
     /// Lets purges and writes of other nodes take effect here, once there is a cache for them.

@@ -24,7 +24,9 @@ wasmtime::component::bindgen!({
     world: "handler",
     imports: {
         "atoll:edge/cache.get-or-fill": async | trappable,
+        "atoll:edge/cache.purge": async | trappable,
         "atoll:edge/fetch.send": async | trappable,
+        "atoll:edge/fetch.send-many": async | trappable,
         default: trappable,
     },
     exports: { default: async },

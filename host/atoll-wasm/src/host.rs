@@ -7,13 +7,19 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 
+pub mod purge;
+
+use purge::{Purge, Purging};
+
 /// What one call may reach, as the node grants it. One value for each call, dropped with it.
 ///
 /// Methods are called on the guest's own stack and must not wait: the store answers from memory.
 /// Grants are the implementation's business: what was not granted is [`KvError::Denied`]. Arguments
 /// are the guest's and not checked, except for the number of keys, bytes and log lines (see
 /// [`limits`](crate::limits)).
-pub trait Host: Send + 'static {
+///
+/// A clone is for a second try of the same call, on another instance.
+pub trait Host: Clone + Send + 'static {
     /// An opened bucket, with whatever the implementation needs to know of the grant. A clone is
     /// another handle on the same.
     type Bucket: Clone + Send + 'static;
@@ -33,6 +39,17 @@ pub trait Host: Send + 'static {
     /// Writes a value; returns the version that it got.
     fn set(&mut self, bucket: &Self::Bucket, key: &str, set: Set) -> Result<String, KvError>;
 
+    /// Writes a value with tags, by which a purge ends it; otherwise as [`set`](Host::set).
+    fn set_tagged(
+        &mut self,
+        bucket: &Self::Bucket,
+        key: &str,
+        set: (Set, Vec<String>),
+    ) -> Result<String, KvError>;
+
+    /// Returns the tags of the value of a key, `None` where it holds nothing.
+    fn tags(&mut self, bucket: &Self::Bucket, key: &str) -> Result<Option<Vec<String>>, KvError>;
+
     /// Deletes a key; returns whether it held something, `false` where the guest may not know.
     fn delete(&mut self, bucket: &Self::Bucket, key: &str) -> Result<bool, KvError>;
 
@@ -47,6 +64,10 @@ pub trait Host: Send + 'static {
 
     /// Returns a page of keys.
     fn list(&mut self, bucket: &Self::Bucket, list: List) -> Result<KeyPage, KvError>;
+
+    /// Takes cached responses back, here and on every node. All of it is checked before any is done.
+    /// The guest may be gone before the future has ended.
+    fn purge(&mut self, purge: Purge) -> Purging;
 
     /// Returns what sends the guest's own requests. Asked once in a call, when it is first needed.
     fn fetcher(&self) -> Arc<dyn Fetcher>;

@@ -46,6 +46,8 @@ pub(super) struct Figures {
     cpu: Family<Of, Counter<f64, AtomicU64>>,
     memory: Family<Of, Gauge>,
     calls: Family<Start, Counter>,
+    /// Requests that a fresh instance was given after a used one had failed.
+    retries: Family<Of, Counter>,
 }
 
 /// Those of one handler's live versions or canaries, found once and not for each request.
@@ -56,12 +58,13 @@ pub(crate) struct ReleaseFigures {
     memory: Gauge,
     fresh: Counter,
     reused: Counter,
+    retries: Counter,
 }
 
 impl Figures {
     pub(super) fn register(metrics: &Metrics) -> Figures {
         let figures = Figures::default();
-        let Figures { requests, cpu, memory, calls } = &figures;
+        let Figures { requests, cpu, memory, calls, retries } = &figures;
         metrics.register(
             "handler_requests",
             "Requests of handlers, by how they ended",
@@ -82,6 +85,11 @@ impl Figures {
             "Calls of handlers, hooks and watchers, by whether the instance was new",
             calls.clone(),
         );
+        metrics.register(
+            "handler_retries",
+            "Requests that a used instance failed at and a fresh one was given",
+            retries.clone(),
+        );
         figures
     }
 
@@ -95,6 +103,7 @@ impl Figures {
             memory: self.memory.get_or_create_owned(&of),
             fresh: self.calls.get_or_create_owned(&start("fresh")),
             reused: self.calls.get_or_create_owned(&start("reused")),
+            retries: self.retries.get_or_create_owned(&of),
         }
     }
 
@@ -112,6 +121,11 @@ impl ReleaseFigures {
     /// Counts a request that the handler has answered.
     pub(super) fn note_answer(&self) {
         self.answered.inc();
+    }
+
+    /// Counts requests that a fresh instance was given after a used one had failed.
+    pub(super) fn note_retries(&self, count: u64) {
+        self.retries.inc_by(count);
     }
 
     /// Counts what a call has used.

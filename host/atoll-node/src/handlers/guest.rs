@@ -1,14 +1,18 @@
 //! What a guest reaches: the store as far as it was granted, the clock, its log.
 
+mod purge;
+
 use super::fetch::{Client, GuestFetcher};
 use super::figures::ReleaseFigures;
 use super::logs::HandlerLog;
 use super::trace::Trace;
 use super::watch::{Told, Watchers};
+use crate::cache::purges::Purges;
 use crate::node::Node;
 use crate::secrets::Secrets;
 use atoll_core::clock::Now;
-use atoll_core::entry::Deadline;
+use atoll_core::entry::{Attributes, Deadline};
+use atoll_core::grant::purge::PurgeGrant;
 use atoll_core::grant::{Grant, HttpGrant, KvGrant};
 use atoll_core::key::{BucketName, KeyError, check_key};
 use atoll_core::manifest::HandlerRecord;
@@ -16,6 +20,7 @@ use atoll_core::store::Bucket;
 use atoll_core::store::edit::{Edit, NewValue, WriteError, Written};
 use atoll_core::store::list::ListQuery;
 use atoll_core::store::view::View;
+use atoll_wasm::host::purge::{Purge, Purging};
 use atoll_wasm::host::{
     Condition, Entry, Fetcher, Host, Increment, KeyPage, KvError, Level, List, Logger,
     NoRandomness, SecretError, Set, Usage,
@@ -42,6 +47,8 @@ pub(crate) struct Identity {
     http: Vec<HttpGrant>,
     /// The names of the secrets that it may read.
     secrets: Vec<String>,
+    /// What it may take back from the caches.
+    purge: Vec<PurgeGrant>,
     config: BTreeMap<String, String>,
     /// What its calls are counted by.
     figures: ReleaseFigures,
@@ -54,16 +61,19 @@ impl Identity {
         kept: Arc<HandlerLog>,
         figures: ReleaseFigures,
     ) -> Identity {
-        let (mut kv, mut http, mut secrets) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut kv, mut http) = (Vec::new(), Vec::new());
+        let (mut secrets, mut purge) = (Vec::new(), Vec::new());
         for grant in grants {
             match grant {
                 Grant::Kv(grant) => kv.push(grant),
                 Grant::Http(grant) => http.push(grant),
                 Grant::Secret(name) => secrets.push(name),
+                Grant::Purge(grant) => purge.push(grant),
             }
         }
         let (name, config) = (record.name.clone(), record.config.clone());
-        Identity { name, version: record.version, kept, kv, http, secrets, config, figures }
+        let version = record.version;
+        Identity { name, version, kept, kv, http, secrets, purge, config, figures }
     }
 
     /// What its calls are counted by.
@@ -84,6 +94,11 @@ impl Identity {
     /// Whether it may use any key at all.
     pub(super) fn reaches_store(&self) -> bool {
         !self.kv.is_empty()
+    }
+
+    /// Whether it may take anything back from the caches.
+    pub(super) fn may_purge(&self) -> bool {
+        !self.purge.is_empty()
     }
 
     /// The hosts that it may send requests to.
@@ -114,11 +129,12 @@ pub(super) struct Common {
     /// Sends what guests ask of others.
     pub(super) client: Arc<Client>,
     pub(super) secrets: Secrets,
+    pub(super) purges: Arc<Purges>,
     pub(super) watchers: Watchers,
 }
 
-/// One request's view of the node.
-#[derive(Debug)]
+/// One request's view of the node. A clone is another handle on the same.
+#[derive(Clone, Debug)]
 pub(crate) struct GuestHost {
     common: Arc<Common>,
     identity: Arc<Identity>,
@@ -249,6 +265,41 @@ impl GuestHost {
         }
     }
 
+    /// Writes a version, if it may and its condition holds.
+    fn write_version(
+        &self,
+        bucket: &GuestBucket,
+        key: &str,
+        (set, attributes): (Set, Option<Arc<Attributes>>),
+    ) -> Result<String, KvError> {
+        self.check(bucket, key, Purpose::Write)?;
+        if set.condition != Condition::Always {
+            // Whether it holds says something about what is there.
+            self.check(bucket, key, Purpose::Read)?;
+        }
+        let now = self.node().now();
+        let Set { value, ttl_ms, condition } = set;
+        let written = self.write(bucket, key, |view| {
+            let holds = match &condition {
+                Condition::Always => true,
+                Condition::IfAbsent => view.is_none(),
+                Condition::IfPresent => view.is_some(),
+                Condition::IfVersion(version) => {
+                    view.is_some_and(|view| view.version().to_string() == *version)
+                }
+            };
+            match holds {
+                true => {
+                    let (value, deadline) = (NewValue::Shared(value), deadline(now, ttl_ms));
+                    (Edit::Set { value, deadline, attributes }, ())
+                }
+                false => (Edit::Keep, ()),
+            }
+        });
+        let stamp = written?.stamp.ok_or(KvError::ConditionFailed)?;
+        Ok(stamp.to_string())
+    }
+
     fn read<R>(
         &self,
         bucket: &GuestBucket,
@@ -292,29 +343,27 @@ impl Host for GuestHost {
     }
 
     fn set(&mut self, bucket: &GuestBucket, key: &str, set: Set) -> Result<String, KvError> {
-        self.check(bucket, key, Purpose::Write)?;
-        if set.condition != Condition::Always {
-            // Whether it holds says something about what is there.
-            self.check(bucket, key, Purpose::Read)?;
-        }
-        let now = self.node().now();
-        let Set { value, ttl_ms, condition } = set;
-        let written = self.write(bucket, key, |view| {
-            let holds = match &condition {
-                Condition::Always => true,
-                Condition::IfAbsent => view.is_none(),
-                Condition::IfPresent => view.is_some(),
-                Condition::IfVersion(version) => {
-                    view.is_some_and(|view| view.version().to_string() == *version)
-                }
-            };
-            match holds {
-                true => (Edit::set(NewValue::Shared(value), deadline(now, ttl_ms)), ()),
-                false => (Edit::Keep, ()),
-            }
-        });
-        let stamp = written?.stamp.ok_or(KvError::ConditionFailed)?;
-        Ok(stamp.to_string())
+        self.write_version(bucket, key, (set, None))
+    }
+
+    fn set_tagged(
+        &mut self,
+        bucket: &GuestBucket,
+        key: &str,
+        (set, tags): (Set, Vec<String>),
+    ) -> Result<String, KvError> {
+        let tags = Attributes::check_tags(tags.iter().map(String::as_str));
+        let tags = tags.map_err(|error| KvError::Invalid(error.to_string()))?;
+        let attributes = Attributes { tags, ..Attributes::default() };
+        self.write_version(bucket, key, (set, Some(Arc::new(attributes))))
+    }
+
+    fn tags(&mut self, bucket: &GuestBucket, key: &str) -> Result<Option<Vec<String>>, KvError> {
+        self.read(bucket, key, |view| {
+            let attributes = view?.attributes();
+            let tags = attributes.map_or(&[][..], |attributes| &attributes.tags);
+            Some(tags.iter().map(|tag| String::from(&**tag)).collect())
+        })
     }
 
     fn delete(&mut self, bucket: &GuestBucket, key: &str) -> Result<bool, KvError> {
@@ -379,6 +428,10 @@ impl Host for GuestHost {
         let last = keys.last().filter(|_| has_more).map(|key| URL_SAFE_NO_PAD.encode(key));
         let keys = keys.into_iter().filter_map(|key| String::from_utf8(key).ok());
         Ok(KeyPage { keys: keys.collect(), cursor: last })
+    }
+
+    fn purge(&mut self, purge: Purge) -> Purging {
+        self.begin_purge(&purge)
     }
 
     fn fetcher(&self) -> Arc<dyn Fetcher> {

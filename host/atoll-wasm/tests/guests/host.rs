@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use atoll_wasm::component::{Component, Handler};
 use atoll_wasm::engine::{Engine, EngineConfig};
 use atoll_wasm::error::CallError;
+use atoll_wasm::host::purge::{Purge, PurgeError, Purging};
 use atoll_wasm::host::{
     Entry, FetchBody, FetchError, Fetcher, Fetching, Host, Increment, KeyPage, KvError, Level,
     List, Logger, NoRandomness, Request, Response, SecretError, Set,
@@ -13,6 +14,7 @@ use atoll_wasm::limits::Limits;
 use bytes::Bytes;
 
 /// Grants nothing. Time stands still, dice always show 7.
+#[derive(Clone)]
 pub(crate) struct Nothing;
 
 fn denied<T>() -> Result<T, KvError> {
@@ -42,6 +44,14 @@ impl Host for Nothing {
         denied()
     }
 
+    fn set_tagged(&mut self, _: &(), _: &str, _: (Set, Vec<String>)) -> Result<String, KvError> {
+        denied()
+    }
+
+    fn tags(&mut self, _bucket: &(), _key: &str) -> Result<Option<Vec<String>>, KvError> {
+        denied()
+    }
+
     fn delete(&mut self, _bucket: &(), _key: &str) -> Result<bool, KvError> {
         denied()
     }
@@ -52,6 +62,11 @@ impl Host for Nothing {
 
     fn list(&mut self, _bucket: &(), _list: List) -> Result<KeyPage, KvError> {
         denied()
+    }
+
+    fn purge(&mut self, _purge: Purge) -> Purging {
+        let denied = PurgeError::Denied("nothing is granted".to_owned());
+        Box::pin(std::future::ready(Err(denied)))
     }
 
     fn fetcher(&self) -> Arc<dyn Fetcher> {
@@ -105,6 +120,9 @@ pub(crate) const GET: Request<'static> = Request {
     body: b"",
     client_address: Some("127.0.0.1"),
 };
+
+/// One that may not be made twice.
+pub(crate) const POST: Request<'static> = Request { method: "POST", ..GET };
 
 pub(crate) const SMALL: EngineConfig = EngineConfig {
     instances_max: 8,

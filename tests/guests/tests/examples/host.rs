@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use atoll_wasm::host::purge::{Purge, PurgeError, Purging};
 use atoll_wasm::host::{
     Condition, Entry, FetchBody, FetchError, Fetcher, Fetching, Host, Increment, KeyPage, KvError,
     Level, List, Logger, NoRandomness, SecretError, Set,
@@ -20,6 +21,8 @@ pub(crate) struct Memory(Arc<Mutex<State>>);
 #[derive(Debug, Default)]
 struct State {
     entries: BTreeMap<String, Entry>,
+    /// Those of a version.
+    tags: BTreeMap<String, (String, Vec<String>)>,
     writes: u64,
     lines: Vec<(Level, String)>,
 }
@@ -91,6 +94,24 @@ impl Host for Memory {
         }
     }
 
+    fn set_tagged(
+        &mut self,
+        bucket: &(),
+        key: &str,
+        (set, tags): (Set, Vec<String>),
+    ) -> Result<String, KvError> {
+        let version = self.set(bucket, key, set)?;
+        self.state().tags.insert(key.to_owned(), (version.clone(), tags));
+        Ok(version)
+    }
+
+    fn tags(&mut self, bucket: &(), key: &str) -> Result<Option<Vec<String>>, KvError> {
+        let Some(entry) = self.get_entry(bucket, key)? else { return Ok(None) };
+        let state = self.state();
+        let tags = state.tags.get(key).filter(|(version, _)| *version == entry.version);
+        Ok(Some(tags.map(|(_, tags)| tags.clone()).unwrap_or_default()))
+    }
+
     fn delete(&mut self, _bucket: &(), key: &str) -> Result<bool, KvError> {
         Ok(self.state().entries.remove(key).is_some())
     }
@@ -120,6 +141,11 @@ impl Host for Memory {
             .take_while(|key| key.starts_with(&list.prefix));
         let keys: Vec<String> = with_prefix.take(list.limit.min(2)).collect();
         Ok(KeyPage { cursor: keys.last().cloned(), keys })
+    }
+
+    fn purge(&mut self, _purge: Purge) -> Purging {
+        let denied = PurgeError::Denied("nothing is granted".to_owned());
+        Box::pin(std::future::ready(Err(denied)))
     }
 
     fn fetcher(&self) -> Arc<dyn Fetcher> {
