@@ -12,7 +12,7 @@ mod interim;
 mod keys;
 mod lasting;
 mod operation;
-mod origin;
+pub(crate) mod origin;
 mod passing;
 mod purge;
 mod routes;

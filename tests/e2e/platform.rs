@@ -5,6 +5,7 @@ mod canary;
 mod logs;
 mod routes;
 mod secrets;
+mod spans;
 mod traces;
 mod watchers;
 

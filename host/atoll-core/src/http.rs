@@ -3,4 +3,5 @@
 pub mod conditional;
 pub mod edits;
 pub mod range;
+pub mod sampling;
 pub mod trace;

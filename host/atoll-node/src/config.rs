@@ -2,7 +2,9 @@
 
 mod caching;
 mod links;
+mod machine;
 pub(crate) mod routes;
+pub(crate) mod traces;
 
 use crate::cache;
 use crate::handlers::code;
@@ -10,11 +12,8 @@ use crate::journal::{self, Fsync, OnDiskError};
 use crate::peers;
 use crate::proxy::settings::RouteSettings;
 use crate::replication;
-use crate::replication::endpoint::Endpoint;
 use crate::secrets;
 use anyhow::{Context, bail, ensure};
-use atoll_core::permission::StaleReads;
-use atoll_core::replica::status::Role;
 use clap::Args;
 use http::uri::Authority;
 use serde::Deserialize;
@@ -170,6 +169,25 @@ pub(crate) struct FileConfig {
     #[arg(skip)]
     #[serde(default)]
     route: Vec<routes::FileRoute>,
+    /// Collector of traces that takes OTLP over HTTP, e.g. http://localhost:4318, or "off"
+    /// [default: OTEL_EXPORTER_OTLP_ENDPOINT, else none]
+    #[arg(long, value_name = "URL", env = "ATOLL_OTLP_ENDPOINT")]
+    otlp_endpoint: Option<String>,
+    /// Headers for the collector, as NAME=VALUE,NAME=VALUE; better given by variable or file
+    /// [default: OTEL_EXPORTER_OTLP_HEADERS]
+    #[arg(long, value_name = "HEADERS", env = "ATOLL_OTLP_HEADERS", hide_env_values = true)]
+    otlp_headers: Option<Secret>,
+    /// Name of this service in traces [default: OTEL_SERVICE_NAME, else atoll]
+    #[arg(long, value_name = "NAME", env = "ATOLL_SERVICE_NAME")]
+    service_name: Option<String>,
+    /// Which requests are traced: a name as OTEL_TRACES_SAMPLER has them [default: that, else
+    /// parentbased_always_on: what a caller says of its trace, and all that name none]
+    #[arg(long, value_name = "NAME", env = "ATOLL_TRACE_SAMPLER")]
+    trace_sampler: Option<String>,
+    /// Share of the traces that begin here, from 0 to 1, for samplers that end in traceidratio
+    /// [default: OTEL_TRACES_SAMPLER_ARG, else 1]
+    #[arg(long, value_name = "SHARE", env = "ATOLL_TRACE_RATIO")]
+    trace_ratio: Option<f64>,
     /// Longest wait for requests in flight when the node is told to stop, in ms [default: 10000]
     #[arg(long, value_name = "MS", env = "ATOLL_DRAIN_MS")]
     drain_ms: Option<u64>,
@@ -220,6 +238,8 @@ pub(crate) struct Config {
     pub(crate) cache_disk: Option<cache::disk::Settings>,
     /// Where requests at the gateway are told of.
     pub(crate) request_log: Option<PathBuf>,
+    /// Who is told of what becomes of requests.
+    pub(crate) traces: traces::Traces,
     /// Where compiled handlers are kept; `None` is nowhere.
     pub(crate) code_cache: Option<code::Settings>,
     /// What secrets of handlers are encrypted with.
@@ -327,6 +347,11 @@ impl FileConfig {
             code_cache_max: self.code_cache_max.or(below.code_cache_max),
             secrets_key_file: self.secrets_key_file.or(below.secrets_key_file),
             route: if self.route.is_empty() { below.route } else { self.route },
+            otlp_endpoint: self.otlp_endpoint.or(below.otlp_endpoint),
+            otlp_headers: self.otlp_headers.or(below.otlp_headers),
+            service_name: self.service_name.or(below.service_name),
+            trace_sampler: self.trace_sampler.or(below.trace_sampler),
+            trace_ratio: self.trace_ratio.or(below.trace_ratio),
             drain_ms: self.drain_ms.or(below.drain_ms),
             log: self.log.or(below.log),
             log_format: self.log_format.or(below.log_format),
@@ -349,7 +374,7 @@ impl Config {
         let resp_threads = if cores <= 4 { 1 } else { cores / 2 };
         let memory_bytes_max = match &values.memory_max {
             Some(text) => parse_size(text).context("--memory-max")?,
-            None => memory_limit_bytes() / 10 * 6,
+            None => machine::memory_limit_bytes() / 10 * 6,
         };
         let log_format = match values.log_format.as_deref() {
             None | Some("text") => LogFormat::Text,
@@ -362,6 +387,7 @@ impl Config {
             None => 64 << 20,
         };
         let links = links::resolve(&values, log_bytes_max)?;
+        let replication = links::replication(&values)?;
         let cache_bytes_max = match &values.cache_memory {
             Some(text) => parse_size(text).context("--cache-memory")?,
             None => memory_bytes_max / 8,
@@ -373,8 +399,10 @@ impl Config {
         let object_bytes_max = caching::object_bytes_default(cache_disk.as_ref());
         let routes = routes::resolve(&values.route, object_bytes_max)?;
         let gateway_advertised = caching::advertised(&values)?;
+        let name = values.name.clone().unwrap_or_else(machine::host_name);
+        let traces = traces::resolve(&values, &name, traces::Variables::of_process())?;
         let config = Config {
-            name: values.name.unwrap_or_else(host_name),
+            name,
             gateway: address("--gateway", values.gateway.as_deref(), "127.0.0.1:8080")?,
             gateway_advertised,
             api: address("--api", values.api.as_deref(), "127.0.0.1:8081")?,
@@ -391,16 +419,13 @@ impl Config {
                 values.resp_password,
                 values.resp_password_file,
             )?,
-            replication: replication::Settings {
-                role: role(values.role.as_deref())?,
-                stale_reads: stale_reads(values.serve_stale.as_deref())?,
-                peers: endpoints(values.peers.as_deref().unwrap_or_default())?,
-            },
+            replication,
             links,
             cache_bytes_max,
             fill_bytes_max,
             cache_disk,
             request_log: values.request_log,
+            traces,
             code_cache,
             secrets,
             routes,
@@ -441,26 +466,6 @@ impl Config {
         }
         Ok(())
     }
-}
-
-fn role(text: Option<&str>) -> anyhow::Result<Role> {
-    match text {
-        None | Some("master") => Ok(Role::Master),
-        Some("replica") => Ok(Role::Replica),
-        Some(other) => bail!("--role is {other:?}; write master or replica"),
-    }
-}
-
-fn stale_reads(text: Option<&str>) -> anyhow::Result<StaleReads> {
-    match text {
-        None | Some("yes" | "true") => Ok(StaleReads::Served),
-        Some("no" | "false") => Ok(StaleReads::Refused),
-        Some(other) => bail!("--serve-stale is {other:?}; write yes or no"),
-    }
-}
-
-fn endpoints(texts: &[String]) -> anyhow::Result<Vec<Endpoint>> {
-    texts.iter().map(|text| text.trim().parse().context("--peer")).collect()
 }
 
 /// What is said about the disk.
@@ -559,26 +564,6 @@ fn parse_size(text: &str) -> anyhow::Result<usize> {
     number
         .and_then(|number| number.checked_mul(factor))
         .with_context(|| format!("{text:?} is no size; write a number and B, KiB, MiB or GiB"))
-}
-
-/// The memory that this process may use: the container's limit, else the machine's, in bytes.
-fn memory_limit_bytes() -> usize {
-    let read = |path: &str| std::fs::read_to_string(path).ok();
-    let version_2 = read("/sys/fs/cgroup/memory.max");
-    let version_1 = read("/sys/fs/cgroup/memory/memory.limit_in_bytes");
-    let machine = read("/proc/meminfo").and_then(|text| {
-        let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
-        Some(line.split_whitespace().nth(1)?.parse::<usize>().ok()? * 1_024)
-    });
-    let container = version_2.or(version_1).and_then(|text| text.trim().parse().ok());
-    let smallest = [container, machine].into_iter().flatten().min();
-    smallest.unwrap_or(1 << 30)
-}
-
-fn host_name() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let name = name.trim();
-    if name.is_empty() { "atoll".to_owned() } else { name.to_owned() }
 }
 
 #[cfg(test)]

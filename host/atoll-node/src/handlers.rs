@@ -13,7 +13,6 @@ pub(crate) mod guest;
 mod live;
 pub(crate) mod logs;
 mod records;
-pub(crate) mod trace;
 mod watch;
 
 use crate::config::Config;

@@ -11,6 +11,7 @@ use crate::node::Node;
 use crate::peers::Links;
 use crate::peers::settings::Listen;
 use crate::proxy::Proxy;
+use crate::trace::tracer::{self, Tracer};
 use crate::{api, cache, gateway, journal, listen, peers, resp, sweep, telemetry};
 use anyhow::{Context, bail};
 use atoll_core::replica::saved::Saved;
@@ -46,6 +47,7 @@ struct Doors {
 /// Runs a node until SIGTERM or SIGINT.
 pub(crate) fn run(config: Config, announce: Announce) -> anyhow::Result<()> {
     telemetry::start(&config)?;
+    config.traces.remarks.iter().for_each(|remark| warn!("{remark}"));
     raise_file_limit();
     return_memory_in_the_background();
     let doors = Doors::bind(&config)?;
@@ -72,6 +74,7 @@ async fn serve(
         node.attach(opened.journal());
     }
     let kit = Kit::new(&config, &node, doors.addresses()?.gateway)?;
+    let (tracer, delivering) = tracer::start(&node, config.traces.settings.clone())?;
     let shutdown = CancellationToken::new();
     let tasks = TaskTracker::new();
     let addresses = doors.addresses()?;
@@ -79,8 +82,8 @@ async fn serve(
     // Before anybody is told that the node is ready: without it a signal ends the process at once.
     let mut signals = Signals::listen()?;
 
-    let peers_listener =
-        doors.open(&config, &Shared { node: &node, kit: &kit, shutdown: &shutdown }, &tasks)?;
+    let shared = Shared { node: &node, kit: &kit, tracer, shutdown: &shutdown };
+    let peers_listener = doors.open(&config, &shared, &tasks)?;
     // From here on reads are served, while what was saved is still being read.
     let read = match opened {
         None => None,
@@ -132,7 +135,7 @@ async fn serve(
     }
     // After the last write: peers are given what they lack.
     stop_links.cancel();
-    hand_over(links, keeping, &mut signals).await;
+    tokio::join!(hand_over(links, keeping, &mut signals), tracer::stop(delivering));
     info!(uptime_s = node.uptime_s(), "node has stopped");
     match reason {
         Reason::Told => Ok(()),
@@ -192,6 +195,8 @@ fn saved_state(read: &Read) -> Option<Saved> {
 struct Shared<'s> {
     node: &'s Arc<Node>,
     kit: &'s Kit,
+    /// Where requests are traced.
+    tracer: Option<Tracer>,
     shutdown: &'s CancellationToken,
 }
 
@@ -292,11 +297,15 @@ impl Doors {
             tasks.spawn(listen::serve(listener, router, shared.shutdown.clone()));
         }
         if let Some(listener) = self.gateway {
+            let telling = gateway::Telling {
+                request_log: config.request_log.as_deref(),
+                tracer: shared.tracer.clone(),
+            };
             let router = gateway::router(
                 shared.node,
                 Arc::clone(&shared.kit.handlers),
                 Arc::clone(&shared.kit.proxy),
-                config.request_log.as_deref(),
+                telling,
             )?;
             let listener = tokio::net::TcpListener::from_std(listener)?;
             tasks.spawn(listen::serve(listener, router, shared.shutdown.clone()));

@@ -16,7 +16,7 @@ use crate::bindings::filter::FilterPre;
 use crate::engine::Shared;
 use crate::error::{CallError, CompileError, PLACES_TAKEN, quote};
 use crate::fills::Fills;
-use crate::host::{Host, Request, Response};
+use crate::host::{Host, Request, Response, Used};
 use crate::instance::{self, Guest, Instance};
 use crate::limits::Limits;
 use crate::reuse::{Pool, Reuse};
@@ -258,13 +258,17 @@ impl<H: Host> Handler<H> {
         request: Request<'_>,
         limits: &Limits,
     ) -> Result<Response, CallError> {
-        if self.base.waits {
-            let meter = instance.store.data().meter.clone();
-            meter.turns(instance::run(&self.pre, instance, request, limits)).await
-        } else {
+        let usage = instance.store.data().host.usage();
+        if !self.base.waits && usage.is_none() {
             // Spares two looks at the clock.
-            instance::run(&self.pre, instance, request, limits).await
+            return instance::run(&self.pre, instance, request, limits).await;
         }
+        let (meter, served) = (instance.store.data().meter.clone(), instance.served);
+        let answer = meter.turns(instance::run(&self.pre, instance, request, limits)).await;
+        if let Some(usage) = usage {
+            usage.note(Used { cpu_ns: meter.spent_ns(), served });
+        }
+        answer
     }
 }
 

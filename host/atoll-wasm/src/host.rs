@@ -1,7 +1,7 @@
 //! What the node gives a guest: [`Host`], and the values that pass between them.
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -65,9 +65,40 @@ pub trait Host: Send + 'static {
     /// Returns the time in milliseconds since 1970.
     fn now_ms(&mut self) -> u64;
 
+    /// Returns where it is noted what the call has used. Nothing is, and its time is not measured
+    /// where that is not needed anyway, unless somebody asks here.
+    fn usage(&self) -> Option<Arc<Usage>> {
+        None
+    }
+
     /// Fills `bytes` with randomness fit for secrets. Where there is none the guest ends: it could
     /// not tell zeros from a secret.
     fn random(&mut self, bytes: &mut [u8]) -> Result<(), NoRandomness>;
+}
+
+/// What one call has used, once it has ended by itself.
+#[derive(Debug, Default)]
+pub struct Usage(OnceLock<Used>);
+
+/// What one call has used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Used {
+    /// Processor time, in nanoseconds.
+    pub cpu_ns: u64,
+    /// Requests that the instance had answered before.
+    pub served: u32,
+}
+
+impl Usage {
+    /// Returns what was noted; `None` where the caller has ended the call, or it never began.
+    pub fn used(&self) -> Option<Used> {
+        self.0.get().copied()
+    }
+
+    pub(crate) fn note(&self, used: Used) {
+        // A call ends once.
+        let _ = self.0.set(used);
+    }
 }
 
 /// The log of a handler. Apart from [`Host`], because a guest's output streams outlive the host call

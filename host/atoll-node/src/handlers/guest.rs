@@ -2,10 +2,10 @@
 
 use super::fetch::{Client, GuestFetcher};
 use super::logs::HandlerLog;
-use super::trace::Trace;
 use super::watch::{Told, Watchers};
 use crate::node::Node;
 use crate::secrets::Secrets;
+use crate::trace::Trace;
 use atoll_core::clock::Now;
 use atoll_core::entry::Deadline;
 use atoll_core::grant::{Grant, HttpGrant, KvGrant};
@@ -17,7 +17,7 @@ use atoll_core::store::list::ListQuery;
 use atoll_core::store::view::View;
 use atoll_wasm::host::{
     Condition, Entry, Fetcher, Host, Increment, KeyPage, KvError, Level, List, Logger,
-    NoRandomness, SecretError, Set,
+    NoRandomness, SecretError, Set, Usage,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -118,6 +118,8 @@ pub(crate) struct GuestHost {
     told: Option<Told>,
     /// That of the request, where there is one.
     trace: Option<Arc<Trace>>,
+    /// Where it is noted what the call has used, where somebody is told.
+    usage: Option<Arc<Usage>>,
 }
 
 /// What a guest leaves behind, for whoever answers in its name.
@@ -148,12 +150,14 @@ enum Purpose {
 
 impl GuestHost {
     pub(super) fn new(common: Arc<Common>, identity: Arc<Identity>) -> GuestHost {
-        GuestHost { common, identity, traces: Arc::default(), told: None, trace: None }
+        let (told, trace, usage) = (None, None, None);
+        GuestHost { common, identity, traces: Arc::default(), told, trace, usage }
     }
 
     /// The same for a request of this trace.
     pub(crate) fn traced(self, trace: Arc<Trace>) -> GuestHost {
-        GuestHost { trace: Some(trace), ..self }
+        let usage = trace.recorder().map(|_| Arc::default());
+        GuestHost { trace: Some(trace), usage, ..self }
     }
 
     /// The same for a watcher's call.
@@ -400,6 +404,10 @@ impl Host for GuestHost {
         }
         let secret = self.common.secrets.reveal(name);
         secret.map_err(|error| SecretError::Unavailable(error.to_string()))
+    }
+
+    fn usage(&self) -> Option<Arc<Usage>> {
+        self.usage.clone()
     }
 
     fn now_ms(&mut self) -> u64 {

@@ -10,6 +10,9 @@
 use super::fetch::Asked;
 use super::records::ShieldFigures;
 use crate::node::Node;
+use crate::trace;
+use crate::trace::attribute::{self, text};
+use crate::trace::span::Kind;
 use crate::upstream::limits::{BETWEEN_BYTES_WAIT, FIRST_BYTE_WAIT};
 use crate::upstream::{Address, ResponseBody, Settings, Times, Upstream, UpstreamError};
 use anyhow::Context as _;
@@ -157,6 +160,16 @@ impl Shield {
         owner: &Owner,
         mut parts: Parts,
     ) -> Option<(http::Response<ResponseBody>, u64)> {
+        let mut span =
+            trace::descend(&mut parts.extensions, Kind::Internal, || "shield".to_owned());
+        if let Some(span) = &mut span {
+            span.set(attribute::SHIELD_NODE, text(owner.name.as_str()));
+        }
+        let mut tell = |outcome: &str| {
+            if let Some(span) = &mut span {
+                span.set(attribute::SHIELD_OUTCOME, text(outcome));
+            }
+        };
         parts.headers.insert(SHIELD, HeaderValue::from_str(self.node.name()).ok()?);
         let request = http::Request::from_parts(parts, Body::empty());
         let answer = tokio::select! {
@@ -165,6 +178,7 @@ impl Shield {
         };
         let Ok(mut response) = answer else {
             self.figures.failed.inc();
+            tell("failed");
             return None;
         };
         // Without it the other node has no such route, or has not got the response itself.
@@ -173,10 +187,12 @@ impl Shield {
         match ago {
             Some(ago_us) => {
                 self.figures.answered.inc();
+                tell("answered");
                 Some((response, ago_us))
             }
             None => {
                 self.figures.refused.inc();
+                tell("refused");
                 None
             }
         }

@@ -21,7 +21,7 @@ use super::answer;
 use super::body::{AnswerBody, RequestBody};
 use super::progress::Progress;
 use crate::error::CallError;
-use crate::host::Host;
+use crate::host::{Host, Used};
 use crate::instance::{self, Exports, Guest, Instance};
 use crate::limits::Limits;
 use crate::reuse::Pool;
@@ -118,6 +118,9 @@ impl<H: Host, E: FnOnce(Result<(), &CallError>) + Send + 'static> Call<H, E> {
             None => Err(CallError::WallLimit { wall_ms: limits.wall_ms }),
         };
         let outcome = progress.refusal().map_or(outcome, Err);
+        if let Some(usage) = instance.store.data().host.usage() {
+            usage.note(Used { cpu_ns: meter.spent_ns(), served });
+        }
         lent.take_back();
         if let Some(pool) = &pool {
             pool.note(served, outcome.as_ref().copied());
