@@ -38,6 +38,10 @@ pub(crate) struct FileConfig {
     /// HTTP address of the API, or "off" [default: 127.0.0.1:8081]
     #[arg(long, value_name = "ADDRESS", env = "ATOLL_API")]
     api: Option<String>,
+    /// Where this node's API is reached from other machines, as HOST:PORT, for commands that ask all
+    /// nodes [default: --api]
+    #[arg(long, value_name = "ADDRESS", env = "ATOLL_API_ADVERTISE")]
+    api_advertise: Option<String>,
     /// Address of the RESP port for Redis clients, or "off" [default: 127.0.0.1:6379]
     #[arg(long, value_name = "ADDRESS", env = "ATOLL_RESP")]
     resp: Option<String>,
@@ -209,6 +213,8 @@ pub(crate) struct Config {
     /// Where other nodes reach the gateway, where that is not its own address.
     pub(crate) gateway_advertised: Option<Authority>,
     pub(crate) api: Option<SocketAddr>,
+    /// Where others reach the API, where that is not its own address.
+    pub(crate) api_advertised: Option<Authority>,
     pub(crate) resp: Option<SocketAddr>,
     /// Budget of the store, in bytes.
     pub(crate) memory_bytes_max: usize,
@@ -313,6 +319,7 @@ impl FileConfig {
             gateway: self.gateway.or(below.gateway),
             gateway_advertise: self.gateway_advertise.or(below.gateway_advertise),
             api: self.api.or(below.api),
+            api_advertise: self.api_advertise.or(below.api_advertise),
             resp: self.resp.or(below.resp),
             memory_max: self.memory_max.or(below.memory_max),
             data: self.data.or(below.data),
@@ -398,7 +405,9 @@ impl Config {
         let cache_disk = caching::disk(&values)?;
         let object_bytes_max = caching::object_bytes_default(cache_disk.as_ref());
         let routes = routes::resolve(&values.route, object_bytes_max)?;
-        let gateway_advertised = caching::advertised(&values)?;
+        let gateway_advertised =
+            advertised("--gateway-advertise", values.gateway_advertise.as_deref())?;
+        let api_advertised = advertised("--api-advertise", values.api_advertise.as_deref())?;
         let name = values.name.clone().unwrap_or_else(machine::host_name);
         let traces = traces::resolve(&values, &name, traces::Variables::of_process())?;
         let config = Config {
@@ -406,6 +415,7 @@ impl Config {
             gateway: address("--gateway", values.gateway.as_deref(), "127.0.0.1:8080")?,
             gateway_advertised,
             api: address("--api", values.api.as_deref(), "127.0.0.1:8081")?,
+            api_advertised,
             resp: address("--resp", values.resp.as_deref(), "127.0.0.1:6379")?,
             memory_bytes_max,
             log_bytes_max,
@@ -524,6 +534,16 @@ fn address(flag: &str, text: Option<&str>, default: &str) -> anyhow::Result<Opti
         .with_context(|| format!("{flag} {text:?} is no address; write HOST:PORT, or off"))?;
     let first = resolved.next();
     Ok(Some(first.with_context(|| format!("{flag} {text:?} resolves to no address"))?))
+}
+
+/// Where others reach a door, where that is said.
+fn advertised(flag: &str, text: Option<&str>) -> anyhow::Result<Option<Authority>> {
+    let Some(text) = text else { return Ok(None) };
+    let authority: Option<Authority> = text.parse().ok();
+    let authority = authority.filter(|name| name.port_u16().is_some() && !text.contains('@'));
+    let authority =
+        authority.with_context(|| format!("{flag} {text:?} is no address; write HOST:PORT"))?;
+    Ok(Some(authority))
 }
 
 /// The secret itself, or the first line of the file that holds it.

@@ -36,7 +36,6 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use records::Records;
-use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use tokio_util::task::TaskTracker;
@@ -58,7 +57,7 @@ pub(crate) struct Handlers {
     turn: Arc<tokio::sync::Mutex<()>>,
     /// Those that go on although nobody may wait for them any more.
     deployments: TaskTracker,
-    /// Where the node's API listens.
+    /// Where others reach the node's API.
     api: OnceLock<String>,
     /// Requests by handler and outcome, over all versions.
     requests: Family<Outcome, Counter>,
@@ -190,10 +189,10 @@ impl Handlers {
         self.records.states(name)
     }
 
-    /// Says where this node's API listens, once, before anything is deployed.
-    pub(crate) fn set_api(&self, address: SocketAddr) {
-        // It listens there for as long as the node runs.
-        let _ = self.api.set(address.to_string());
+    /// Says where others reach this node's API, once, before anything is deployed.
+    pub(crate) fn set_api(&self, address: String) {
+        // It is there for as long as the node runs.
+        let _ = self.api.set(address);
     }
 
     /// Sends requests to this release from now on, and says so.

@@ -78,7 +78,7 @@ async fn serve(
     let shutdown = CancellationToken::new();
     let tasks = TaskTracker::new();
     let addresses = doors.addresses()?;
-    addresses.api.into_iter().for_each(|api| kit.handlers.set_api(api));
+    kit.tell_api(&config, addresses.api);
     // Before anybody is told that the node is ready: without it a signal ends the process at once.
     let mut signals = Signals::listen()?;
 
@@ -227,6 +227,13 @@ impl Kit {
         let own = own.or_else(|| gateway.and_then(|address| address.to_string().parse().ok()));
         let proxy = Proxy::new(node, (&cache, &handlers), &config.routes, own)?;
         Ok(Kit { node: Arc::clone(node), handlers, proxy, purges })
+    }
+
+    /// Says where others reach the API.
+    fn tell_api(&self, config: &Config, bound: Option<SocketAddr>) {
+        let Some(bound) = bound else { return };
+        let advertised = config.api_advertised.as_ref();
+        self.handlers.set_api(advertised.map_or_else(|| bound.to_string(), ToString::to_string));
     }
 
     /// Begins what goes on beside the doors until `shutdown`.
