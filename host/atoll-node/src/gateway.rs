@@ -150,10 +150,11 @@ async fn handle(
     deployed: &Arc<Deployed>,
     (mut request, authority): (Request, Option<Authority>),
 ) -> Result<Response, Problem> {
+    let cause = gateway.handlers.take_cause(request.headers_mut());
     let trace = trace::of(&mut request, gateway.tracer.as_ref());
     let run = Run::begin(deployed, trace);
     run.trace().put(request.headers_mut());
-    let host = gateway.handlers.host(deployed).traced(Arc::clone(run.trace()));
+    let host = gateway.handlers.host(deployed).traced(Arc::clone(run.trace())).caused_by(cause);
     match &*deployed.component {
         Component::Edge(handler) => {
             // The body first: a client that is slow to send it keeps no other from the handler.

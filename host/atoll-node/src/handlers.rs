@@ -13,9 +13,9 @@ pub(crate) mod guest;
 mod live;
 pub(crate) mod logs;
 mod records;
-mod watch;
+pub(crate) mod watch;
 
-use crate::config::Config;
+use crate::config::{Config, Secret};
 use crate::journal::Unsettled;
 use crate::node::Node;
 use crate::secrets::{self, Secrets};
@@ -69,12 +69,15 @@ pub(crate) struct Settings<'s> {
     /// Where compiled code is kept.
     pub(crate) code: Option<&'s code::Settings>,
     pub(crate) secrets: &'s secrets::Settings,
+    /// What the nodes of the cluster share, if anything.
+    pub(crate) cluster_key: Option<&'s Secret>,
 }
 
 impl Settings<'_> {
     /// What the node's configuration says of them.
     pub(crate) fn of(config: &Config) -> Settings<'_> {
-        Settings { code: config.code_cache.as_ref(), secrets: &config.secrets }
+        let cluster_key = config.links.key.as_ref();
+        Settings { code: config.code_cache.as_ref(), secrets: &config.secrets, cluster_key }
     }
 }
 
@@ -98,7 +101,7 @@ impl Handlers {
         let help = "Requests of handlers, by how they ended";
         node.metrics().register("handler_requests", help, requests.clone());
         let secrets = Secrets::open(Arc::clone(&node), settings.secrets)?;
-        let watchers = Watchers::new(Arc::clone(&node), node.metrics());
+        let watchers = Watchers::new(Arc::clone(&node), settings.cluster_key)?;
         let client = Arc::new(Client::new());
         let common = Common { node: Arc::clone(&node), client, secrets, watchers };
         Ok(Arc::new(Handlers {
@@ -209,8 +212,7 @@ impl Handlers {
     /// Says who watches from now on.
     fn tell_watchers(&self) {
         let live = self.live.load();
-        let releases = live.by_name.values();
-        self.common.watchers.set(releases.map(|release| Arc::clone(&release.live)));
+        self.common.watchers.set(live.by_name.values().cloned());
     }
 
     /// Tells every node what this one makes of a version.

@@ -114,7 +114,7 @@ pub(crate) struct GuestHost {
     common: Arc<Common>,
     identity: Arc<Identity>,
     traces: Arc<Traces>,
-    /// In a watcher's call, what it was told.
+    /// In a watcher's call, and in what it leads to, what the watcher was told.
     told: Option<Told>,
     /// That of the request, where there is one.
     trace: Option<Arc<Trace>>,
@@ -162,7 +162,12 @@ impl GuestHost {
 
     /// The same for a watcher's call.
     pub(super) fn told(self, told: Told) -> GuestHost {
-        GuestHost { told: Some(told), ..self }
+        self.caused_by(Some(told))
+    }
+
+    /// The same for a request that a watcher's call has led to, if one has.
+    pub(crate) fn caused_by(self, told: Option<Told>) -> GuestHost {
+        GuestHost { told, ..self }
     }
 
     fn node(&self) -> &Arc<Node> {
@@ -240,7 +245,10 @@ impl GuestHost {
         };
         match &self.told {
             None => write(),
-            Some(told) => self.common.watchers.write(told, (bucket.bucket.name(), key), write),
+            Some(told) => {
+                let about = (bucket.bucket.name(), key.as_bytes());
+                self.common.watchers.write(told, about, write)
+            }
         }
     }
 
@@ -378,7 +386,8 @@ impl Host for GuestHost {
 
     fn fetcher(&self) -> Arc<dyn Fetcher> {
         let (client, identity) = (Arc::clone(&self.common.client), Arc::clone(&self.identity));
-        Arc::new(GuestFetcher::new(client, identity, self.trace.clone()))
+        let cause = self.told.and_then(|told| self.common.watchers.field(told));
+        Arc::new(GuestFetcher { client, identity, trace: self.trace.clone(), cause })
     }
 
     fn logger(&self) -> Arc<dyn Logger> {

@@ -9,6 +9,7 @@ use super::{Proxy, Route};
 use crate::handlers::Handlers;
 use crate::handlers::deployed::{Deployed, Standing};
 use crate::handlers::guest::GuestHost;
+use crate::handlers::watch::Told;
 use crate::listen::PeerAddress;
 use crate::problem::Problem;
 use crate::trace::attribute::{self, text};
@@ -54,6 +55,8 @@ pub(super) struct Filtered {
     deployed: Arc<Deployed>,
     authority: Option<Authority>,
     client: Option<String>,
+    /// What has led to the request, if that was a watcher's call.
+    cause: Option<Told>,
     /// Where hooks are told of, in a request that is traced.
     trace: Option<Arc<Trace>>,
     /// Which of the route's other upstreams is asked.
@@ -102,6 +105,7 @@ impl Proxy {
             handlers: Arc::clone(&self.handlers),
             authority: authority.cloned(),
             client: parts.extensions.get::<PeerAddress>().map(|peer| peer.0.ip().to_string()),
+            cause: self.handlers.cause(&parts.headers),
             trace: trace::of(&parts.extensions).cloned(),
             upstream: None,
             key_parts: String::new(),
@@ -302,7 +306,7 @@ impl Filtered {
         let mut span = self.begin_span(name);
         let answer = match self.deployed.places.try_acquire() {
             Ok(_place) => {
-                let host = self.handlers.host(&self.deployed);
+                let host = self.handlers.host(&self.deployed).caused_by(self.cause);
                 let host = match span.as_ref().map(Span::trace) {
                     Some(trace) => host.traced(Arc::clone(trace)),
                     None => host,

@@ -34,7 +34,7 @@ fn guest(grants: &[&str]) -> (GuestHost, GuestBucket) {
     };
     let identity = Arc::new(Identity::new(&record, grants, Arc::default()));
     let secrets = Secrets::open(Arc::clone(&node), &config.secrets).expect("a bucket");
-    let watchers = Watchers::new(Arc::clone(&node), node.metrics());
+    let watchers = Watchers::new(Arc::clone(&node), None).expect("random numbers");
     let common = Common { node, client: Arc::new(Client::new()), secrets, watchers };
     let mut guest = GuestHost::new(Arc::new(common), identity);
     let bucket = guest.open("default").expect("it is granted");
