@@ -3,6 +3,7 @@
 mod bars;
 mod canary;
 mod logs;
+mod reach;
 mod routes;
 mod secrets;
 mod spans;

@@ -22,8 +22,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{info, warn};
 
 const PREFIX: &str = "route/";
-/// Pause between two looks at the records: a page of a small bucket.
-const LOOK_PAUSE: Duration = Duration::from_millis(100);
+/// Longest pause between two looks at the records: the store tells of their changes.
+const LOOK_PAUSE: Duration = Duration::from_secs(2);
 
 /// Why a record was not written. What was there before still is.
 #[derive(Debug, thiserror::Error)]
@@ -130,9 +130,13 @@ impl Proxy {
 
     /// Makes live what other nodes have written, until `shutdown`.
     pub(crate) async fn follow_routes(self: Arc<Self>, shutdown: CancellationToken) {
+        let mut changed = self.node.system_changed();
         loop {
+            // Seen before the look: what comes after it wakes the wait below.
+            changed.borrow_and_update();
             self.refresh_routes();
             tokio::select! {
+                changed = changed.changed() => if changed.is_err() { return },
                 () = tokio::time::sleep(LOOK_PAUSE) => {}
                 () = shutdown.cancelled() => return,
             }
