@@ -13,7 +13,7 @@ mod interim;
 mod keys;
 mod lasting;
 mod operation;
-mod origin;
+pub(crate) mod origin;
 mod passing;
 mod purge;
 mod replicate;

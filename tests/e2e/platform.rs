@@ -4,8 +4,10 @@ mod bars;
 mod canary;
 mod figures;
 mod logs;
+mod reach;
 mod routes;
 mod secrets;
+mod spans;
 mod traces;
 mod watchers;
 

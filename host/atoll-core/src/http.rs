@@ -4,4 +4,5 @@ pub mod conditional;
 pub mod edits;
 pub mod location;
 pub mod range;
+pub mod sampling;
 pub mod trace;

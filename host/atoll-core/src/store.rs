@@ -14,6 +14,7 @@ mod extra;
 mod flush;
 pub mod gate;
 mod hasher;
+mod internal;
 pub mod list;
 pub mod log;
 mod origins;
@@ -95,6 +96,7 @@ pub struct Store {
     rubble: Mutex<Vec<Shard>>,
     /// Called, under the sequencer's lock, whenever an op was logged. Must not block or come back.
     on_log: Box<dyn Fn() + Send + Sync>,
+    on_internal: internal::Listener,
 }
 
 /// A namespace of keys.
@@ -104,6 +106,8 @@ pub struct Bucket {
     flushed: FlushMark,
     /// Where something has changed, if somebody asks.
     changed: Option<Arc<ChangedShards>>,
+    /// Whether it belongs to the node itself.
+    is_internal: bool,
 }
 
 /// Gives out stamps and sequence numbers, and keeps the log.
@@ -176,6 +180,7 @@ impl Store {
             memory_bytes_max: AtomicUsize::new(config.memory_bytes_max),
             rubble: Mutex::default(),
             on_log,
+            on_internal: internal::Listener::default(),
         }
     }
 
@@ -282,6 +287,7 @@ impl Store {
         let made = shard.edit(probe, edit, writer);
         self.account(before, shard.counts().bytes);
         let Some(made) = made else { return false };
+        self.tell_if_internal(bucket);
         if !sequencer.is_read(now) {
             sequencer.skip();
             return true;
@@ -484,7 +490,8 @@ impl Bucket {
             }
         };
         let shards = shards.into_iter().map(Mutex::new).collect();
-        Bucket { name, shards, flushed: FlushMark::new(), changed }
+        let is_internal = name.is_internal();
+        Bucket { name, shards, flushed: FlushMark::new(), changed, is_internal }
     }
 
     /// Its name.

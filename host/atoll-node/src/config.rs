@@ -2,7 +2,9 @@
 
 mod caching;
 mod links;
+mod machine;
 pub(crate) mod routes;
+pub(crate) mod traces;
 
 use crate::cache;
 use crate::handlers::code;
@@ -10,11 +12,8 @@ use crate::journal::{self, Fsync, OnDiskError};
 use crate::peers;
 use crate::proxy::settings::RouteSettings;
 use crate::replication;
-use crate::replication::endpoint::Endpoint;
 use crate::secrets;
 use anyhow::{Context, bail, ensure};
-use atoll_core::permission::StaleReads;
-use atoll_core::replica::status::Role;
 use clap::Args;
 use http::uri::Authority;
 use serde::Deserialize;
@@ -39,6 +38,10 @@ pub(crate) struct FileConfig {
     /// HTTP address of the API, or "off" [default: 127.0.0.1:8081]
     #[arg(long, value_name = "ADDRESS", env = "ATOLL_API")]
     api: Option<String>,
+    /// Where this node's API is reached from other machines, as HOST:PORT, for commands that ask all
+    /// nodes [default: --api]
+    #[arg(long, value_name = "ADDRESS", env = "ATOLL_API_ADVERTISE")]
+    api_advertise: Option<String>,
     /// Address of the RESP port for Redis clients, or "off" [default: 127.0.0.1:6379]
     #[arg(long, value_name = "ADDRESS", env = "ATOLL_RESP")]
     resp: Option<String>,
@@ -174,6 +177,25 @@ pub(crate) struct FileConfig {
     #[arg(skip)]
     #[serde(default)]
     route: Vec<routes::FileRoute>,
+    /// Collector of traces that takes OTLP over HTTP, e.g. http://localhost:4318, or "off"
+    /// [default: OTEL_EXPORTER_OTLP_ENDPOINT, else none]
+    #[arg(long, value_name = "URL", env = "ATOLL_OTLP_ENDPOINT")]
+    otlp_endpoint: Option<String>,
+    /// Headers for the collector, as NAME=VALUE,NAME=VALUE; better given by variable or file
+    /// [default: OTEL_EXPORTER_OTLP_HEADERS]
+    #[arg(long, value_name = "HEADERS", env = "ATOLL_OTLP_HEADERS", hide_env_values = true)]
+    otlp_headers: Option<Secret>,
+    /// Name of this service in traces [default: OTEL_SERVICE_NAME, else atoll]
+    #[arg(long, value_name = "NAME", env = "ATOLL_SERVICE_NAME")]
+    service_name: Option<String>,
+    /// Which requests are traced: a name as OTEL_TRACES_SAMPLER has them [default: that, else
+    /// parentbased_always_on: what a caller says of its trace, and all that name none]
+    #[arg(long, value_name = "NAME", env = "ATOLL_TRACE_SAMPLER")]
+    trace_sampler: Option<String>,
+    /// Share of the traces that begin here, from 0 to 1, for samplers that end in traceidratio
+    /// [default: OTEL_TRACES_SAMPLER_ARG, else 1]
+    #[arg(long, value_name = "SHARE", env = "ATOLL_TRACE_RATIO")]
+    trace_ratio: Option<f64>,
     /// Longest wait for requests in flight when the node is told to stop, in ms [default: 10000]
     #[arg(long, value_name = "MS", env = "ATOLL_DRAIN_MS")]
     drain_ms: Option<u64>,
@@ -195,6 +217,8 @@ pub(crate) struct Config {
     /// Where other nodes reach the gateway, where that is not its own address.
     pub(crate) gateway_advertised: Option<Authority>,
     pub(crate) api: Option<SocketAddr>,
+    /// Where others reach the API, where that is not its own address.
+    pub(crate) api_advertised: Option<Authority>,
     pub(crate) resp: Option<SocketAddr>,
     /// Budget of the store, in bytes.
     pub(crate) memory_bytes_max: usize,
@@ -226,6 +250,8 @@ pub(crate) struct Config {
     pub(crate) cache_disk: Option<cache::disk::Settings>,
     /// Where requests at the gateway are told of.
     pub(crate) request_log: Option<PathBuf>,
+    /// Who is told of what becomes of requests.
+    pub(crate) traces: traces::Traces,
     /// Where compiled handlers are kept; `None` is nowhere.
     pub(crate) code_cache: Option<code::Settings>,
     /// What secrets of handlers are encrypted with.
@@ -299,6 +325,7 @@ impl FileConfig {
             gateway: self.gateway.or(below.gateway),
             gateway_advertise: self.gateway_advertise.or(below.gateway_advertise),
             api: self.api.or(below.api),
+            api_advertise: self.api_advertise.or(below.api_advertise),
             resp: self.resp.or(below.resp),
             memory_max: self.memory_max.or(below.memory_max),
             data: self.data.or(below.data),
@@ -334,6 +361,11 @@ impl FileConfig {
             code_cache_max: self.code_cache_max.or(below.code_cache_max),
             secrets_key_file: self.secrets_key_file.or(below.secrets_key_file),
             route: if self.route.is_empty() { below.route } else { self.route },
+            otlp_endpoint: self.otlp_endpoint.or(below.otlp_endpoint),
+            otlp_headers: self.otlp_headers.or(below.otlp_headers),
+            service_name: self.service_name.or(below.service_name),
+            trace_sampler: self.trace_sampler.or(below.trace_sampler),
+            trace_ratio: self.trace_ratio.or(below.trace_ratio),
             drain_ms: self.drain_ms.or(below.drain_ms),
             log: self.log.or(below.log),
             log_format: self.log_format.or(below.log_format),
@@ -356,7 +388,7 @@ impl Config {
         let resp_threads = if cores <= 4 { 1 } else { cores / 2 };
         let memory_bytes_max = match &values.memory_max {
             Some(text) => parse_size(text).context("--memory-max")?,
-            None => memory_limit_bytes() / 10 * 6,
+            None => machine::memory_limit_bytes() / 10 * 6,
         };
         let log_format = match values.log_format.as_deref() {
             None | Some("text") => LogFormat::Text,
@@ -369,6 +401,7 @@ impl Config {
             None => 64 << 20,
         };
         let links = links::resolve(&values, log_bytes_max)?;
+        let replication = links::replication(&values)?;
         let cache_bytes_max = match &values.cache_memory {
             Some(text) => parse_size(text).context("--cache-memory")?,
             None => memory_bytes_max / 8,
@@ -380,12 +413,17 @@ impl Config {
         let cache_disk = caching::disk(&values)?;
         let object_bytes_max = caching::object_bytes_default(cache_disk.as_ref());
         let routes = routes::resolve(&values.route, object_bytes_max)?;
-        let gateway_advertised = caching::advertised(&values)?;
+        let gateway_advertised =
+            advertised("--gateway-advertise", values.gateway_advertise.as_deref())?;
+        let api_advertised = advertised("--api-advertise", values.api_advertise.as_deref())?;
+        let name = values.name.clone().unwrap_or_else(machine::host_name);
+        let traces = traces::resolve(&values, &name, traces::Variables::of_process())?;
         let config = Config {
-            name: values.name.unwrap_or_else(host_name),
+            name,
             gateway: address("--gateway", values.gateway.as_deref(), "127.0.0.1:8080")?,
             gateway_advertised,
             api: address("--api", values.api.as_deref(), "127.0.0.1:8081")?,
+            api_advertised,
             resp: address("--resp", values.resp.as_deref(), "127.0.0.1:6379")?,
             memory_bytes_max,
             log_bytes_max,
@@ -399,17 +437,14 @@ impl Config {
                 values.resp_password,
                 values.resp_password_file,
             )?,
-            replication: replication::Settings {
-                role: role(values.role.as_deref())?,
-                stale_reads: stale_reads(values.serve_stale.as_deref())?,
-                peers: endpoints(values.peers.as_deref().unwrap_or_default())?,
-            },
+            replication,
             links,
             cache_bytes_max,
             fill_bytes_max,
             replicated_bytes_max,
             cache_disk,
             request_log: values.request_log,
+            traces,
             code_cache,
             secrets,
             routes,
@@ -450,26 +485,6 @@ impl Config {
         }
         Ok(())
     }
-}
-
-fn role(text: Option<&str>) -> anyhow::Result<Role> {
-    match text {
-        None | Some("master") => Ok(Role::Master),
-        Some("replica") => Ok(Role::Replica),
-        Some(other) => bail!("--role is {other:?}; write master or replica"),
-    }
-}
-
-fn stale_reads(text: Option<&str>) -> anyhow::Result<StaleReads> {
-    match text {
-        None | Some("yes" | "true") => Ok(StaleReads::Served),
-        Some("no" | "false") => Ok(StaleReads::Refused),
-        Some(other) => bail!("--serve-stale is {other:?}; write yes or no"),
-    }
-}
-
-fn endpoints(texts: &[String]) -> anyhow::Result<Vec<Endpoint>> {
-    texts.iter().map(|text| text.trim().parse().context("--peer")).collect()
 }
 
 /// What is said about the disk.
@@ -530,6 +545,16 @@ fn address(flag: &str, text: Option<&str>, default: &str) -> anyhow::Result<Opti
     Ok(Some(first.with_context(|| format!("{flag} {text:?} resolves to no address"))?))
 }
 
+/// Where others reach a door, where that is said.
+fn advertised(flag: &str, text: Option<&str>) -> anyhow::Result<Option<Authority>> {
+    let Some(text) = text else { return Ok(None) };
+    let authority: Option<Authority> = text.parse().ok();
+    let authority = authority.filter(|name| name.port_u16().is_some() && !text.contains('@'));
+    let authority =
+        authority.with_context(|| format!("{flag} {text:?} is no address; write HOST:PORT"))?;
+    Ok(Some(authority))
+}
+
 /// The secret itself, or the first line of the file that holds it.
 fn secret(
     flag: &str,
@@ -568,26 +593,6 @@ fn parse_size(text: &str) -> anyhow::Result<usize> {
     number
         .and_then(|number| number.checked_mul(factor))
         .with_context(|| format!("{text:?} is no size; write a number and B, KiB, MiB or GiB"))
-}
-
-/// The memory that this process may use: the container's limit, else the machine's, in bytes.
-fn memory_limit_bytes() -> usize {
-    let read = |path: &str| std::fs::read_to_string(path).ok();
-    let version_2 = read("/sys/fs/cgroup/memory.max");
-    let version_1 = read("/sys/fs/cgroup/memory/memory.limit_in_bytes");
-    let machine = read("/proc/meminfo").and_then(|text| {
-        let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
-        Some(line.split_whitespace().nth(1)?.parse::<usize>().ok()? * 1_024)
-    });
-    let container = version_2.or(version_1).and_then(|text| text.trim().parse().ok());
-    let smallest = [container, machine].into_iter().flatten().min();
-    smallest.unwrap_or(1 << 30)
-}
-
-fn host_name() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let name = name.trim();
-    if name.is_empty() { "atoll".to_owned() } else { name.to_owned() }
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 mod cached;
 mod exchange;
 mod request_log;
+mod run_span;
+mod server_span;
 mod streaming;
 mod trace;
 
@@ -12,12 +14,16 @@ use crate::handlers::guest::GuestHost;
 use crate::listen::{host, linger};
 use crate::node::Node;
 use crate::problem::Problem;
-use crate::proxy::Proxy;
+use crate::proxy::{Proxy, Routed};
+use crate::trace::Trace;
+use crate::trace::attribute::{self, text};
+use crate::trace::tracer::Tracer;
 use crate::upload::Uploads;
 use atoll_core::http_cache::keys::ATOLL_KEYS;
 use atoll_core::route::Target;
 use atoll_wasm::component::{self, Component, Handler};
 use atoll_wasm::error::CallError;
+use atoll_wasm::host::Host as _;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -27,6 +33,7 @@ use exchange::Exchange;
 use http::StatusCode;
 use http::uri::Authority;
 use request_log::RequestLog;
+use run_span::Run;
 use std::cmp::Ordering;
 use std::path::Path;
 use std::sync::Arc;
@@ -39,10 +46,20 @@ struct Gateway {
     /// Not the API's: no stranger shuts out who runs the node.
     uploads: Uploads,
     log: Option<RequestLog>,
+    tracer: Option<Tracer>,
+}
+
+/// Who is told of requests.
+#[derive(Debug)]
+pub(crate) struct Telling<'t> {
+    /// Where the log of requests is.
+    pub(crate) request_log: Option<&'t Path>,
+    /// Takes the spans of those that are traced.
+    pub(crate) tracer: Option<Tracer>,
 }
 
 /// The gateway's one route: whatever comes is matched against the deployed handlers and the routes
-/// to upstreams. Requests are told of in `request_log`.
+/// to upstreams.
 ///
 /// # Errors
 ///
@@ -51,18 +68,29 @@ pub(crate) fn router(
     node: &Node,
     handlers: Arc<Handlers>,
     proxy: Arc<Proxy>,
-    request_log: Option<&Path>,
+    telling: Telling<'_>,
 ) -> anyhow::Result<Router> {
     let uploads = Uploads::new(node.store().memory_bytes_max());
+    let Telling { request_log, tracer } = telling;
     let log = request_log.map(|target| RequestLog::open(node, target)).transpose()?;
-    let gateway = Arc::new(Gateway { handlers, proxy, uploads, log });
+    let gateway = Arc::new(Gateway { handlers, proxy, uploads, log, tracer });
     Ok(Router::new().fallback(dispatch).layer(from_fn(linger::linger)).with_state(gateway))
 }
 
 async fn dispatch(State(gateway): State<Arc<Gateway>>, mut request: Request) -> Response {
-    let Some(log) = &gateway.log else { return answer(&gateway, request).await.into_response() };
-    let began = log.began(&mut request);
-    began.answered(answer(&gateway, request).await.into_response())
+    if gateway.log.is_none() && gateway.tracer.is_none() {
+        return answer(&gateway, request).await.into_response();
+    }
+    let span = gateway.tracer.as_ref().and_then(|it| server_span::begin(it, &mut request));
+    let began = gateway.log.as_ref().map(|log| log.began(&mut request));
+    let mut response = answer(&gateway, request).await.into_response();
+    if let Some(span) = span {
+        response = span.answered(response);
+    }
+    match began {
+        Some(began) => began.answered(response),
+        None => response,
+    }
 }
 
 async fn answer(gateway: &Arc<Gateway>, request: Request) -> Result<Response, Problem> {
@@ -78,6 +106,9 @@ async fn answer(gateway: &Arc<Gateway>, request: Request) -> Result<Response, Pr
         let taken = handler.as_ref().and_then(|deployed| deployed.pattern(target));
         taken.is_none_or(|taken| routed.pattern.specificity(taken) == Ordering::Less)
     });
+    if gateway.tracer.is_some() {
+        note_route(&request, target, (route.as_deref(), handler.as_deref()));
+    }
     match (route, handler) {
         (Some(routed), _) => gateway.proxy.serve(&routed.route, request, authority.as_ref()).await,
         // A version on trial answers for itself: what it says is not what others get.
@@ -94,26 +125,47 @@ async fn answer(gateway: &Arc<Gateway>, request: Request) -> Result<Response, Pr
     }
 }
 
+/// Tells the span of a request which route it has taken.
+fn note_route(
+    request: &Request,
+    target: Target<'_>,
+    (route, handler): (Option<&Routed>, Option<&Deployed>),
+) {
+    let trace = request.extensions().get::<Arc<Trace>>();
+    let Some(recorder) = trace.and_then(|trace| trace.recorder()) else { return };
+    let pattern = match (route, handler) {
+        (Some(routed), _) => Some(&routed.pattern),
+        (None, Some(deployed)) => deployed.pattern(target),
+        (None, None) => None,
+    };
+    recorder.note(pattern.map(|pattern| (attribute::ROUTE, text(pattern.to_string()))));
+    if let (None, Some(deployed)) = (route, handler) {
+        recorder.note(deployed.attributes());
+    }
+}
+
 /// Lets a guest answer. Whatever it does ends this request and nothing else.
 async fn handle(
     gateway: &Gateway,
     deployed: &Arc<Deployed>,
     (mut request, authority): (Request, Option<Authority>),
 ) -> Result<Response, Problem> {
-    let trace = trace::of(&mut request);
-    trace.put(request.headers_mut());
-    let host = gateway.handlers.host(deployed).traced(trace);
+    let cause = gateway.handlers.take_cause(request.headers_mut());
+    let trace = trace::of(&mut request, gateway.tracer.as_ref());
+    let run = Run::begin(deployed, trace);
+    run.trace().put(request.headers_mut());
+    let host = gateway.handlers.host(deployed).traced(Arc::clone(run.trace())).caused_by(cause);
     match &*deployed.component {
         Component::Edge(handler) => {
             // The body first: a client that is slow to send it keeps no other from the handler.
             let exchange = exchange::read(request, authority, &gateway.uploads).await?;
-            whole(gateway, (deployed, handler, host), &exchange).await
+            whole(gateway, (deployed, handler, host), &exchange, run).await
         }
         // It has no routes.
         Component::Watcher(_) => Err(no_route(&request)),
         Component::Proxy(proxy) => {
             let request = streaming::request(request, authority)?;
-            stream(gateway, (deployed, proxy, host), request).await
+            stream(gateway, (deployed, proxy, host), request, run).await
         }
         // It has no route by which a request could come here.
         Component::Filter(_) => Err(no_route(&request)),
@@ -125,17 +177,20 @@ async fn whole(
     gateway: &Gateway,
     (deployed, handler, host): (&Deployed, &Handler<GuestHost>, GuestHost),
     exchange: &Exchange,
+    mut run: Run,
 ) -> Result<Response, Problem> {
     let (name, handlers) = (&deployed.record.name, &gateway.handlers);
     let Ok(_place) = deployed.places.try_acquire() else { return Err(busy(name)) };
     let headers = exchange.headers();
-    let traces = host.traces();
+    let (traces, usage) = (host.traces(), host.usage());
     let (request, limits) = (exchange.lend(&headers), &deployed.limits);
+    run.starts();
     let answer = match &deployed.pool {
         Some(pool) => handler.call_reusing(pool, host, request, limits).await,
         None => handler.call(host, request, limits).await,
     };
     handlers.ended(deployed, answer.as_ref().map(|_| ()));
+    run.ended(usage.as_deref(), answer.as_ref().map(|_| ()));
     let answer = answer.map_err(|error| failure(name, &error))?;
     handlers.settle(&traces).await?;
     exchange::respond(answer)
@@ -147,15 +202,17 @@ async fn stream(
     gateway: &Gateway,
     (deployed, proxy, host): (&Arc<Deployed>, &component::Proxy<GuestHost>, GuestHost),
     request: Request,
+    run: Run,
 ) -> Result<Response, Problem> {
     let (name, handlers) = (&deployed.record.name, &gateway.handlers);
     let Ok(place) = Arc::clone(&deployed.places).try_acquire_owned() else {
         return Err(busy(name));
     };
-    let traces = host.traces();
+    let (traces, usage) = (host.traces(), host.usage());
     let told = (Arc::clone(handlers), Arc::clone(deployed));
     let ended = move |end: Result<(), &CallError>| {
         told.0.ended(&told.1, end);
+        run.ended(usage.as_deref(), end);
         drop(place);
     };
     let (limits, pool) = (&deployed.limits, deployed.pool.as_ref());

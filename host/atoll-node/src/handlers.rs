@@ -14,11 +14,10 @@ pub(crate) mod guest;
 mod live;
 pub(crate) mod logs;
 mod records;
-pub(crate) mod trace;
-mod watch;
+pub(crate) mod watch;
 
 use crate::cache::purges::Purges;
-use crate::config::Config;
+use crate::config::{Config, Secret};
 use crate::journal::Unsettled;
 use crate::node::Node;
 use crate::secrets::{self, Secrets};
@@ -37,7 +36,6 @@ use guest::{Common, GuestHost, Traces};
 use live::Live;
 use logs::Logs;
 use records::Records;
-use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use tokio_util::task::TaskTracker;
@@ -59,7 +57,7 @@ pub(crate) struct Handlers {
     turn: Arc<tokio::sync::Mutex<()>>,
     /// Those that go on although nobody may wait for them any more.
     deployments: TaskTracker,
-    /// Where the node's API listens.
+    /// Where others reach the node's API.
     api: OnceLock<String>,
     figures: Figures,
 }
@@ -70,12 +68,15 @@ pub(crate) struct Settings<'s> {
     /// Where compiled code is kept.
     pub(crate) code: Option<&'s code::Settings>,
     pub(crate) secrets: &'s secrets::Settings,
+    /// What the nodes of the cluster share, if anything.
+    pub(crate) cluster_key: Option<&'s Secret>,
 }
 
 impl Settings<'_> {
     /// What the node's configuration says of them.
     pub(crate) fn of(config: &Config) -> Settings<'_> {
-        Settings { code: config.code_cache.as_ref(), secrets: &config.secrets }
+        let cluster_key = config.links.key.as_ref();
+        Settings { code: config.code_cache.as_ref(), secrets: &config.secrets, cluster_key }
     }
 }
 
@@ -92,7 +93,7 @@ impl Handlers {
         let (live, turn, deployments) = (ArcSwap::default(), Arc::default(), TaskTracker::new());
         let figures = Figures::register(node.metrics());
         let secrets = Secrets::open(Arc::clone(&node), settings.secrets)?;
-        let watchers = Watchers::new(Arc::clone(&node), node.metrics());
+        let watchers = Watchers::new(Arc::clone(&node), settings.cluster_key)?;
         let client = Arc::new(Client::new());
         let common = Common { node: Arc::clone(&node), client, secrets, purges, watchers };
         let handlers = Arc::new(Handlers {
@@ -184,10 +185,10 @@ impl Handlers {
         self.records.states(name)
     }
 
-    /// Says where this node's API listens, once, before anything is deployed.
-    pub(crate) fn set_api(&self, address: SocketAddr) {
-        // It listens there for as long as the node runs.
-        let _ = self.api.set(address.to_string());
+    /// Says where others reach this node's API, once, before anything is deployed.
+    pub(crate) fn set_api(&self, address: String) {
+        // It is there for as long as the node runs.
+        let _ = self.api.set(address);
     }
 
     /// Sends requests to this release from now on, and says so.
@@ -204,8 +205,7 @@ impl Handlers {
     /// Says who watches from now on.
     fn tell_watchers(&self) {
         let live = self.live.load();
-        let releases = live.by_name.values();
-        self.common.watchers.set(releases.map(|release| Arc::clone(&release.live)));
+        self.common.watchers.set(live.by_name.values().cloned());
     }
 
     /// Tells every node what this one makes of a version.

@@ -23,6 +23,7 @@ mod secrets;
 mod sweep;
 mod system;
 mod telemetry;
+mod trace;
 mod units;
 mod upload;
 mod upstream;

@@ -106,6 +106,7 @@ pub(crate) struct Node {
     draining: AtomicBool,
     log_grown: watch::Receiver<()>,
     log_bell: Arc<Bell>,
+    system_changed: watch::Receiver<()>,
     sweep_floor: AtomicU64,
     /// Until when handlers are waited for; `None`: not any more.
     warming: Mutex<Option<Instant>>,
@@ -137,6 +138,11 @@ impl Node {
                 let _ = grew.send(());
             }),
         );
+        let (changed, system_changed) = watch::channel(());
+        store.listen_to_internal(Box::new(move || {
+            // Nobody listening is fine.
+            let _ = changed.send(());
+        }));
         let (store, journal) = (Arc::new(store), OnceLock::new());
         let (name, started, draining) =
             (config.name.clone(), Instant::now(), AtomicBool::new(false));
@@ -151,6 +157,7 @@ impl Node {
             draining,
             log_grown,
             log_bell,
+            system_changed,
             sweep_floor: AtomicU64::new(0),
             warming: Mutex::default(),
             metrics,
@@ -220,6 +227,12 @@ impl Node {
     /// Changes whenever the op log has grown: for readers of the log to wait on.
     pub(crate) fn log_grown(&self) -> watch::Receiver<()> {
         self.log_grown.clone()
+    }
+
+    /// Changes whenever something in a bucket of the node's own has: a record that was deployed
+    /// anywhere, for those who make it live here.
+    pub(crate) fn system_changed(&self) -> watch::Receiver<()> {
+        self.system_changed.clone()
     }
 
     /// Rung when this process has written something that its links have yet to take. For the one

@@ -12,6 +12,7 @@ use crate::node::Node;
 use crate::peers::Links;
 use crate::peers::settings::Listen;
 use crate::proxy::Proxy;
+use crate::trace::tracer::{self, Tracer};
 use crate::{api, cache, gateway, journal, listen, peers, resp, sweep, telemetry};
 use anyhow::{Context, bail};
 use atoll_core::replica::saved::Saved;
@@ -47,6 +48,7 @@ struct Doors {
 /// Runs a node until SIGTERM or SIGINT.
 pub(crate) fn run(config: Config, announce: Announce) -> anyhow::Result<()> {
     telemetry::start(&config)?;
+    config.traces.remarks.iter().for_each(|remark| warn!("{remark}"));
     raise_file_limit();
     return_memory_in_the_background();
     let doors = Doors::bind(&config)?;
@@ -73,15 +75,16 @@ async fn serve(
         node.attach(opened.journal());
     }
     let kit = Kit::new(&config, &node, doors.addresses()?.gateway)?;
+    let (tracer, delivering) = tracer::start(&node, config.traces.settings.clone())?;
     let shutdown = CancellationToken::new();
     let tasks = TaskTracker::new();
     let addresses = doors.addresses()?;
-    addresses.api.into_iter().for_each(|api| kit.handlers.set_api(api));
+    kit.tell_api(&config, addresses.api);
     // Before anybody is told that the node is ready: without it a signal ends the process at once.
     let mut signals = Signals::listen()?;
 
-    let peers_listener =
-        doors.open(&config, &Shared { node: &node, kit: &kit, shutdown: &shutdown }, &tasks)?;
+    let shared = Shared { node: &node, kit: &kit, tracer, shutdown: &shutdown };
+    let peers_listener = doors.open(&config, &shared, &tasks)?;
     // From here on reads are served, while what was saved is still being read.
     let read = match opened {
         None => None,
@@ -134,7 +137,7 @@ async fn serve(
     }
     // After the last write: peers are given what they lack.
     stop_links.cancel();
-    hand_over(links, keeping, &mut signals).await;
+    tokio::join!(hand_over(links, keeping, &mut signals), tracer::stop(delivering));
     info!(uptime_s = node.uptime_s(), "node has stopped");
     match reason {
         Reason::Told => Ok(()),
@@ -194,6 +197,8 @@ fn saved_state(read: &Read) -> Option<Saved> {
 struct Shared<'s> {
     node: &'s Arc<Node>,
     kit: &'s Kit,
+    /// Where requests are traced.
+    tracer: Option<Tracer>,
     shutdown: &'s CancellationToken,
 }
 
@@ -226,6 +231,13 @@ impl Kit {
         let shared = replicated::Shared::new(node, &purges, config.replicated_bytes_max)?;
         let proxy = Proxy::new(node, (&shared, &handlers), &config.routes, own)?;
         Ok(Kit { node: Arc::clone(node), handlers, proxy, purges })
+    }
+
+    /// Says where others reach the API.
+    fn tell_api(&self, config: &Config, bound: Option<SocketAddr>) {
+        let Some(bound) = bound else { return };
+        let advertised = config.api_advertised.as_ref();
+        self.handlers.set_api(advertised.map_or_else(|| bound.to_string(), ToString::to_string));
     }
 
     /// Begins what goes on beside the doors until `shutdown`.
@@ -301,11 +313,15 @@ impl Doors {
             tasks.spawn(listen::serve(listener, router, shared.shutdown.clone()));
         }
         if let Some(listener) = self.gateway {
+            let telling = gateway::Telling {
+                request_log: config.request_log.as_deref(),
+                tracer: shared.tracer.clone(),
+            };
             let router = gateway::router(
                 shared.node,
                 Arc::clone(&shared.kit.handlers),
                 Arc::clone(&shared.kit.proxy),
-                config.request_log.as_deref(),
+                telling,
             )?;
             let listener = tokio::net::TcpListener::from_std(listener)?;
             tasks.spawn(listen::serve(listener, router, shared.shutdown.clone()));

@@ -9,6 +9,8 @@ pub(crate) mod limits;
 
 use crate::https;
 use crate::listen::interim::Interim;
+use crate::trace::span::{Kind, Span};
+use crate::trace::{self, attribute};
 use anyhow::Context;
 use atoll_core::http_cache::fields;
 use axum::body::Body;
@@ -115,6 +117,13 @@ struct Server {
     is_down: AtomicBool,
 }
 
+/// How often a request was sent before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Try {
+    First,
+    Second,
+}
+
 /// A request that is under way at a server, until it is dropped.
 #[derive(Debug)]
 struct Place(Arc<Server>);
@@ -212,11 +221,11 @@ impl Upstream {
         let (parts, body) = request.into_parts();
         if !body.is_end_stream() {
             let server = self.choose(None);
-            return self.attempt(&server, Request::from_parts(parts, body)).await;
+            return self.attempt(&server, Request::from_parts(parts, body), Try::First).await;
         }
         let first = self.choose(None);
         let copy = Request::from_parts(parts.clone(), Body::empty());
-        let error = match self.attempt(&first, copy).await {
+        let error = match self.attempt(&first, copy, Try::First).await {
             Ok(response) => return Ok(response),
             Err(error) => error,
         };
@@ -230,7 +239,7 @@ impl Upstream {
         }
         debug!(upstream = %first.address.authority, %error, "request is sent once more");
         let second = self.choose(Some(&first));
-        self.attempt(&second, Request::from_parts(parts, Body::empty())).await
+        self.attempt(&second, Request::from_parts(parts, Body::empty()), Try::Second).await
     }
 
     /// The address with the fewest requests under way that is not left alone.
@@ -252,6 +261,7 @@ impl Upstream {
         &self,
         server: &Arc<Server>,
         mut request: Request<Body>,
+        number: Try,
     ) -> Result<Response<ResponseBody>, UpstreamError> {
         let place = Place::take(server);
         let path = request.uri().path_and_query().cloned();
@@ -265,6 +275,7 @@ impl Upstream {
             let name = HeaderValue::from_str(server.address.authority.as_str());
             request.headers_mut().insert(header::HOST, name.map_err(|_| UpstreamError::Broken)?);
         }
+        let mut span = begin_span(&mut request, number);
         let progress = Arc::new(Progress::new());
         let asked_for = CancellationToken::new();
         let holds_body = request.headers().contains_key(header::EXPECT);
@@ -283,8 +294,15 @@ impl Upstream {
             (_, error) => error,
         });
         self.note(server, response.as_ref().err());
+        if let Some(span) = &mut span {
+            match &response {
+                Ok(response) => span.answered(response.status()),
+                Err(error) => span.fail(error.answer().1, error.to_string()),
+            }
+        }
+        let held = (place, span.map(Box::new));
         let between_bytes = self.settings.times.between_bytes;
-        response.map(|response| response.map(|body| ResponseBody::new(body, place, between_bytes)))
+        response.map(|response| response.map(|body| ResponseBody::new(body, held, between_bytes)))
     }
 
     /// Takes note of how a server did.
@@ -308,6 +326,21 @@ impl Upstream {
     fn now_ms(&self) -> u64 {
         self.started.elapsed().as_millis() as u64
     }
+}
+
+/// Begins the span of a request, where it is traced, and tells the upstream of its trace.
+fn begin_span(request: &mut Request<Body>, number: Try) -> Option<Span> {
+    let trace = Arc::clone(trace::of(request.extensions())?);
+    let name = || attribute::method_name(request.method()).to_owned();
+    let mut span = trace.begin(Kind::Client, name);
+    if let Some(span) = &mut span {
+        span.extend(attribute::of_outgoing(request.method(), request.uri()));
+        if number == Try::Second {
+            span.set(attribute::RESEND_COUNT, attribute::number(1));
+        }
+    }
+    span.as_ref().map_or(&trace, Span::trace).put(request.headers_mut());
+    span
 }
 
 /// Passes on interim responses to the client, where there is a way, and lets a body go that waits

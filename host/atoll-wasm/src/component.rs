@@ -295,13 +295,15 @@ impl<H: Host> Handler<H> {
         request: Request<'_>,
         limits: &Limits,
     ) -> Result<Response, CallError> {
-        if self.base.waits {
+        let ran = if self.base.waits {
             let meter = instance.store.data().meter.clone();
             meter.turns(instance::run(&self.pre, instance, request, limits)).await
         } else {
             // Its only turns are those that ticks end: spares a box and looks at the clock.
             instance::run(&self.pre, instance, request, limits).await
-        }
+        };
+        instance.store.data_mut().tell_usage();
+        ran
     }
 }
 

@@ -102,7 +102,7 @@ impl<H: Host> Guest<H> {
     }
 
     /// Tells the host what the call has used, once.
-    fn tell_usage(&mut self) {
+    pub(crate) fn tell_usage(&mut self) {
         if std::mem::take(&mut self.is_called) {
             let (cpu, memory_bytes) = (self.meter.end_turn(), self.memory.held_bytes());
             self.host.used(Usage { cpu, memory_bytes, is_reused: self.is_reused });

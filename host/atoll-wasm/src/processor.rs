@@ -70,7 +70,12 @@ impl Meter {
 
     /// Returns whether the limit was found spent.
     pub(crate) fn is_spent(&self) -> bool {
-        self.time.spent_ns.load(Ordering::Relaxed) >= self.limit_ns
+        self.spent_ns() >= self.limit_ns
+    }
+
+    /// Returns what was counted so far, in nanoseconds.
+    pub(crate) fn spent_ns(&self) -> u64 {
+        self.time.spent_ns.load(Ordering::Relaxed)
     }
 
     /// Ends the guest's turn, on the thread that ran it: the call is over, or goes on in another task.

@@ -3,7 +3,8 @@
 use super::{deploy, get, ok};
 use crate::api::atoll;
 use crate::cluster::{Cluster, Shape};
-use crate::node::{ATOLL, wait_until};
+use crate::node::{ATOLL, serve, wait_until};
+use crate::proxy::Proxy;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
@@ -56,4 +57,34 @@ fn the_log_of_a_handler_comes_from_all_nodes_and_each_line_names_its_own() {
     });
     follower.kill().expect("it runs");
     follower.wait().expect("it has ended");
+}
+
+#[test]
+fn a_node_is_asked_where_it_says_that_its_api_is() {
+    let way = Proxy::start();
+    let advertised = way.address().to_string();
+    let cluster = Cluster::start_with(Shape::Pair, |index| match index {
+        // As in a container: what it binds is nobody else's business.
+        1 => ["--api", "0.0.0.0:0", "--insecure", "--api-advertise", &advertised]
+            .map(str::to_owned)
+            .to_vec(),
+        _ => Vec::new(),
+    });
+    let (first, second) = (cluster.node(0), cluster.node(1));
+    way.lead_to(std::net::SocketAddr::from(([127, 0, 0, 1], second.api.port())));
+    deploy(first, "standard", &["--name", "s", "--route", "/s/*", "--wait", "all"]);
+    assert_eq!(get(second, "/s/log").status, 200);
+    wait_until("both have said where their APIs are", || {
+        (!atoll(first, &["logs", "s"]).2.contains("is not asked")).then_some(())
+    });
+    let told = first.http("GET", first.api, "/v1/handlers/s/nodes", b"");
+    assert!(told.text().contains(&advertised), "{}", told.text());
+    let before = way.connections();
+    let lines = ok(first, &["logs", "s"]);
+    assert!(lines.lines().any(|line| line.starts_with("n1") && line.contains("a line")), "{lines}");
+    assert!(way.connections() > before, "it was asked there");
+
+    let output = serve(&["--api-advertise", "nowhere"]).output().expect("atoll runs");
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(told.contains("--api-advertise \"nowhere\" is no address; write HOST:PORT"), "{told}");
 }

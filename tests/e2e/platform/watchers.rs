@@ -102,6 +102,104 @@ fn a_watcher_that_sets_itself_off_is_cut() {
     }
 }
 
+/// Deploys a handler that passes on requests, and a watcher that sends the values of `ask:` to where
+/// they lead, each allowed to ask these.
+fn deploy_askers(node: &TestNode, allowed: &[&TestNode]) {
+    let doors = allowed.iter().flat_map(|node| [node.api, node.gateway]);
+    let grants: Vec<String> = doors.map(|door| format!("--grant=http:{door}")).collect();
+    let grants: Vec<&str> = grants.iter().map(String::as_str).collect();
+    let handler = ["--name", "h", "--route", "/h/*", "--grant", "kv:default=rw", "--wait", "all"];
+    deploy(node, "hostile", &[&handler[..], &grants].concat());
+    let watcher = ["--name", "w", "--watch", "default/ask:", "--grant", "kv:default=rw"];
+    deploy(node, "watcher", &[&watcher[..], &["--wait", "all"], &grants].concat());
+}
+
+#[test]
+fn a_watcher_that_sets_itself_off_over_http_is_cut_and_no_client_can_cut_it() {
+    let node = TestNode::start();
+    deploy_askers(&node, &[&node]);
+    let mut redis = node.resp_client();
+    let key = |name: &str| format!("http://{}/v1/kv/default/ask:{name}", node.api);
+    redis.command(&["SET", "ask:api", &key("api")]);
+    node.wait_for_log("a watcher sets itself off");
+    wait_for(&node, "calls:ask:api", "9");
+    wait_until("it is counted", || (lost(&node, "w", "chain") == 1).then_some(()));
+    // Around by the gateway: a handler writes, not the watcher.
+    let around = format!("http://{}/h/fetch?method=PUT&url={}", node.gateway, key("around"));
+    redis.command(&["SET", "ask:around", &around]);
+    wait_until("that is cut too", || (lost(&node, "w", "chain") == 2).then_some(()));
+    wait_for(&node, "calls:ask:around", "9");
+
+    for (number, forged) in
+        ["200.one.99999999999999.AAAAAAAAAAAAAAAAAAAAAA", "8", ""].iter().enumerate()
+    {
+        let request = http::Request::put(key(&format!("forged{number}")))
+            .header("atoll-cause", *forged)
+            .body("no URL")
+            .expect("a request");
+        assert_eq!(ureq::run(request).expect("it is taken").status(), 201);
+        wait_for(&node, &format!("calls:ask:forged{number}"), "1");
+    }
+    assert_eq!(lost(&node, "w", "chain"), 2);
+}
+
+#[test]
+fn a_chain_that_goes_on_at_another_node_is_as_long_as_it_is() {
+    let key = ["--cluster-key".to_owned(), "0123456789abcdef0123456789abcdef".to_owned()];
+    let cluster = Cluster::start_with(Shape::Pair, |_| key.to_vec());
+    let (first, second) = (cluster.node(0), cluster.node(1));
+    deploy_askers(first, &[first, second]);
+    let there = format!("http://{}/v1/kv/default/ask:x", second.api);
+    first.resp_client().command(&["SET", "ask:x", &there]);
+    second.wait_for_log("a watcher sets itself off");
+    for node in [first, second] {
+        wait_for(node, "calls:ask:x", "9");
+    }
+    assert_eq!((lost(first, "w", "chain"), lost(second, "w", "chain")), (0, 1));
+    // On every node a chain has no length: what it leads to is refused, over HTTP too.
+    let every = ["--name", "w", "--watch", "default/ask:", "--watch-on", "every"];
+    let grant = format!("http:{}", second.api);
+    let grants = ["--grant", "kv:default=rw", "--grant", &grant, "--wait", "all"];
+    deploy(first, "watcher", &[&every[..], &grants].concat());
+    let there = format!("http://{}/v1/kv/default/ask:y", second.api);
+    first.resp_client().command(&["SET", "ask:y", &there]);
+    for node in [first, second] {
+        wait_for(node, "calls:ask:y", "2");
+    }
+    assert_eq!((lost(first, "w", "chain"), lost(second, "w", "chain")), (0, 1));
+}
+
+#[test]
+fn a_canary_is_told_of_its_share_of_the_changes() {
+    let node = TestNode::start();
+    deploy(&node, "watcher", &["--name", "w", "--watch", "default/live:"]);
+    deploy(&node, "watcher", &["--name", "w", "--watch", "default/trial:", "--canary", "50%"]);
+    let mut redis = node.resp_client();
+    let mut told = |round: u32| {
+        for number in 0..100 {
+            redis.command(&["SET", &format!("live:{round}.{number}"), "x"]);
+            redis.command(&["SET", &format!("trial:{round}.{number}"), "x"]);
+        }
+        // Its queue is in order: once a change of the end is told, so are all before it.
+        let end = format!("trial:end{round}");
+        wait_until("the end is told", || {
+            redis.command(&["SET", &end, "x"]);
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            (redis.command(&["GET", &format!("calls:{end}")]) != "$-1").then_some(())
+        });
+        let mut count = |kind: &str| {
+            let keys = (0..100).map(|number| format!("calls:{kind}:{round}.{number}"));
+            keys.filter(|key| redis.command(&["GET", key]) == "$1").count()
+        };
+        (count("live"), count("trial"))
+    };
+    // 50 are expected of each; that so few or so many come by chance happens once in 10^9.
+    let (live, trial) = told(1);
+    assert!((20..=80).contains(&live) && (20..=80).contains(&trial), "{live} and {trial}");
+    ok(&node, &["promote", "w"]);
+    assert_eq!(told(2), (0, 100));
+}
+
 #[test]
 fn a_watcher_that_is_too_slow_loses_changes_and_says_how_many() {
     let node = TestNode::start();

@@ -1,5 +1,6 @@
 //! W3C Trace Context: the trace that a request is part of, and its place in it.
 
+use super::sampling::Sampled;
 use std::fmt;
 
 /// A request within a trace. Written as the field `traceparent` of what it leads to.
@@ -7,6 +8,7 @@ use std::fmt;
 pub struct TraceContext {
     trace: [u8; 16],
     span: [u8; 8],
+    parent: Option<[u8; 8]>,
     /// Bit 0: the trace is recorded. Bit 1: its id is random.
     flags: u8,
     origin: TraceOrigin,
@@ -23,6 +25,8 @@ pub enum TraceOrigin {
 
 /// The flags that are handed on.
 const FLAGS_KNOWN: u8 = 0b11;
+/// That of a trace which somebody records.
+const SAMPLED: u8 = 0b01;
 /// Length of the field in version 00.
 const FIELD_BYTES: usize = 55;
 
@@ -31,16 +35,47 @@ impl TraceContext {
     /// trace, in one that begins here and that nobody has asked to record. `dice` are random.
     pub fn new(traceparent: Option<&[u8]>, dice: [u8; 24]) -> TraceContext {
         let [first @ .., _, _, _, _, _, _, _, _] = dice;
-        let mut span = [0; 8];
-        span.copy_from_slice(&dice[16..]);
-        // All zeros stand for none.
-        span[7] |= u8::from(span == [0; 8]);
-        if let Some((trace, flags)) = traceparent.and_then(parse) {
-            return TraceContext { trace, span, flags, origin: TraceOrigin::Caller };
+        let mut last = [0; 8];
+        last.copy_from_slice(&dice[16..]);
+        let span = span_of(last);
+        if let Some((trace, parent, flags)) = traceparent.and_then(parse) {
+            let (parent, origin) = (Some(parent), TraceOrigin::Caller);
+            return TraceContext { trace, span, parent, flags, origin };
         }
         let mut trace: [u8; 16] = first;
         trace[15] |= u8::from(trace == [0; 16]);
-        TraceContext { trace, span, flags: 0b10, origin: TraceOrigin::Here }
+        TraceContext { trace, span, parent: None, flags: 0b10, origin: TraceOrigin::Here }
+    }
+
+    /// The place of something that this request leads to.
+    #[must_use]
+    pub fn child(&self, dice: [u8; 8]) -> TraceContext {
+        TraceContext { span: span_of(dice), parent: Some(self.span), ..*self }
+    }
+
+    /// The same place, in a trace that is recorded or not.
+    #[must_use]
+    pub fn sampled(self, sampled: Sampled) -> TraceContext {
+        let flags = match sampled {
+            Sampled::Yes => self.flags | SAMPLED,
+            Sampled::No => self.flags & !SAMPLED,
+        };
+        TraceContext { flags, ..self }
+    }
+
+    /// Whether the trace is recorded, as far as its caller or [`TraceContext::sampled`] has said.
+    pub fn is_sampled(&self) -> bool {
+        self.flags & SAMPLED != 0
+    }
+
+    /// The ids as bytes: of the trace, of this place, and of the one that led to it.
+    pub fn ids(&self) -> (&[u8; 16], &[u8; 8], Option<&[u8; 8]>) {
+        (&self.trace, &self.span, self.parent.as_ref())
+    }
+
+    /// The flags, as they are handed on.
+    pub fn flags(&self) -> u8 {
+        self.flags
     }
 
     /// Where the trace began.
@@ -65,13 +100,21 @@ impl fmt::Display for TraceContext {
     }
 }
 
+/// All zeros stand for none.
+fn span_of(dice: [u8; 8]) -> [u8; 8] {
+    let mut span = dice;
+    span[7] |= u8::from(span == [0; 8]);
+    span
+}
+
 fn hex(bytes: &[u8]) -> String {
     let digit = |nibble: u8| char::from(b"0123456789abcdef"[usize::from(nibble & 0xF)]);
     bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]).collect()
 }
 
-/// The trace and its flags. Later versions begin like the first and may have more behind it.
-fn parse(field: &[u8]) -> Option<([u8; 16], u8)> {
+/// The trace, the caller's place and the flags. Later versions begin like the first and may have more
+/// behind it.
+fn parse(field: &[u8]) -> Option<([u8; 16], [u8; 8], u8)> {
     let field = field.trim_ascii();
     let (head, rest) = field.split_at_checked(FIELD_BYTES)?;
     let dashes = head[2] == b'-' && head[35] == b'-' && head[52] == b'-';
@@ -84,7 +127,7 @@ fn parse(field: &[u8]) -> Option<([u8; 16], u8)> {
     let (trace, parent) = (digits::<16>(&head[3..35])?, digits::<8>(&head[36..52])?);
     let [flags] = digits::<1>(&head[53..])?;
     let is_one = dashes && fits && trace != [0; 16] && parent != [0; 8];
-    is_one.then_some((trace, flags & FLAGS_KNOWN))
+    is_one.then_some((trace, parent, flags & FLAGS_KNOWN))
 }
 
 /// Bytes from twice as many digits; capital ones are none.
@@ -146,6 +189,21 @@ mod tests {
         let unlucky = TraceContext::new(None, [0; 24]);
         assert!(unlucky.trace_id().ends_with('1') && unlucky.span_id().ends_with('1'));
         assert_eq!(unlucky.origin(), TraceOrigin::Here);
+    }
+
+    #[test]
+    fn what_a_request_leads_to_is_below_it_in_the_same_trace() {
+        let field = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let request = TraceContext::new(Some(field.as_bytes()), DICE);
+        let (trace, span, parent) = request.ids();
+        assert_eq!(parent, Some(&[0, 0xf0, 0x67, 0xaa, 0x0b, 0xa9, 0x02, 0xb7]));
+        let child = request.child([0; 8]);
+        assert_eq!(child.ids(), (trace, &[0, 0, 0, 0, 0, 0, 0, 1], Some(span)));
+        assert_eq!((child.is_sampled(), child.flags()), (true, 1));
+        let unsampled = child.sampled(Sampled::No);
+        assert_eq!((unsampled.is_sampled(), unsampled.flags()), (false, 0));
+        assert_eq!(unsampled.sampled(Sampled::Yes), child);
+        assert_eq!(TraceContext::new(None, DICE).ids().2, None);
     }
 
     proptest! {

@@ -147,6 +147,21 @@ impl<'a> BucketRef<'a> {
 }
 
 impl<'a> EffectRef<'a> {
+    /// Whether it changes a bucket that belongs to the nodes themselves.
+    #[inline]
+    pub fn is_internal(&self) -> bool {
+        match self {
+            EffectRef::Set { bucket, .. }
+            | EffectRef::Other { bucket, .. }
+            | EffectRef::Flush { bucket }
+            | EffectRef::Relay { bucket, .. }
+            | EffectRef::RelayFlush { bucket, .. } => {
+                matches!(bucket, BucketRef::Named(name) if name.starts_with('_'))
+            }
+            EffectRef::Join { .. } | EffectRef::Message { .. } => false,
+        }
+    }
+
     /// A view of `effect`.
     pub fn of(effect: &'a Effect) -> EffectRef<'a> {
         match effect {

@@ -15,15 +15,16 @@ mod write;
 use super::Api;
 use super::path::Target;
 use super::query::seconds_text;
+use crate::handlers::watch::carried;
 use crate::problem::Problem;
 use atoll_core::clock::{Now, Stamp};
 use atoll_core::entry::Deadline;
 use atoll_core::http::conditional::{Access, Current, Preconditions, TagList, Verdict};
 use atoll_core::key::BucketName;
-use atoll_core::store::TooManyBuckets;
-use atoll_core::store::edit::WriteError;
+use atoll_core::store::edit::{Edit, WriteError, Written};
 use atoll_core::store::gate::Obstacle;
 use atoll_core::store::view::{Version, View};
+use atoll_core::store::{Bucket, TooManyBuckets};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -45,6 +46,13 @@ pub(super) fn router() -> Router<Arc<Api>> {
 }
 
 async fn answer(State(api): State<Arc<Api>>, request: Request) -> Result<Response, Problem> {
+    match api.handlers.cause(request.headers()) {
+        None => answer_client(api, request).await,
+        Some(told) => carried::caused(told, answer_client(api, request)).await,
+    }
+}
+
+async fn answer_client(api: Arc<Api>, request: Request) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     match (Target::parse(parts.uri.path())?, &parts.method) {
         (Target::Key(bucket, key), &Method::GET | &Method::HEAD) => {
@@ -103,6 +111,19 @@ async fn change(
 async fn admit_read(api: &Api, headers: &HeaderMap) -> Result<(), Problem> {
     api.node.permission().read()?;
     catch_up(api, headers).await
+}
+
+impl Api {
+    /// Makes a write of a client, or of whom a watcher's call has led here.
+    fn write<'v, R>(
+        &self,
+        (bucket, key): (&Arc<Bucket>, &[u8]),
+        now: Now,
+        decide: impl FnOnce(Option<View<'_>>) -> (Edit<'v>, R),
+    ) -> Result<Written<R>, Problem> {
+        let write = || self.node.store().write(bucket, key, now, decide).map_err(Problem::from);
+        self.handlers.write_of_request((bucket.name(), key), write)
+    }
 }
 
 /// The preconditions of a request. A list of tags that is none is an error; a date that is none is

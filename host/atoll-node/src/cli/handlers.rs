@@ -40,11 +40,12 @@ node takes a deployment over by itself: --wait all returns when the last one ser
 
 A component that exports wasi:keyvalue/watcher is told of changes with --watch, one after the other and
 at most once: on the node that took the write, or with --watch-on every on each node. What expires, a
-flush and a moved deadline are not told. A
-watcher on one node that writes what is watched is cut after nine calls; one on every node may not.
+flush and a moved deadline are not told. A watcher on one node that writes what is watched, itself or
+by requests to handlers and APIs, is cut after nine calls; one on every node may not. That a chain
+goes on at another node is seen where the nodes have a --cluster-key.
 
 A canary answers at the routes of the live version, in the place of the canary before it. Each request
-is diced for, so a client may meet both. atoll promote NAME gives it all requests, atoll rollback NAME
+is diced for, so a client may meet both; so is each change that it watches. atoll promote NAME gives it all requests, atoll rollback NAME
 none; atoll handlers shows how each fares.")]
 pub(super) struct DeployArgs {
     #[command(flatten)]

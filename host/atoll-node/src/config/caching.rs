@@ -1,4 +1,4 @@
-//! What is said about the HTTP cache beside its routes: its disk, and where other nodes reach it.
+//! What is said about the HTTP cache beside its routes: its disk, and who may shield it.
 
 use super::routes::FileRoute;
 use super::{FileConfig, parse_size};
@@ -58,16 +58,6 @@ pub(super) fn object_bytes_default(disk: Option<&disk::Settings>) -> u64 {
         Some(_) => disk::limits::OBJECT_BYTES_DEFAULT,
         None => limits::OBJECT_BYTES_DEFAULT,
     }
-}
-
-/// Where other nodes reach the gateway, where that is said.
-pub(super) fn advertised(values: &FileConfig) -> anyhow::Result<Option<Authority>> {
-    let Some(text) = &values.gateway_advertise else { return Ok(None) };
-    let authority: Option<Authority> = text.parse().ok();
-    let authority = authority.filter(|name| name.port().is_some() && !text.contains('@'));
-    let authority = authority
-        .with_context(|| format!("--gateway-advertise {text:?} is no address; write HOST:PORT"))?;
-    Ok(Some(authority))
 }
 
 /// Refuses what cannot work: routes that are shielded by nodes that do not find one another.

@@ -3,9 +3,11 @@
 use super::{FileConfig, address, exposed, secret};
 use crate::peers::settings::{CertificateFiles, Compression, Listen, Settings, Trust};
 use crate::replication::endpoint::Endpoint;
-use crate::secrets;
-use anyhow::{bail, ensure};
+use crate::{replication, secrets};
+use anyhow::{Context as _, bail, ensure};
 use atoll_core::limits::NODE_NAME_BYTES_MAX;
+use atoll_core::permission::StaleReads;
+use atoll_core::replica::status::Role;
 use std::net::IpAddr;
 
 /// Where peers are accepted unless told otherwise.
@@ -53,6 +55,35 @@ pub(super) fn resolve(values: &FileConfig, log_bytes_max: usize) -> anyhow::Resu
         trust,
         compression,
     })
+}
+
+/// Whom to link with, and as what.
+pub(super) fn replication(values: &FileConfig) -> anyhow::Result<replication::Settings> {
+    Ok(replication::Settings {
+        role: role(values.role.as_deref())?,
+        stale_reads: stale_reads(values.serve_stale.as_deref())?,
+        peers: endpoints(values.peers.as_deref().unwrap_or_default())?,
+    })
+}
+
+fn role(text: Option<&str>) -> anyhow::Result<Role> {
+    match text {
+        None | Some("master") => Ok(Role::Master),
+        Some("replica") => Ok(Role::Replica),
+        Some(other) => bail!("--role is {other:?}; write master or replica"),
+    }
+}
+
+fn stale_reads(text: Option<&str>) -> anyhow::Result<StaleReads> {
+    match text {
+        None | Some("yes" | "true") => Ok(StaleReads::Served),
+        Some("no" | "false") => Ok(StaleReads::Refused),
+        Some(other) => bail!("--serve-stale is {other:?}; write yes or no"),
+    }
+}
+
+fn endpoints(texts: &[String]) -> anyhow::Result<Vec<Endpoint>> {
+    texts.iter().map(|text| text.trim().parse().context("--peer")).collect()
 }
 
 /// What secrets of handlers are encrypted with: a key of its own, or what the nodes share anyway.

@@ -1,6 +1,9 @@
 //! What a start-up refuses, and what it says then.
 
 use super::*;
+use crate::replication::endpoint::Endpoint;
+use atoll_core::permission::StaleReads;
+use atoll_core::replica::status::Role;
 
 fn with(change: impl FnOnce(&mut FileConfig)) -> anyhow::Result<Config> {
     let mut values = FileConfig::default();

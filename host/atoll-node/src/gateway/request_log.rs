@@ -3,10 +3,10 @@
 //! Off unless asked for: paths and addresses are the users' own. Lines go to a thread that writes
 //! them, through a queue of a bounded length; one that finds it full is counted and left out.
 
+use super::server_span::cache_status;
 use crate::listen::{PeerAddress, host};
 use crate::node::Node;
 use anyhow::Context as _;
-use atoll_core::http_cache::report::CACHE_STATUS;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
@@ -83,7 +83,7 @@ impl RequestLog {
 
     /// Takes note of a request whose head has come.
     pub(super) fn began(&self, request: &mut Request) -> Began {
-        let trace = super::trace::of(request);
+        let trace = super::trace::of(request, None);
         let headers = request.headers();
         let text = |name| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()));
         let client = request.extensions().get::<PeerAddress>();
@@ -125,9 +125,7 @@ impl Began {
     pub(super) fn answered(mut self, response: Response) -> Response {
         self.line.status = response.status().as_u16();
         self.line.head_ms = ms(self.at.elapsed());
-        let own = response.headers().get_all(CACHE_STATUS).iter().next_back();
-        let own = own.and_then(|value| value.to_str().ok()?.strip_prefix("Atoll"));
-        self.line.cache = own.unwrap_or_default().trim_start_matches("; ").to_owned();
+        self.line.cache = cache_status(&response).unwrap_or_default().to_owned();
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             // Its connection is taken from it.
             return response;

@@ -41,7 +41,8 @@ async fn gateway() -> Router {
     handlers.deploy(wanted).await.expect("it is deployed");
     let shared = Shared::new(&node, &purges, 0).expect("a bucket");
     let proxy = Proxy::new(&node, (&shared, &handlers), &[], None).expect("no routes");
-    router(&node, handlers, proxy, None).expect("no log to open")
+    let telling = Telling { request_log: None, tracer: None };
+    router(&node, handlers, proxy, telling).expect("no log to open")
 }
 
 fn request(headers: &[(&str, &str)], body: Body) -> Request {

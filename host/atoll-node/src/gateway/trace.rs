@@ -1,6 +1,7 @@
 //! The trace that a request is part of, from its head into a handler and on to whom that asks.
 
-use crate::handlers::trace::{TRACEPARENT, TRACESTATE, Trace};
+use crate::trace::tracer::Tracer;
+use crate::trace::{Recording, TRACEPARENT, TRACESTATE, Trace};
 use atoll_core::http::trace::{TraceContext, TraceOrigin};
 use axum::extract::Request;
 use http::HeaderValue;
@@ -9,8 +10,8 @@ use std::sync::Arc;
 /// Longest `tracestate` that is handed on, in bytes: what the standard asks of everybody.
 const STATE_BYTES_MAX: usize = 512;
 
-/// The request's trace, found out once.
-pub(super) fn of(request: &mut Request) -> Arc<Trace> {
+/// The request's trace, found out once: where there is a tracer, with it first.
+pub(super) fn of(request: &mut Request, tracer: Option<&Tracer>) -> Arc<Trace> {
     if let Some(trace) = request.extensions().get::<Arc<Trace>>() {
         return Arc::clone(trace);
     }
@@ -28,7 +29,11 @@ pub(super) fn of(request: &mut Request) -> Arc<Trace> {
         TraceOrigin::Caller if fits => states().cloned().collect(),
         TraceOrigin::Caller | TraceOrigin::Here => Vec::new(),
     };
-    let trace = Arc::new(Trace { context, state });
+    let trace = match tracer {
+        Some(tracer) => tracer.trace(context, state),
+        None => Trace { context, state, recording: Recording::Off },
+    };
+    let trace = Arc::new(trace);
     request.extensions_mut().insert(Arc::clone(&trace));
     trace
 }

@@ -1,6 +1,7 @@
 //! One version of one handler that can be called, and the release that it is part of.
 
 use super::guest::{GuestHost, Identity};
+use crate::trace::attribute::{self, Attribute, number, text};
 use atoll_core::manifest::HandlerRecord;
 use atoll_core::manifest::canary::Share;
 use atoll_core::manifest::watch::{WatchOn, WatchedKeys};
@@ -94,6 +95,16 @@ impl Deployed {
     /// Whether one of its patterns takes the same requests.
     pub(crate) fn conflicts_with(&self, other: &Pattern) -> bool {
         self.patterns.iter().any(|pattern| pattern.conflicts_with(other))
+    }
+
+    /// What is told of it in traces.
+    pub(crate) fn attributes(&self) -> [Attribute; 3] {
+        let HandlerRecord { name, version, .. } = &self.record;
+        [
+            (attribute::HANDLER_NAME, text(name.as_str())),
+            (attribute::HANDLER_VERSION, number(*version)),
+            (attribute::HANDLER_RELEASE, text(self.standing.as_str())),
+        ]
     }
 
     /// Requests that it works on now.

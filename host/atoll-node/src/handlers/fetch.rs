@@ -4,11 +4,14 @@
 //! redirects, keeps no cookies and knows no proxies: what leaves is what the guest wrote.
 
 use super::guest::Identity;
-use super::trace::Trace;
+use super::watch::carried::CAUSE;
 use crate::https;
+use crate::trace::Trace;
+use crate::trace::attribute;
+use crate::trace::span::{Kind, Span};
 use atoll_wasm::host::{FetchBody, FetchError, Fetcher, Fetching};
 use http::uri::Scheme;
-use http::{Method, Request, Response, Uri};
+use http::{HeaderValue, Method, Request, Response, Uri};
 use http_body_util::BodyExt;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy;
@@ -41,10 +44,12 @@ pub(crate) struct Client {
 /// The client as the guests of one handler may use it.
 #[derive(Debug)]
 pub(super) struct GuestFetcher {
-    client: Arc<Client>,
-    identity: Arc<Identity>,
+    pub(super) client: Arc<Client>,
+    pub(super) identity: Arc<Identity>,
     /// What its requests are part of.
-    trace: Option<Arc<Trace>>,
+    pub(super) trace: Option<Arc<Trace>>,
+    /// In what a watcher's call leads to: by which nodes know that.
+    pub(super) cause: Option<HeaderValue>,
 }
 
 impl Client {
@@ -74,12 +79,12 @@ fn connect() -> Https {
 }
 
 impl GuestFetcher {
-    pub(super) fn new(
-        client: Arc<Client>,
-        identity: Arc<Identity>,
-        trace: Option<Arc<Trace>>,
-    ) -> GuestFetcher {
-        GuestFetcher { client, identity, trace }
+    fn begin_span(&self, request: &Request<FetchBody>) -> Option<Span> {
+        let method = request.method();
+        let name = || attribute::method_name(method).to_owned();
+        let mut span = self.trace.as_ref()?.begin(Kind::Client, name)?;
+        span.extend(attribute::of_outgoing(method, request.uri()));
+        Some(span)
     }
 }
 
@@ -91,21 +96,48 @@ impl Fetcher for GuestFetcher {
         let Ok(place) = Arc::clone(&self.client.places).try_acquire_owned() else {
             return Box::pin(std::future::ready(Err(FetchError::TooMany)));
         };
-        if let Some(trace) = &self.trace {
+        // Only the node says so.
+        request.headers_mut().remove(&CAUSE);
+        if let Some(cause) = &self.cause {
+            request.headers_mut().insert(CAUSE, cause.clone());
+        }
+        let mut span = self.begin_span(&request);
+        if let Some(trace) = span.as_ref().map(Span::trace).or(self.trace.as_ref()) {
             trace.put_if_absent(request.headers_mut());
         }
         let sent = self.client.https().request(request);
         Box::pin(async move {
-            let answer: Response<_> = sent.await.map_err(explain)?;
-            // The place is kept until the last piece of the body has come.
+            let answer = sent.await.map_err(explain);
+            if let Some(span) = &mut span {
+                match &answer {
+                    Ok(answer) => span.answered(answer.status()),
+                    Err(error) => span.fail(kind(error), error.to_string()),
+                }
+            }
+            let answer: Response<_> = answer?;
+            // The place is kept until the last piece of the body has come, and the span goes on.
+            let held = (place, span);
             Ok(answer.map(move |body| {
                 let body = body.map_err(move |error| {
-                    let _held = &place;
+                    let _held = &held;
                     FetchError::Broken(error.to_string())
                 });
                 body.boxed_unsync()
             }))
         })
+    }
+}
+
+/// The word for it in traces.
+fn kind(error: &FetchError) -> &'static str {
+    match error {
+        FetchError::Denied(_) => "denied",
+        FetchError::NotFound(_) => "not-found",
+        FetchError::Refused(_) => "refused",
+        FetchError::Tls(_) => "tls",
+        FetchError::TimedOut => "timeout",
+        FetchError::Broken(_) => "broken",
+        FetchError::TooMany => "too-many",
     }
 }
 

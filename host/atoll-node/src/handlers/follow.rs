@@ -6,11 +6,15 @@ use atoll_core::manifest::HandlerRecord;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-/// Pause between two looks at the records: a page of a small bucket.
-const LOOK_PAUSE: Duration = Duration::from_millis(100);
+/// Longest pause between two looks at the records, a page of a small bucket. The store tells of their
+/// changes at once; this is for what a node that was away for very long has let go of.
+const LOOK_PAUSE: Duration = Duration::from_secs(2);
+/// Pause between two looks at instances that wait.
+const SWEEP_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long `/readyz` waits at most for the handlers that were on the disk. An interpreter that has to
 /// be compiled takes half a minute.
@@ -29,14 +33,21 @@ impl Handlers {
     pub(crate) async fn follow(self: Arc<Self>, shutdown: CancellationToken) {
         // By name: the stamp of the record that was looked at last.
         let mut seen = BTreeMap::new();
+        let mut changed = self.node.system_changed();
         loop {
+            // Seen before the look: what comes after it wakes the wait below.
+            changed.borrow_and_update();
             tokio::select! {
                 () = self.catch_up(&mut seen) => self.node.end_warming(),
                 () = shutdown.cancelled() => return,
             }
-            tokio::select! {
-                () = tokio::time::sleep(LOOK_PAUSE) => self.sweep_pools(),
-                () = shutdown.cancelled() => return,
+            let due = Instant::now() + LOOK_PAUSE;
+            while Instant::now() < due {
+                tokio::select! {
+                    () = shutdown.cancelled() => return,
+                    changed = changed.changed() => if changed.is_err() { return } else { break },
+                    () = sleep(SWEEP_PAUSE) => self.sweep_pools(),
+                }
             }
         }
     }

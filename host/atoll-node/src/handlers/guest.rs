@@ -5,11 +5,11 @@ mod purge;
 use super::fetch::{Client, GuestFetcher};
 use super::figures::ReleaseFigures;
 use super::logs::HandlerLog;
-use super::trace::Trace;
 use super::watch::{Told, Watchers};
 use crate::cache::purges::Purges;
 use crate::node::Node;
 use crate::secrets::Secrets;
+use crate::trace::Trace;
 use atoll_core::clock::Now;
 use atoll_core::entry::{Attributes, Deadline};
 use atoll_core::grant::purge::PurgeGrant;
@@ -29,8 +29,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use tracing::{debug, error, info, trace, warn};
 
 /// Who a guest is and what it may do.
@@ -139,10 +139,12 @@ pub(crate) struct GuestHost {
     common: Arc<Common>,
     identity: Arc<Identity>,
     traces: Arc<Traces>,
-    /// In a watcher's call, what it was told.
+    /// In a watcher's call, and in what it leads to, what the watcher was told.
     told: Option<Told>,
     /// That of the request, where there is one.
     trace: Option<Arc<Trace>>,
+    /// Where it is noted what the call has used, where somebody is told.
+    usage: Option<Arc<OnceLock<Usage>>>,
 }
 
 /// What a guest leaves behind, for whoever answers in its name.
@@ -173,17 +175,29 @@ enum Purpose {
 
 impl GuestHost {
     pub(super) fn new(common: Arc<Common>, identity: Arc<Identity>) -> GuestHost {
-        GuestHost { common, identity, traces: Arc::default(), told: None, trace: None }
+        let (told, trace, usage) = (None, None, None);
+        GuestHost { common, identity, traces: Arc::default(), told, trace, usage }
     }
 
     /// The same for a request of this trace.
     pub(crate) fn traced(self, trace: Arc<Trace>) -> GuestHost {
-        GuestHost { trace: Some(trace), ..self }
+        let usage = trace.recorder().map(|_| Arc::default());
+        GuestHost { trace: Some(trace), usage, ..self }
+    }
+
+    /// Where it is noted what the call has used, if that is told in a trace.
+    pub(crate) fn usage(&self) -> Option<Arc<OnceLock<Usage>>> {
+        self.usage.clone()
     }
 
     /// The same for a watcher's call.
     pub(super) fn told(self, told: Told) -> GuestHost {
-        GuestHost { told: Some(told), ..self }
+        self.caused_by(Some(told))
+    }
+
+    /// The same for a request that a watcher's call has led to, if one has.
+    pub(crate) fn caused_by(self, told: Option<Told>) -> GuestHost {
+        GuestHost { told, ..self }
     }
 
     fn node(&self) -> &Arc<Node> {
@@ -261,7 +275,10 @@ impl GuestHost {
         };
         match &self.told {
             None => write(),
-            Some(told) => self.common.watchers.write(told, (bucket.bucket.name(), key), write),
+            Some(told) => {
+                let about = (bucket.bucket.name(), key.as_bytes());
+                self.common.watchers.write(told, about, write)
+            }
         }
     }
 
@@ -436,7 +453,8 @@ impl Host for GuestHost {
 
     fn fetcher(&self) -> Arc<dyn Fetcher> {
         let (client, identity) = (Arc::clone(&self.common.client), Arc::clone(&self.identity));
-        Arc::new(GuestFetcher::new(client, identity, self.trace.clone()))
+        let cause = self.told.and_then(|told| self.common.watchers.field(told));
+        Arc::new(GuestFetcher { client, identity, trace: self.trace.clone(), cause })
     }
 
     fn logger(&self) -> Arc<dyn Logger> {
@@ -477,6 +495,10 @@ impl Host for GuestHost {
 
     fn used(&mut self, usage: Usage) {
         self.identity.figures.note_usage(usage);
+        if let Some(cell) = &self.usage {
+            // Of a request that was given to a second instance, what the first has used.
+            let _ = cell.set(usage);
+        }
     }
 }
 

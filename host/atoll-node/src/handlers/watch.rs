@@ -6,13 +6,14 @@
 //! Of what this node receives by comparison, because it was away for longer than logs reach back, it is
 //! told as it then is, where it is told on every node.
 
+pub(crate) mod carried;
 mod causes;
 mod figures;
 mod queue;
 
 use super::Handlers;
-use super::deployed::Deployed;
-use crate::metrics::Metrics;
+use super::deployed::{Deployed, Release, Standing};
+use crate::config::Secret;
 use crate::node::Node;
 use atoll_core::entry::Entry;
 use atoll_core::entry::op::{Change, Effect, Op};
@@ -21,9 +22,11 @@ use atoll_core::manifest::watch::WatchOn;
 use atoll_core::store::edit::Written;
 use atoll_core::store::log::LogRead;
 use atoll_wasm::component;
-use atoll_wasm::host::{KvError, Level};
-use causes::{CHAIN_MAX, Causes};
+use atoll_wasm::host::Level;
+use carried::Seal;
+use causes::{CHAIN_MAX, Causes, ChainRefusal};
 use figures::{Figures, Lost};
+use http::HeaderValue;
 use queue::{News, Queue, What};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -42,30 +45,44 @@ const COMPLAINT_PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Watchers {
     node: Arc<Node>,
-    list: watch::Sender<Arc<Vec<Arc<Deployed>>>>,
+    list: watch::Sender<Arc<Vec<Arc<Release>>>>,
     /// Where the log is to be read from; `None` while nobody watches.
     start: Mutex<Option<u64>>,
     causes: Causes,
+    /// Of what their requests say.
+    seal: Seal,
     figures: Figures,
 }
 
 /// What a watcher's call is about, as far as its writes are concerned.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Told {
+pub(crate) struct Told {
     /// Calls of watchers that led to this one.
     chain: u8,
     on: WatchOn,
 }
 
 impl Watchers {
-    pub(super) fn new(node: Arc<Node>, metrics: &Metrics) -> Watchers {
-        let (list, start) = (watch::Sender::default(), Mutex::default());
-        Watchers { node, list, start, causes: Causes::default(), figures: Figures::new(metrics) }
+    /// `key` is what the nodes of the cluster share, if anything.
+    ///
+    /// # Errors
+    ///
+    /// There is none and the system gives no random numbers.
+    pub(super) fn new(node: Arc<Node>, key: Option<&Secret>) -> anyhow::Result<Watchers> {
+        let (list, start, causes) = (watch::Sender::default(), Mutex::default(), Causes::default());
+        let (seal, figures) = (Seal::new(key)?, Figures::new(node.metrics()));
+        Ok(Watchers { node, list, start, causes, seal, figures })
+    }
+
+    /// The field of a request that a call sends.
+    pub(super) fn field(&self, told: Told) -> Option<HeaderValue> {
+        self.seal.write(told, self.node.now().millis())
     }
 
     /// These watch from now on: what is written after this call is not missed.
-    pub(super) fn set(&self, all: impl Iterator<Item = Arc<Deployed>>) {
-        let list: Vec<Arc<Deployed>> = all.filter(|deployed| deployed.watch.is_some()).collect();
+    pub(super) fn set(&self, all: impl Iterator<Item = Arc<Release>>) {
+        let watches = |release: &Arc<Release>| release.versions().any(|it| it.watch.is_some());
+        let list: Vec<Arc<Release>> = all.filter(watches).collect();
         if list.is_empty() && self.list.borrow().is_empty() {
             return;
         }
@@ -77,18 +94,16 @@ impl Watchers {
     }
 
     /// Makes a write of a watcher's call, if it may be made there.
-    pub(super) fn write<R>(
+    pub(super) fn write<R, E: From<ChainRefusal>>(
         &self,
         told: &Told,
-        (bucket, key): (&BucketName, &str),
-        write: impl FnOnce() -> Result<Written<R>, KvError>,
-    ) -> Result<Written<R>, KvError> {
-        let watches = |deployed: &Arc<Deployed>| deployed.watches(bucket, key.as_bytes());
+        (bucket, key): (&BucketName, &[u8]),
+        write: impl FnOnce() -> Result<Written<R>, E>,
+    ) -> Result<Written<R>, E> {
+        let watches = |release: &Arc<Release>| release.watches(bucket, key);
         if told.on == WatchOn::Every && self.list.borrow().iter().any(watches) {
-            return Err(KvError::Denied(format!(
-                "{bucket}/{key} is watched: a watcher that runs on every node may not write it, or \
-                 nodes would set one another off without end"
-            )));
+            let key = String::from_utf8_lossy(key);
+            return Err(ChainRefusal::Watched(format!("{bucket}/{key}")).into());
         }
         self.causes.write(told, write)
     }
@@ -117,6 +132,13 @@ impl Deployed {
     }
 }
 
+impl Release {
+    /// Whether one of its versions watches this key.
+    fn watches(&self, bucket: &BucketName, key: &[u8]) -> bool {
+        self.versions().any(|version| version.watches(bucket, key))
+    }
+}
+
 impl Handlers {
     /// Tells watchers of changes, until `shutdown`.
     pub(crate) async fn watch(self: Arc<Self>, shutdown: CancellationToken) {
@@ -142,7 +164,11 @@ impl Handlers {
     /// Tells one watcher of one change.
     async fn tell(&self, name: &str, news: News, figures: &Figures) {
         let Some(release) = self.get(name) else { return };
-        let deployed = &release.live;
+        let deployed = match (news.to, &release.canary) {
+            (Standing::Canary, Some((_, canary))) => canary,
+            // A trial may have ended meanwhile.
+            _ => &release.live,
+        };
         let Some((on, _)) = deployed.watch.as_ref().filter(|_| deployed.component.watches()) else {
             return;
         };
@@ -192,7 +218,7 @@ struct Reader {
     complained: Option<Instant>,
 }
 
-type List = watch::Receiver<Arc<Vec<Arc<Deployed>>>>;
+type List = watch::Receiver<Arc<Vec<Arc<Release>>>>;
 
 impl Reader {
     /// Runs until nobody watches any more. Returns where to go on.
@@ -225,7 +251,7 @@ impl Reader {
     }
 
     /// The log has dropped what was not read yet.
-    fn fall(&mut self, watching: &[Arc<Deployed>], resume: u64) {
+    fn fall(&mut self, watching: &[Arc<Release>], resume: u64) {
         self.position = resume;
         let watchers = &self.handlers.common.watchers;
         watchers.causes.clear();
@@ -233,14 +259,20 @@ impl Reader {
         watching.iter().for_each(|it| watchers.figures.lost(&it.record.name, Lost::LeftBehind));
     }
 
-    fn meet(&mut self, op: &Op, watching: &[Arc<Deployed>]) {
+    fn meet(&mut self, op: &Op, watching: &[Arc<Release>]) {
         let is_ours = op.stamp.origin == self.handlers.node.store().origin();
         let chain = match is_ours {
             true => self.handlers.common.watchers.causes.take(op.stamp),
             false => 0,
         };
         let Some((news, is_relayed)) = news(op, chain) else { return };
-        for deployed in watching.iter().filter(|it| it.watches(&news.bucket, &news.key)) {
+        for release in watching.iter().filter(|it| it.watches(&news.bucket, &news.key)) {
+            // A version on trial gets its share of the changes as it does of requests: each is diced
+            // for, and told to one version, if that one watches the key.
+            let deployed = release.choose();
+            if !deployed.watches(&news.bucket, &news.key) {
+                continue;
+            }
             // On one node: the one that took the write. A relayed one was taken by a node that is gone.
             let is_elsewhere = !is_ours || is_relayed;
             let on = deployed.watch.as_ref().map(|(on, _)| *on);
@@ -251,7 +283,7 @@ impl Reader {
                 self.complain(deployed);
                 Err(Lost::Chain)
             } else {
-                self.put(&deployed.record.name, news.clone())
+                self.put(&deployed.record.name, News { to: deployed.standing, ..news.clone() })
             };
             if let Err(why) = put {
                 self.handlers.common.watchers.figures.lost(&deployed.record.name, why);
@@ -292,7 +324,7 @@ fn news(op: &Op, chain: u8) -> Option<(News, bool)> {
                 Change::Touch { .. } => return None,
             };
             let (bucket, key) = (bucket.clone(), key.clone());
-            Some((News { bucket, key, what, made, chain }, false))
+            Some((News { bucket, key, what, made, chain, to: Standing::Live }, false))
         }
         Effect::Relay { bucket, key, entry } => {
             let register = &entry.register;
@@ -303,7 +335,7 @@ fn news(op: &Op, chain: u8) -> Option<(News, bool)> {
                 None => What::Counted,
             };
             let (bucket, key) = (bucket.clone(), key.clone());
-            Some((News { bucket, key, what, made, chain }, true))
+            Some((News { bucket, key, what, made, chain, to: Standing::Live }, true))
         }
         _ => None,
     }

@@ -11,8 +11,12 @@ use super::{Proxy, Route};
 use crate::handlers::Handlers;
 use crate::handlers::deployed::{Deployed, Standing};
 use crate::handlers::guest::GuestHost;
+use crate::handlers::watch::Told;
 use crate::listen::PeerAddress;
 use crate::problem::Problem;
+use crate::trace::attribute::{self, text};
+use crate::trace::span::{Kind, Span};
+use crate::trace::{self, Trace};
 use crate::upstream::{ResponseBody, UpstreamError};
 use atoll_core::http::edits::may_change;
 use atoll_core::http_cache::keys::ATOLL_KEYS;
@@ -49,6 +53,10 @@ pub(super) struct Filtered {
     deployed: Arc<Deployed>,
     authority: Option<Authority>,
     client: Option<String>,
+    /// What has led to the request, if that was a watcher's call.
+    cause: Option<Told>,
+    /// Where hooks are told of, in a request that is traced.
+    trace: Option<Arc<Trace>>,
     /// Which of the route's other upstreams is asked.
     pub(super) upstream: Option<Box<str>>,
     /// What tells its responses apart beside the URL; each begins with [`PART`].
@@ -97,6 +105,8 @@ impl Proxy {
             handlers: Arc::clone(&self.handlers),
             authority: authority.cloned(),
             client: client_of(&parts),
+            cause: self.handlers.cause(&parts.headers),
+            trace: trace::of(&parts.extensions).cloned(),
             upstream: None,
             key_parts: String::new(),
             // A version on trial has no part in what others get.
@@ -143,7 +153,7 @@ impl Filtered {
         let head = Head::of(parts);
         let fields = fields_of(&head.headers);
         let step = self
-            .call(async |filter, host, limits| {
+            .call("on-request", async |filter, host, limits| {
                 filter.on_request(host, self.lend(&head, &fields), limits).await
             })
             .await;
@@ -201,7 +211,7 @@ impl Filtered {
         let head = Head::of(parts);
         let fields = fields_of(&head.headers);
         let found = self
-            .call(async |filter, host, limits| {
+            .call("cache-key", async |filter, host, limits| {
                 filter.cache_key(host, self.lend(&head, &fields), limits).await
             })
             .await;
@@ -229,7 +239,7 @@ impl Filtered {
             let (fields, answered) = (fields_of(&head.headers), fields_of(response.headers()));
             let answer = ResponseHead { status: response.status().as_u16(), headers: &answered };
             let change = self
-                .call(async |filter, host, limits| {
+                .call("on-response", async |filter, host, limits| {
                     filter.on_response(host, (self.lend(&head, &fields), answer), limits).await
                 })
                 .await;
@@ -257,7 +267,7 @@ impl Filtered {
         let delivered = {
             let (fields, answered) = (fields_of(&head.headers), fields_of(answer.headers()));
             let response = ResponseHead { status: answer.status().as_u16(), headers: &answered };
-            self.call(async |filter, host, limits| {
+            self.call("on-deliver", async |filter, host, limits| {
                 filter.on_deliver(host, (self.lend(head, &fields), response), limits).await
             })
             .await
@@ -271,22 +281,41 @@ impl Filtered {
         Ok(answer)
     }
 
-    /// Calls one hook, within the filter's limits.
+    /// Calls the hook of this name, within the filter's limits.
     async fn call<T>(
         &self,
+        name: &'static str,
         hook: impl AsyncFnOnce(&Filter<GuestHost>, GuestHost, &Limits) -> Result<T, CallError>,
     ) -> Result<T, Failed> {
-        let name = &self.deployed.record.name;
         let Component::Filter(filter) = &*self.deployed.component else {
             return Err(self.bad("it is no filter".to_owned()));
         };
-        let Ok(_place) = self.deployed.places.try_acquire() else {
-            return Err(Failed::of(name, &CallError::Busy("it already runs as often as it may")));
+        let mut span = self.begin_span(name);
+        let answer = match self.deployed.places.try_acquire() {
+            Ok(_place) => {
+                let host = self.handlers.host(&self.deployed).caused_by(self.cause);
+                let host = match span.as_ref().map(Span::trace) {
+                    Some(trace) => host.traced(Arc::clone(trace)),
+                    None => host,
+                };
+                let answer = hook(filter, host, &self.deployed.limits).await;
+                self.handlers.ended(&self.deployed, answer.as_ref().map(|_| ()));
+                answer
+            }
+            Err(_) => Err(CallError::Busy("it already runs as often as it may")),
         };
-        let host = self.handlers.host(&self.deployed);
-        let answer = hook(filter, host, &self.deployed.limits).await;
-        self.handlers.ended(&self.deployed, answer.as_ref().map(|_| ()));
-        answer.map_err(|error| Failed::of(name, &error))
+        if let (Some(span), Err(error)) = (&mut span, &answer) {
+            span.fail(error.kind(), error.to_string());
+        }
+        answer.map_err(|error| Failed::of(&self.deployed.record.name, &error))
+    }
+
+    fn begin_span(&self, hook: &'static str) -> Option<Span> {
+        let name = || format!("filter {} {hook}", self.deployed.record.name);
+        let mut span = self.trace.as_ref()?.begin(Kind::Internal, name)?;
+        span.set(attribute::FILTER_HOOK, text(hook));
+        span.extend(self.deployed.attributes());
+        Some(span)
     }
 
     fn lend<'a>(&'a self, head: &'a Head, headers: &'a [(&'a str, &'a [u8])]) -> RequestHead<'a> {

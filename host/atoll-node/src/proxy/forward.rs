@@ -6,6 +6,7 @@ use super::{Proxy, Route, Source, upgrade};
 use crate::listen::PeerAddress;
 use crate::listen::interim::Interim;
 use crate::problem::Problem;
+use crate::trace;
 use crate::upstream::{ResponseBody, UpstreamError};
 use atoll_core::http_cache::fields;
 use atoll_core::http_cache::keys::ATOLL_KEYS;
@@ -120,7 +121,11 @@ impl Proxy {
         headers.append(header::VIA, HeaderValue::from_static(via));
         let interim = parts.extensions.remove::<Interim>();
         let filtered = parts.extensions.remove::<Arc<Filtered>>();
+        let trace = trace::of(&parts.extensions).cloned();
         parts.extensions.clear();
+        if let Some(trace) = trace {
+            parts.extensions.insert(trace);
+        }
         // So that its hooks are of one version, from the client to the upstream and back.
         if let Some(filtered) = filtered {
             parts.extensions.insert(filtered);

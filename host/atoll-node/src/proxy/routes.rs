@@ -25,8 +25,8 @@ const PREFIX: &str = "route/";
 /// Why no node fetches for this one, nor this one for others.
 const NO_GATEWAY: &str = "shield is of no use where other nodes cannot reach this one's gateway, which \
     is off or at every address; say with --gateway-advertise HOST:PORT where they do";
-/// Pause between two looks at the records: a page of a small bucket.
-const LOOK_PAUSE: Duration = Duration::from_millis(100);
+/// Longest pause between two looks at the records: the store tells of their changes.
+const LOOK_PAUSE: Duration = Duration::from_secs(2);
 
 /// Why a record was not written. What was there before still is.
 #[derive(Debug, thiserror::Error)]
@@ -136,9 +136,13 @@ impl Proxy {
 
     /// Makes live what other nodes have written, until `shutdown`.
     pub(crate) async fn follow_routes(self: Arc<Self>, shutdown: CancellationToken) {
+        let mut changed = self.node.system_changed();
         loop {
+            // Seen before the look: what comes after it wakes the wait below.
+            changed.borrow_and_update();
             self.refresh_routes();
             tokio::select! {
+                changed = changed.changed() => if changed.is_err() { return },
                 () = tokio::time::sleep(LOOK_PAUSE) => {}
                 () = shutdown.cancelled() => return,
             }

@@ -17,6 +17,9 @@ use super::filters::Filtered;
 use super::records::ShieldFigures;
 use super::{Proxy, Route};
 use crate::node::Node;
+use crate::trace;
+use crate::trace::attribute::{self, text};
+use crate::trace::span::Kind;
 use crate::upstream::limits::{BETWEEN_BYTES_WAIT, FIRST_BYTE_WAIT};
 use crate::upstream::{Address, ResponseBody, Settings, Times, Upstream, UpstreamError};
 use anyhow::Context as _;
@@ -201,6 +204,16 @@ impl Shield {
         owner: &Owner,
         (mut parts, purpose): (Parts, u64),
     ) -> Option<(http::Response<ResponseBody>, u64)> {
+        let mut span =
+            trace::descend(&mut parts.extensions, Kind::Internal, || "shield".to_owned());
+        if let Some(span) = &mut span {
+            span.set(attribute::SHIELD_NODE, text(owner.name.as_str()));
+        }
+        let mut tell = |outcome: &str| {
+            if let Some(span) = &mut span {
+                span.set(attribute::SHIELD_OUTCOME, text(outcome));
+            }
+        };
         let field = format!("{} {purpose:016x}", owner.secret);
         parts.headers.insert(SHIELD, HeaderValue::try_from(field).ok()?);
         let request = http::Request::from_parts(parts, Body::empty());
@@ -210,6 +223,7 @@ impl Shield {
         };
         let Ok(mut response) = answer else {
             self.figures.failed.inc();
+            tell("failed");
             return None;
         };
         // Without it the other node has no such route, or has not got the response itself.
@@ -218,10 +232,12 @@ impl Shield {
         match ago {
             Some(ago_us) => {
                 self.figures.answered.inc();
+                tell("answered");
                 Some((response, ago_us))
             }
             None => {
                 self.figures.refused.inc();
+                tell("refused");
                 None
             }
         }

@@ -2,6 +2,7 @@
 
 use super::limits::CONTINUE_WAIT;
 use super::{Place, Times};
+use crate::trace::span::Span;
 use axum::body::Body;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
@@ -160,15 +161,20 @@ enum Coming {
     Upstream {
         body: Incoming,
         wait: Duration,
-        _place: Place,
+        /// Until its end: the place at its server, and what is told of it in traces.
+        _held: (Place, Option<Box<Span>>),
     },
     /// A handler, which has limits of its own.
     Guest(Body),
 }
 
 impl ResponseBody {
-    pub(super) fn new(body: Incoming, place: Place, wait: Duration) -> ResponseBody {
-        let body = Coming::Upstream { body, wait, _place: place };
+    pub(super) fn new(
+        body: Incoming,
+        held: (Place, Option<Box<Span>>),
+        wait: Duration,
+    ) -> ResponseBody {
+        let body = Coming::Upstream { body, wait, _held: held };
         ResponseBody { before: VecDeque::new(), body, pause: None }
     }
 

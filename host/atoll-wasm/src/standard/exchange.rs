@@ -118,6 +118,7 @@ impl<H: Host, E: FnOnce(Result<(), &CallError>) + Send + 'static> Call<H, E> {
             None => Err(CallError::WallLimit { wall_ms: limits.wall_ms }),
         };
         let outcome = progress.refusal().map_or(outcome, Err);
+        instance.store.data_mut().tell_usage();
         lent.take_back();
         if let Some(pool) = &pool {
             pool.note(served, outcome.as_ref().copied());

@@ -7,11 +7,24 @@
 #[allow(unsafe_code, reason = "its macro for exports is used here, and generated too")]
 mod bindings;
 
+use bindings::atoll::edge::fetch;
 use bindings::exports::wasi::keyvalue::watcher::Guest;
 use bindings::wasi::keyvalue::atomics;
 use bindings::wasi::keyvalue::store::Bucket;
 
 struct Watcher;
+
+/// Sends the URL to where it leads.
+fn put(url: Vec<u8>) -> Option<fetch::Incoming> {
+    let request = fetch::Outgoing {
+        method: "PUT".to_owned(),
+        url: String::from_utf8(url.clone()).ok()?,
+        headers: Vec::new(),
+        body: url,
+        timeout_ms: None,
+    };
+    fetch::send(&request).ok()
+}
 
 impl Guest for Watcher {
     fn on_set(bucket: Bucket, key: String, value: Vec<u8>) {
@@ -21,6 +34,7 @@ impl Guest for Watcher {
         match kind {
             "in" => drop(bucket.set(&format!("out:{rest}"), &value)),
             "again" => drop(bucket.set(&key, &[&value[..], b"+"].concat())),
+            "ask" => drop(put(value)),
             "spin" => loop {
                 std::hint::black_box(0);
             },

@@ -119,7 +119,7 @@ fn count(api: &Api, bucket: &BucketName, key: &[u8], step: Step) -> Result<i64, 
         };
         before.checked_add(delta).ok_or_else(|| refuse("overflow", "the sum would exceed 64 bits"))
     };
-    let written = store.write(&bucket, key, now, |view| match decide(view) {
+    let written = api.write((&bucket, key), now, |view| match decide(view) {
         Ok(sum) => (Edit::Add { delta, deadline }, Ok(sum)),
         Err(problem) => (Edit::Keep, Err(problem)),
     })?;
@@ -144,7 +144,7 @@ fn end(
         let is_counter = matches!(view.value(), ValueRef::Counter(_));
         Ok((!is_counter).then(|| view.version()))
     };
-    let written = store.write(&bucket, key, now, |view| match decide(view) {
+    let written = api.write((&bucket, key), now, |view| match decide(view) {
         Ok(kept) => (Edit::Expire(deadline), Ok(kept)),
         Err(problem) => (Edit::Keep, Err(problem)),
     })?;

@@ -97,7 +97,7 @@ pub(super) fn store(
     let deadline = new.lifetime.deadline(now)?;
     let bucket = store.open_bucket(bucket)?;
     let NewVersion { bytes, attributes, preconditions, .. } = new;
-    let written = store.write(&bucket, key, now, |view| {
+    let written = api.write((&bucket, key), now, |view| {
         if !may_write(&preconditions, view.as_ref(), now) {
             return (Edit::Keep, None);
         }
@@ -133,7 +133,7 @@ pub(super) fn remove(
     let may = match store.find_bucket(bucket) {
         None => may_write(preconditions, None, now),
         Some(bucket) => {
-            let written = store.write(&bucket, key, now, |view| {
+            let written = api.write((&bucket, key), now, |view| {
                 let may = may_write(preconditions, view.as_ref(), now);
                 (if may { Edit::Delete } else { Edit::Keep }, may)
             })?;

@@ -23,8 +23,8 @@ Examples:
 
 Each node keeps the last thousand lines of a handler, 128 KiB at most, until it ends. All nodes are
 asked, and each line names its own. The node that is asked first knows where the APIs of the others
-listen; one whose API listens on its own machine alone, or on 0.0.0.0, is named with --also, or asked
-there. A token goes to all of them.")]
+are: where they listen, or what they were told with atoll serve --api-advertise. One that is not found
+there is named with --also, or asked itself. A token goes to all of them.")]
 pub(in crate::cli) struct LogsArgs {
     #[command(flatten)]
     client: ClientArgs,
@@ -116,7 +116,10 @@ impl LogsArgs {
                 Ok(place) => places.push(place),
                 Err(error) => {
                     let node = visible(&other.node);
-                    eprintln!("atoll: {node} is not asked: {error:#}; name its API with --also");
+                    eprintln!(
+                        "atoll: {node} is not asked: {error:#}; name its API with --also, or start \
+                         that node with --api-advertise"
+                    );
                 }
             }
         }

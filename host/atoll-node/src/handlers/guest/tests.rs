@@ -37,7 +37,7 @@ fn guest(grants: &[&str]) -> (GuestHost, GuestBucket) {
     let identity =
         Arc::new(Identity::new(&record, grants, Arc::default(), ReleaseFigures::default()));
     let secrets = Secrets::open(Arc::clone(&node), &config.secrets).expect("a bucket");
-    let watchers = Watchers::new(Arc::clone(&node), node.metrics());
+    let watchers = Watchers::new(Arc::clone(&node), None).expect("random numbers");
     let purges = Purges::new(&node, &Arc::new(Cache::new(0))).expect("a bucket");
     let common = Common { node, client: Arc::new(Client::new()), secrets, purges, watchers };
     let mut guest = GuestHost::new(Arc::new(common), identity);

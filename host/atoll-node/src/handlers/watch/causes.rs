@@ -5,9 +5,11 @@
 //! runs on every node may not write what is watched at all.
 
 use super::Told;
+use crate::problem::Problem;
 use atoll_core::clock::Stamp;
 use atoll_core::store::edit::Written;
 use atoll_wasm::host::KvError;
+use http::StatusCode;
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -17,6 +19,39 @@ pub(super) const CHAIN_MAX: u8 = 8;
 /// is read on.
 const CAUSE_COUNT_MAX: usize = 65_536;
 
+/// Why a write that a watcher's call has led to is not made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ChainRefusal {
+    /// The key, as BUCKET/KEY.
+    #[error(
+        "{0} is watched: a watcher that runs on every node may not write it, or nodes would set one \
+         another off without end"
+    )]
+    Watched(String),
+    #[error("watchers write faster than can be followed")]
+    TooFast,
+}
+
+impl From<ChainRefusal> for KvError {
+    fn from(refusal: ChainRefusal) -> KvError {
+        match refusal {
+            ChainRefusal::Watched(_) => KvError::Denied(refusal.to_string()),
+            ChainRefusal::TooFast => KvError::Unavailable(refusal.to_string()),
+        }
+    }
+}
+
+impl From<ChainRefusal> for Problem {
+    fn from(refusal: ChainRefusal) -> Problem {
+        match refusal {
+            ChainRefusal::Watched(_) => {
+                Problem::new(StatusCode::FORBIDDEN, "watched-on-every-node", refusal.to_string())
+            }
+            ChainRefusal::TooFast => Problem::busy("too-many-causes", refusal.to_string(), 1),
+        }
+    }
+}
+
 /// The writes of watchers that the log's reader has yet to meet.
 #[derive(Debug, Default)]
 pub(super) struct Causes(Mutex<HashMap<Stamp, u8>>);
@@ -24,15 +59,14 @@ pub(super) struct Causes(Mutex<HashMap<Stamp, u8>>);
 impl Causes {
     /// Makes a write in a watcher's call. The reader that meets the write finds it here: it looks
     /// under the same lock.
-    pub(super) fn write<R>(
+    pub(super) fn write<R, E: From<ChainRefusal>>(
         &self,
         told: &Told,
-        write: impl FnOnce() -> Result<Written<R>, KvError>,
-    ) -> Result<Written<R>, KvError> {
+        write: impl FnOnce() -> Result<Written<R>, E>,
+    ) -> Result<Written<R>, E> {
         let mut causes = self.lock();
         if causes.len() >= CAUSE_COUNT_MAX {
-            let busy = "watchers write faster than can be followed";
-            return Err(KvError::Unavailable(busy.to_owned()));
+            return Err(ChainRefusal::TooFast.into());
         }
         let written = write()?;
         if let Some(stamp) = written.stamp {

@@ -2,6 +2,7 @@
 
 use super::figures::{Figures, Lost};
 use crate::handlers::Handlers;
+use crate::handlers::deployed::Standing;
 use atoll_core::clock::Hlc;
 use atoll_core::key::BucketName;
 use bytes::Bytes;
@@ -25,6 +26,8 @@ pub(super) struct News {
     pub(super) made: Hlc,
     /// Calls of watchers that led to it.
     pub(super) chain: u8,
+    /// Which version of the handler is told.
+    pub(super) to: Standing,
 }
 
 /// What became of a key.
