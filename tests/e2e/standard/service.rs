@@ -42,7 +42,9 @@ fn a_handler_of_0_3_answers_shares_the_store_and_sees_nothing_else() {
     node.wait_for_log("kv:other=r is not granted");
     let want = r#"Ok(Some("hello")) of Ok([("greeting", "hello")])"#;
     check(&node, "/s/config?greeting", want);
-    check(&node, "/s/surroundings", "now true random true ticking true");
+    let want =
+        "environment [] arguments [] folders 0 socket false now true random true ticking true";
+    check(&node, "/s/surroundings", want);
     check(&node, "/s/log", "Ok(())");
     node.wait_for_log("cart: nearly full");
     node.wait_for_log("a line");
@@ -66,12 +68,20 @@ fn bodies_and_trailers_stream_both_ways() {
     check(&node, "/s/stream", &pieces);
     assert!(began.elapsed() >= Duration::from_millis(350), "100 ms lie between its pieces");
 
+    check_trailers(&node, "GET /s/trailers HTTP/1.1\r\nhost: a\r\nte: trailers\r\n\r\n");
+    // Its own, back from the guest.
+    let head = "POST /s/pass HTTP/1.1\r\nhost: a\r\nte: trailers\r\ntrailer: x-sum\r\n";
+    let body = "transfer-encoding: chunked\r\n\r\n7\r\na body\n\r\n0\r\nx-sum: 42\r\n\r\n";
+    check_trailers(&node, &format!("{head}{body}"));
+}
+
+#[track_caller]
+fn check_trailers(node: &TestNode, request: &str) {
     let mut stream = TcpStream::connect(node.gateway).expect("the gateway is open");
     stream.set_read_timeout(Some(PATIENCE)).expect("a time-out can be set");
-    let head = b"GET /s/trailers HTTP/1.1\r\nhost: a\r\nte: trailers\r\n\r\n";
-    stream.write_all(head).expect("the node reads");
+    stream.write_all(request.as_bytes()).expect("the node reads");
     let mut came = Vec::new();
-    read_until(&mut stream, &mut came, "a body");
+    read_until(&mut stream, &mut came, "a body\n");
     read_until(&mut stream, &mut came, "0\r\nx-sum: 42\r\n\r\n");
 }
 

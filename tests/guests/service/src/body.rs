@@ -44,7 +44,9 @@ pub(crate) fn pass(request: Request) -> Response {
     let (done, result) = wit_future::new(|| Ok(()));
     drop(done);
     let (body, trailers) = Request::consume_body(request, result);
-    let (response, _sent) = Response::new(Fields::new(), Some(body), trailers);
+    let headers = Fields::new();
+    headers.append("trailer", b"x-sum").expect("a field of HTTP");
+    let (response, _sent) = Response::new(headers, Some(body), trailers);
     response
 }
 

@@ -12,11 +12,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use bindings::wasi::config::store as config;
 use bindings::wasi::keyvalue::{atomics, store};
 use bindings::wasi::logging::logging::{self, Level};
-use wasip3::cli::stdout;
+use wasip3::cli::{environment, stdout};
 use wasip3::clocks::{monotonic_clock, system_clock};
+use wasip3::filesystem::preopens;
 use wasip3::http::client;
 use wasip3::http::types::{ErrorCode, Fields, Method, Request, Response, Scheme};
 use wasip3::random::random;
+use wasip3::sockets::types::{IpAddressFamily, TcpSocket};
 use wasip3::wit_bindgen::spawn_local;
 use wasip3::{wit_future, wit_stream};
 
@@ -112,7 +114,14 @@ fn surroundings() -> String {
     let dice = random::get_random_bytes(16);
     let are_random = dice.len() == 16 && dice.iter().any(|&die| die != dice[0]);
     let is_ticking = monotonic_clock::now() > 0;
-    format!("now {is_now} random {are_random} ticking {is_ticking}")
+    let has_socket = TcpSocket::create(IpAddressFamily::Ipv4).is_ok();
+    format!(
+        "environment {:?} arguments {:?} folders {} socket {has_socket} now {is_now} \
+         random {are_random} ticking {is_ticking}",
+        environment::get_environment(),
+        environment::get_arguments(),
+        preopens::get_directories().len(),
+    )
 }
 
 async fn log() -> Response {
