@@ -1,9 +1,10 @@
-//! Standard components of the world `wasi:http/proxy`, run unmodified: in Rust, and as other
+//! Standard components, run unmodified: of the world `wasi:http/proxy` in Rust, and as other
 //! people's tools make them of JavaScript, Python and C.
 
 mod c;
 mod logs;
 mod reuse;
+mod service;
 pub(crate) mod tools;
 
 use crate::api::atoll;
@@ -113,16 +114,24 @@ fn a_standard_handler_that_misbehaves_ends_its_own_request_and_nothing_else() {
 #[test]
 fn a_place_is_taken_until_the_guest_has_ended() {
     let node = node_with_standard(&["--concurrency", "1", "--wall-ms", "1000"]);
-    let url = format!("http://{}/s/stall", node.gateway);
-    let curl = std::thread::spawn(move || output("curl", &["--silent", "--max-time", "20", &url]));
-    let deadline = Instant::now() + PATIENCE;
-    while get(&node, "/s/hello").status != 503 {
-        assert!(Instant::now() < deadline, "the stalled one takes the only place");
-    }
-    assert!(!curl.join().expect("curl ends").status.success());
+    check_place_is_taken(&node, "and then nothing");
+}
+
+/// While the one that stalls after `first` has the only place, no other gets one.
+#[track_caller]
+fn check_place_is_taken(node: &TestNode, first: &str) {
+    let mut stream = TcpStream::connect(node.gateway).expect("the gateway is open");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a time-out can be set");
+    stream.write_all(b"GET /s/stall HTTP/1.1\r\nhost: a\r\n\r\n").expect("the node reads");
+    let mut came = Vec::new();
+    read_until(&mut stream, &mut came, first);
+    assert_eq!(get(node, "/s/hello").status, 503, "the stalled one takes the only place");
     crate::node::wait_until("the place is free", || {
-        (get(&node, "/s/hello").status == 200).then_some(())
+        (get(node, "/s/hello").status == 200).then_some(())
     });
+    came.clear();
+    let ended = stream.read_to_end(&mut came);
+    assert!(ended.is_err() || !came.ends_with(b"0\r\n\r\n"), "it must not look whole: {came:?}");
 }
 
 /// Sends a piece, waits until it has come back, sends the next.

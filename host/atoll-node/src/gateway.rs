@@ -23,7 +23,6 @@ use atoll_core::http_cache::keys::ATOLL_KEYS;
 use atoll_core::route::Target;
 use atoll_wasm::component::{self, Component, Handler};
 use atoll_wasm::error::CallError;
-use atoll_wasm::host::Host as _;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};

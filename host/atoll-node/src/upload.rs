@@ -12,8 +12,8 @@ use crate::problem::Problem;
 use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
-use http_body::Body as _;
-use http_body_util::BodyExt;
+use http_body::{Body as _, Frame};
+use http_body_util::{BodyExt, StreamBody};
 use limits::{
     UPLOAD_BUDGET_WAIT, UPLOAD_GRACE, UPLOAD_LARGE_BUDGET_BYTES_MAX, UPLOAD_LARGE_BUDGET_BYTES_MIN,
     UPLOAD_RATE_MIN, UPLOAD_READ_WAIT, UPLOAD_SMALL_BUDGET_BYTES, UPLOAD_SMALL_BYTES_MAX,
@@ -116,20 +116,20 @@ pub(crate) fn paced(headers: &HeaderMap, body: Body) -> Result<Body, Problem> {
     }
     check_coding(headers)?;
     let begun = Some((body, Pace::new(), Instant::now(), 0));
-    let pieces = futures_util::stream::unfold(begun, async |state| {
+    let frames = futures_util::stream::unfold(begun, async |state| {
         let (mut body, mut pace, handed_over, received) = state?;
         // The time that the reader took is not the client's.
         pace.started += handed_over.elapsed();
-        match pace.next_data(&mut body, received).await {
+        match pace.next_frame(&mut body, received).await {
             Ok(None) => None,
-            Ok(Some(data)) => {
-                let received = received + data.len();
-                Some((Ok(data), Some((body, pace, Instant::now(), received))))
+            Ok(Some(frame)) => {
+                let received = received + frame.data_ref().map_or(0, Bytes::len);
+                Some((Ok(frame), Some((body, pace, Instant::now(), received))))
             }
             Err(problem) => Some((Err(io::Error::other(problem.detail().to_owned())), None)),
         }
     });
-    Ok(Body::from_stream(pieces))
+    Ok(Body::new(StreamBody::new(frames)))
 }
 
 /// Refuses a body in a transfer coding that nobody here undoes (RFC 9112 section 6.1): it would be
@@ -179,29 +179,33 @@ impl Pace {
         body: &mut Body,
         received: usize,
     ) -> Result<Option<Bytes>, Problem> {
-        loop {
-            let earned = Duration::from_secs_f64(received as f64 / UPLOAD_RATE_MIN as f64);
-            let all_by = self.started + UPLOAD_GRACE + earned;
-            let by = all_by.min(Instant::now() + UPLOAD_READ_WAIT);
-            let frame = timeout_at(by, body.frame()).await.map_err(|_| {
-                let detail = "the body came too slowly";
-                Problem::new(StatusCode::REQUEST_TIMEOUT, "too-slow", detail)
-                    .with_header(header::CONNECTION, header::HeaderValue::from_static("close"))
-            })?;
-            match frame {
-                None => return Ok(None),
-                Some(Err(_)) => {
-                    let detail = "the body ended before its end or is malformed";
-                    return Err(Problem::bad_request("bad-body", detail));
-                }
-                // Trailers say nothing here.
-                Some(Ok(frame)) => {
-                    if let Ok(data) = frame.into_data() {
-                        return Ok(Some(data));
-                    }
-                }
+        // Trailers say nothing to who gathers a body.
+        while let Some(frame) = self.next_frame(body, received).await? {
+            if let Ok(data) = frame.into_data() {
+                return Ok(Some(data));
             }
         }
+        Ok(None)
+    }
+
+    /// The same for whoever passes trailers on.
+    async fn next_frame(
+        &mut self,
+        body: &mut Body,
+        received: usize,
+    ) -> Result<Option<Frame<Bytes>>, Problem> {
+        let earned = Duration::from_secs_f64(received as f64 / UPLOAD_RATE_MIN as f64);
+        let all_by = self.started + UPLOAD_GRACE + earned;
+        let by = all_by.min(Instant::now() + UPLOAD_READ_WAIT);
+        let frame = timeout_at(by, body.frame()).await.map_err(|_| {
+            let detail = "the body came too slowly";
+            Problem::new(StatusCode::REQUEST_TIMEOUT, "too-slow", detail)
+                .with_header(header::CONNECTION, header::HeaderValue::from_static("close"))
+        })?;
+        frame.transpose().map_err(|_| {
+            let detail = "the body ended before its end or is malformed";
+            Problem::bad_request("bad-body", detail)
+        })
     }
 }
 

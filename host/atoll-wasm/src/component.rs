@@ -12,6 +12,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use wasmtime::component::Component as Compiled;
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
+use wasmtime_wasi_http::p3::bindings::ServicePre;
 
 use crate::bindings::HandlerPre;
 use crate::bindings::filter::FilterPre;
@@ -22,7 +23,7 @@ use crate::host::{Host, Request, Response};
 use crate::instance::{self, Guest, Instance};
 use crate::limits::Limits;
 use crate::reuse::{Pool, Reuse};
-use crate::standard;
+use crate::standard::{self, Callee};
 use crate::ticker::CallGuard;
 use watcher::Watch;
 
@@ -31,6 +32,7 @@ use retry::Ending;
 
 pub use crate::standard::{AnswerBody, BrokenOff};
 pub use shape::World;
+pub(crate) use shape::is_concurrent;
 pub use watcher::Change;
 
 /// A compiled component, by the world that it was made for. Cheap to call, shared by reference
@@ -38,7 +40,7 @@ pub use watcher::Change;
 pub enum Component<H: Host> {
     /// Of our own world.
     Edge(Handler<H>),
-    /// Of the standard world `wasi:http/proxy`.
+    /// Of a standard world that answers requests, `wasi:http/proxy` or `wasi:http/service`.
     Proxy(Proxy<H>),
     /// Of our own world for what stands around a cache.
     Filter(Filter<H>),
@@ -57,10 +59,10 @@ pub struct Handler<H: Host> {
     pre: HandlerPre<Guest<H>>,
 }
 
-/// A handler of the world `wasi:http/proxy`: its messages are streams.
+/// A handler of the world `wasi:http/proxy` or `wasi:http/service`: its messages are streams.
 pub struct Proxy<H: Host> {
     base: Base<H>,
-    pre: ProxyPre<Guest<H>>,
+    callee: Callee<H>,
 }
 
 /// What both have.
@@ -102,7 +104,7 @@ impl<H: Host> Component<H> {
         component: &Compiled,
     ) -> Result<Component<H>, CompileError> {
         let world = shape::world(component)?;
-        let imports = shape::imports(component)?;
+        let imports = shape::imports(component, world)?;
         // Names fit; what is left to go wrong are the types behind them.
         let mismatch =
             |error: wasmtime::Error| CompileError::Mismatch(quote(&format!("{error:#}")));
@@ -119,7 +121,12 @@ impl<H: Host> Component<H> {
                 Component::Edge(Handler { base, pre: HandlerPre::new(pre).map_err(mismatch)? })
             }
             World::Proxy => {
-                Component::Proxy(Proxy { base, pre: ProxyPre::new(pre).map_err(mismatch)? })
+                let callee = Callee::Proxy(ProxyPre::new(pre).map_err(mismatch)?);
+                Component::Proxy(Proxy { base, callee })
+            }
+            World::Service => {
+                let callee = Callee::Service(ServicePre::new(pre).map_err(mismatch)?);
+                Component::Proxy(Proxy { base, callee })
             }
             World::Watcher => Component::Watcher(Watcher { base }),
             World::Filter => {
@@ -132,7 +139,7 @@ impl<H: Host> Component<H> {
     pub fn world(&self) -> World {
         match self {
             Component::Edge(_) => World::Edge,
-            Component::Proxy(_) => World::Proxy,
+            Component::Proxy(proxy) => proxy.callee.world(),
             Component::Watcher(_) => World::Watcher,
             Component::Filter(_) => World::Filter,
         }
@@ -176,7 +183,7 @@ impl<H: Host> Component<H> {
             }
             Component::Proxy(proxy) => {
                 instance::start(store, &limits, async |store| {
-                    proxy.pre.instantiate_async(store).await.map(drop)
+                    proxy.callee.instantiate(store).await.map(drop)
                 })
                 .await
             }
@@ -395,8 +402,8 @@ impl<H: Host> Proxy<H> {
     {
         instance.store.data().meter.end_turn();
         let calls = self.base.shared.calls.clone();
-        let (pre, pool) = (self.pre.clone(), pool.cloned());
-        let call = standard::Call { calls, pre, instance, pool, limits, ended, running };
+        let (callee, pool) = (self.callee.clone(), pool.cloned());
+        let call = standard::Call { calls, callee, instance, pool, limits, ended, running };
         standard::serve(call, request).await
     }
 }

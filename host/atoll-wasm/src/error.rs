@@ -63,8 +63,8 @@ pub enum CompileError {
     /// Does not export what the gateway calls.
     #[error(
         "the component exports neither atoll:edge/incoming-handler@0.1.0 nor \
-         wasi:http/incoming-handler@0.2 nor wasi:keyvalue/watcher, so it is no handler, nor \
-         atoll:edge/route-filter@0.1.0, so it is no filter; it exports {}",
+         wasi:http/incoming-handler@0.2 nor wasi:http/handler@0.3 nor wasi:keyvalue/watcher, so it \
+         is no handler, nor atoll:edge/route-filter@0.1.0, so it is no filter; it exports {}",
         listed(found)
     )]
     MissingExport {
@@ -80,6 +80,9 @@ pub enum CompileError {
     /// Its imports and exports have the right names and other types.
     #[error("the component was made for another text of the interfaces that it names: {0}")]
     Mismatch(String),
+    /// It is the first of `wasi:http` 0.3 here, and the second engine, which it needs, cannot be made.
+    #[error("components of wasi:http 0.3 run on a second engine, and this node has none: {0}")]
+    NoEngine(#[from] EngineError),
 }
 
 /// Why a call gave no answer that can go out. The guest's instance is gone in every case, and what

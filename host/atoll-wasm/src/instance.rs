@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use wasmtime::{PoolConcurrencyLimitError, Store, Trap};
 use wasmtime_wasi_http::p2::bindings::Proxy;
+use wasmtime_wasi_http::p3::bindings::Service;
 
 use crate::bindings::atoll::edge::types as raw;
 use crate::bindings::{Handler, HandlerPre};
@@ -52,6 +53,7 @@ pub(crate) struct Instance<H: Host> {
 pub(crate) enum Exports {
     Edge(Handler),
     Proxy(Proxy),
+    Service(Service),
 }
 
 impl<H: Host> Instance<H> {
@@ -219,6 +221,9 @@ pub(crate) fn explain<H: Host>(
     let trap = error.downcast_ref::<Trap>();
     if trap == Some(&Trap::Interrupt) && guest.meter.is_spent() {
         return CallError::CpuLimit { cpu_ms: limits.cpu_ms };
+    }
+    if trap == Some(&Trap::NoAsyncResult) {
+        return CallError::NoAnswer;
     }
     match guest.memory.refusal() {
         Some(Refusal::Limit) => CallError::MemoryLimit { memory_bytes: limits.memory_bytes },

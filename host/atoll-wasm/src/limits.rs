@@ -58,6 +58,8 @@ pub const HANDLES_MAX: usize = 256;
 pub const COMPONENT_HANDLES_MAX: usize = 4_096;
 /// Resources of WASI that the host holds for an instance at once.
 pub(crate) const RESOURCES_MAX: usize = 4_096;
+/// Tasks, streams' ends and futures' ends that the engine keeps for an asynchronous instance at once.
+pub(crate) const TASKS_MAX: usize = 4 * COMPONENT_HANDLES_MAX;
 /// Pages of keys that one call may list by `wasi:keyvalue@0.2.0-draft`, whose cursors are kept.
 pub(crate) const CURSORS_MAX: usize = 1_024;
 /// Requests that one call may send.

@@ -1,6 +1,6 @@
 //! The standard worlds: what components that know nothing of this node import and export.
 //!
-//! WASI 0.2 itself and the types of `wasi:http` are the engine's own crates; what they lack, or keep
+//! WASI 0.2 and 0.3 themselves and the types of `wasi:http` are the engine's own crates; what they lack, or keep
 //! to themselves (the store behind `wasi:keyvalue`), is here. Nothing of the machine is granted: no
 //! environment, no files, no sockets; time and dice are free, and what is printed is logged.
 
@@ -12,6 +12,7 @@ mod keyvalue;
 mod logging;
 mod outbound;
 mod progress;
+mod service;
 mod stdio;
 
 use std::fmt;
@@ -28,7 +29,7 @@ use crate::limits::{HEADER_BYTES_MAX, RANDOM_BYTES_MAX, RESOURCES_MAX};
 use crate::log::Log;
 
 pub use body::{AnswerBody, BrokenOff};
-pub(crate) use exchange::{Call, serve};
+pub(crate) use exchange::{Call, Callee, serve};
 pub(crate) use keyvalue::KeyValue;
 use outbound::Outbound;
 
@@ -127,6 +128,12 @@ pub(crate) fn link<H: Host>(linker: &mut Linker<Guest<H>>) -> wasmtime::Result<(
     Ok(())
 }
 
+/// Links what came with WASI 0.3, where the engine runs asynchronous components.
+pub(crate) fn link_0_3<H: Host>(linker: &mut Linker<Guest<H>>) -> wasmtime::Result<()> {
+    wasmtime_wasi::p3::add_to_linker(linker)?;
+    wasmtime_wasi_http::p3::add_to_linker(linker)
+}
+
 /// Tells whether a component may import the interface of this full name.
 pub(crate) fn offers(import: &str) -> bool {
     // The engine's crates have every interface of these packages, and hold any 0.2.x for one.
@@ -139,13 +146,26 @@ pub(crate) fn offers(import: &str) -> bool {
         "wasi:random",
         "wasi:sockets",
     ];
-    let (name, version) = import.split_once('@').unwrap_or((import, ""));
-    let package = name.split_once('/').map_or(name, |(package, _)| package);
+    let (package, version) = package_of(import);
     let is_wasi = WASI.contains(&package) && is_wasi_0_2(version);
     is_wasi
         || keyvalue::NAMES.contains(&import)
         || config::NAMES.contains(&import)
         || logging::NAMES.contains(&import)
+}
+
+/// Tells whether a component of `wasi:http` 0.3 may import this interface too.
+pub(crate) fn offers_0_3(import: &str) -> bool {
+    const WASI: [&str; 6] =
+        ["wasi:cli", "wasi:clocks", "wasi:filesystem", "wasi:http", "wasi:random", "wasi:sockets"];
+    let (package, version) = package_of(import);
+    WASI.contains(&package) && is_wasi_0_3(version) && !import.starts_with("wasi:http/handler@")
+}
+
+/// The package that an interface is of, and its version.
+fn package_of(import: &str) -> (&str, &str) {
+    let (name, version) = import.split_once('@').unwrap_or((import, ""));
+    (name.split_once('/').map_or(name, |(package, _)| package), version)
 }
 
 /// Tells whether an interface gives access to the store.
@@ -155,7 +175,15 @@ pub(crate) fn reaches_store(import: &str) -> bool {
 
 /// Tells whether a version is a released one of WASI 0.2.
 pub(crate) fn is_wasi_0_2(version: &str) -> bool {
-    let patch = version.strip_prefix("0.2.");
+    is_patch(version.strip_prefix("0.2."))
+}
+
+/// The same of WASI 0.3.
+pub(crate) fn is_wasi_0_3(version: &str) -> bool {
+    is_patch(version.strip_prefix("0.3."))
+}
+
+fn is_patch(patch: Option<&str>) -> bool {
     patch.is_some_and(|patch| !patch.is_empty() && patch.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
@@ -186,6 +214,21 @@ mod tests {
             "other:http/types@0.2.0",
         ] {
             assert!(!offers(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn any_patch_of_wasi_0_3_is_offered_and_neither_its_drafts_nor_a_handler_behind_it() {
+        for name in ["wasi:http/types@0.3.0", "wasi:http/client@0.3.2", "wasi:clocks/types@0.3.1"] {
+            assert!(offers_0_3(name), "{name}");
+        }
+        for name in [
+            "wasi:http/types@0.3.0-rc-2026-03-15",
+            "wasi:http/handler@0.3.0",
+            "wasi:io/streams@0.3.0",
+            "wasi:http/types@0.2.0",
+        ] {
+            assert!(!offers_0_3(name), "{name}");
         }
     }
 }

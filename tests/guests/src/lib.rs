@@ -33,7 +33,7 @@ pub struct Guests {
 impl Guests {
     /// Returns the path of a component by the name of its crate. Panics if there is no such crate:
     /// the names are those of the folders in `examples/`, `hostile`, `hostile-filter`,
-    /// `standard` and `watcher`.
+    /// `service`, `standard` and `watcher`.
     #[track_caller]
     pub fn path(&self, name: &str) -> PathBuf {
         assert!(
@@ -104,7 +104,7 @@ fn workspace_root() -> anyhow::Result<PathBuf> {
 fn names(root: &Path) -> anyhow::Result<Vec<String>> {
     let examples = root.join("examples");
     let mut names =
-        ["hostile", "hostile-filter", "standard", "watcher"].map(str::to_owned).to_vec();
+        ["hostile", "hostile-filter", "service", "standard", "watcher"].map(str::to_owned).to_vec();
     for entry in
         fs::read_dir(&examples).with_context(|| format!("cannot read {}", examples.display()))?
     {

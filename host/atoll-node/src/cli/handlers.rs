@@ -50,8 +50,8 @@ none; atoll handlers shows how each fares.")]
 pub(super) struct DeployArgs {
     #[command(flatten)]
     client: ClientArgs,
-    /// The handler: a WebAssembly component of the world atoll:edge/handler or wasi:http/proxy; or
-    /// a filter of the world atoll:edge/filter
+    /// The handler: a WebAssembly component of the world atoll:edge/handler, wasi:http/proxy (0.2) or
+    /// wasi:http/service (0.3); or a filter of the world atoll:edge/filter
     #[arg(value_name = "COMPONENT.wasm")]
     component: PathBuf,
     /// Name of the handler, of a-z, 0-9 and - [default: the file's name]

@@ -60,8 +60,7 @@ impl Span {
 
     pub(super) fn below(parent: &Trace, recorder: &Arc<Recorder>, what: (Kind, String)) -> Span {
         let mut dice = [0; 8];
-        // Without dice it has the same id as others, which misleads a tool and nobody else.
-        let _ = getrandom::fill(&mut dice);
+        fastrand::fill(&mut dice);
         let trace = Trace {
             context: parent.context.child(dice),
             state: parent.state.clone(),

@@ -1,6 +1,6 @@
 //! What a component is and what it wants, by the names that it exports and imports.
 
-use wasmparser::{FunctionBody, Operator, Parser, Payload};
+use wasmparser::{Chunk, FunctionBody, Operator, Parser, Payload};
 use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
 
@@ -13,6 +13,7 @@ use crate::standard;
 const EDGE_EXPORT: &str = "atoll:edge/incoming-handler@0.1.0";
 const FILTER_EXPORT: &str = "atoll:edge/route-filter@0.1.0";
 const PROXY_EXPORT: &str = "wasi:http/incoming-handler";
+const SERVICE_EXPORT: &str = "wasi:http/handler";
 
 /// The interfaces of our own world that have functions.
 const EDGE_IMPORTS: [&str; 8] = [
@@ -36,8 +37,10 @@ const TYPES_IMPORT: &str = "atoll:edge/types";
 pub enum World {
     /// Our own world `atoll:edge/handler`.
     Edge,
-    /// The standard's `wasi:http/proxy`.
+    /// The standard's `wasi:http/proxy`, which is of 0.2.
     Proxy,
+    /// The standard's `wasi:http/service`, which is of 0.3.
+    Service,
     /// The standard's `wasi:keyvalue/watch-service`, and nothing that answers requests.
     Watcher,
     /// Our own world `atoll:edge/filter`.
@@ -50,6 +53,7 @@ impl World {
         match self {
             World::Edge => "atoll:edge/handler",
             World::Proxy => "wasi:http/proxy",
+            World::Service => "wasi:http/service",
             World::Watcher => "wasi:keyvalue/watch-service",
             World::Filter => "atoll:edge/filter",
         }
@@ -65,6 +69,38 @@ pub(super) fn check_preamble(wasm: &[u8]) -> Result<(), CompileError> {
         return Err(CompileError::CoreModule);
     }
     Ok(())
+}
+
+/// Tells whether a component, that nobody has checked yet, exports a handler of `wasi:http` 0.3, and
+/// so can only be compiled by an engine with concurrency.
+pub(crate) fn is_concurrent(wasm: &[u8]) -> bool {
+    let (mut parser, mut rest) = (Parser::new(0), wasm);
+    while let Ok(Chunk::Parsed { consumed, payload }) = parser.parse(rest, true) {
+        rest = &rest[consumed..];
+        match payload {
+            // What lies within is another's, and nearly all of the bytes.
+            Payload::ModuleSection { unchecked_range, .. }
+            | Payload::ComponentSection { unchecked_range, .. } => {
+                let Some(behind) = rest.get(unchecked_range.len()..) else { return false };
+                rest = behind;
+            }
+            Payload::ComponentExportSection(exports) => {
+                let any_draft = |version: &str| version.starts_with("0.3.");
+                let mut names = exports.into_iter().flatten().map(|export| export.name.name);
+                if names.any(|name| version_of(SERVICE_EXPORT, name).is_some_and(any_draft)) {
+                    return true;
+                }
+            }
+            Payload::End(_) => return false,
+            _ => {}
+        }
+    }
+    false
+}
+
+/// The version behind an interface's name, if it is this interface.
+fn version_of<'n>(interface: &str, name: &'n str) -> Option<&'n str> {
+    name.strip_prefix(interface)?.strip_prefix('@')
 }
 
 /// Refuses what would keep the compiler busy for minutes: it cannot be stopped, and others wait.
@@ -108,9 +144,15 @@ fn is_too_complex(body: &FunctionBody<'_>) -> wasmparser::Result<bool> {
     Ok(false)
 }
 
-/// Finds out which world the component was made for. One that satisfies both is taken as ours.
+/// Finds out which world the component was made for. One of several is of the newest standard, or
+/// ours.
 pub(super) fn world(component: &Component) -> Result<World, CompileError> {
     let ty = component.component_type();
+    let names = || ty.exports(component.engine()).map(|(name, _)| name);
+    let is_service = |name| version_of(SERVICE_EXPORT, name).is_some_and(standard::is_wasi_0_3);
+    if names().any(is_service) {
+        return Ok(World::Service);
+    }
     if ty.get_export(component.engine(), EDGE_EXPORT).is_some() {
         check_edge_export(component)?;
         return Ok(World::Edge);
@@ -118,11 +160,7 @@ pub(super) fn world(component: &Component) -> Result<World, CompileError> {
     if ty.get_export(component.engine(), FILTER_EXPORT).is_some() {
         return Ok(World::Filter);
     }
-    let names = || ty.exports(component.engine()).map(|(name, _)| name);
-    let is_proxy = |name: &str| {
-        let version = name.strip_prefix(PROXY_EXPORT).and_then(|rest| rest.strip_prefix('@'));
-        version.is_some_and(standard::is_wasi_0_2)
-    };
+    let is_proxy = |name| version_of(PROXY_EXPORT, name).is_some_and(standard::is_wasi_0_2);
     if names().any(is_proxy) {
         return Ok(World::Proxy);
     }
@@ -152,11 +190,11 @@ fn check_edge_export(component: &Component) -> Result<(), CompileError> {
 }
 
 /// Returns the interfaces that are imported, if all of them are offered.
-pub(super) fn imports(component: &Component) -> Result<Vec<String>, CompileError> {
+pub(super) fn imports(component: &Component, world: World) -> Result<Vec<String>, CompileError> {
     let mut known = Vec::new();
     let mut unknown = Vec::new();
     for (name, import) in component.component_type().imports(component.engine()) {
-        if is_offered(name) {
+        if is_offered(name, world) {
             known.push(name.to_owned());
         } else if !matches!(import.ty, ComponentItem::Type(_)) {
             unknown.push(name.to_owned());
@@ -197,11 +235,15 @@ fn calls(component: &Component, import: &str, function: &str) -> bool {
 
 /// Tells whether the interface of this full name has functions that wait for others.
 pub(super) fn waits(import: &str) -> bool {
-    matches!(edge(import), Some(CACHE_IMPORT | FETCH_IMPORT)) || standard::offers(import)
+    matches!(edge(import), Some(CACHE_IMPORT | FETCH_IMPORT))
+        || standard::offers(import)
+        || standard::offers_0_3(import)
 }
 
-fn is_offered(import: &str) -> bool {
-    edge(import).is_some() || standard::offers(import)
+fn is_offered(import: &str, world: World) -> bool {
+    edge(import).is_some()
+        || standard::offers(import)
+        || world == World::Service && standard::offers_0_3(import)
 }
 
 /// Looks up an interface of ours by its full name. Any 0.1.x will do: they differ in what was added,

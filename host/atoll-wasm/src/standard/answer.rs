@@ -1,12 +1,12 @@
 //! Checks the head of what a standard handler answers: nothing that leaves here can break HTTP.
 
+use std::fmt;
 use std::sync::Arc;
 
-use http::header::CONTENT_LENGTH;
+use http::header::{CONTENT_LENGTH, TRAILER};
 use http::{HeaderMap, Response, StatusCode};
 use http_body_util::{BodyExt, Empty};
-use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
-use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
+use wasmtime_wasi_http::WasiBody;
 
 use super::body::AnswerBody;
 use super::progress::Progress;
@@ -16,7 +16,7 @@ use crate::response::DROPPED;
 
 /// Returns the answer if it can go out.
 pub(super) fn check(
-    answer: Result<Response<HyperOutgoingBody>, ErrorCode>,
+    answer: Result<Response<WasiBody>, impl fmt::Debug>,
     limits: &Limits,
     progress: &Arc<Progress>,
 ) -> Result<Response<AnswerBody>, CallError> {
@@ -30,9 +30,11 @@ pub(super) fn check(
     {
         return Err(CallError::ResponseLimit { len, bytes_max });
     }
-    // The length is the guest's word, which the engine's crate holds it to; the other fields of the
-    // connection are not its own.
-    for name in DROPPED.iter().filter(|name| **name != CONTENT_LENGTH.as_str()) {
+    // The length is the guest's word, which the engine's crate holds it to, and so are the names of
+    // its trailers, without which HTTP/1.1 sends none; the other fields of the connection are not its
+    // own.
+    let own = [CONTENT_LENGTH, TRAILER];
+    for name in DROPPED.iter().filter(|name| !own.iter().any(|own| own == **name)) {
         head.headers.remove(*name);
     }
     if matches!(head.status.as_u16(), 204 | 205 | 304) {

@@ -7,8 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use wasmtime_wasi_http::Error;
-use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
+use wasmtime_wasi_http::{Error, WasiBody};
 
 use super::progress::Progress;
 use crate::error::CallError;
@@ -18,7 +17,7 @@ use crate::error::CallError;
 /// Ends with an error, which must not look like an end to the client, where the guest failed or
 /// wrote more than it may.
 pub struct AnswerBody {
-    inner: HyperOutgoingBody,
+    inner: WasiBody,
     progress: Arc<Progress>,
     bytes_left: usize,
     bytes_max: usize,
@@ -30,11 +29,7 @@ pub struct AnswerBody {
 pub struct BrokenOff;
 
 impl AnswerBody {
-    pub(super) fn new(
-        inner: HyperOutgoingBody,
-        progress: Arc<Progress>,
-        bytes_max: usize,
-    ) -> AnswerBody {
+    pub(super) fn new(inner: WasiBody, progress: Arc<Progress>, bytes_max: usize) -> AnswerBody {
         AnswerBody { inner, progress, bytes_left: bytes_max, bytes_max }
     }
 

@@ -1,6 +1,7 @@
 //! One request of a standard handler: a task that owns the instance, and an answer that leaves while
 //! the guest still runs.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,28 +13,36 @@ use tokio::task::{AbortHandle, JoinHandle};
 use tokio_util::task::TaskTracker;
 use wasmtime::Store;
 use wasmtime::component::Resource;
-use wasmtime_wasi_http::WasiHttpView;
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
 use wasmtime_wasi_http::p2::types::{HostIncomingRequest, HostResponseOutparam};
+use wasmtime_wasi_http::p3::bindings::ServicePre;
+use wasmtime_wasi_http::{WasiBody, WasiHttpView};
 
-use super::answer;
 use super::body::{AnswerBody, RequestBody};
 use super::progress::Progress;
+use super::{answer, service};
+use crate::component::World;
 use crate::error::CallError;
 use crate::host::Host;
 use crate::instance::{self, Exports, Guest, Instance};
-use crate::limits::Limits;
+use crate::limits::{Limits, TASKS_MAX};
 use crate::reuse::Pool;
 use crate::ticker::CallGuard;
 
-type Answer = Result<Response<AnswerBody>, CallError>;
+pub(super) type Answer = Result<Response<AnswerBody>, CallError>;
+
+/// What is called, in either version of the standard.
+pub(crate) enum Callee<H: Host> {
+    Proxy(ProxyPre<Guest<H>>),
+    Service(ServicePre<Guest<H>>),
+}
 
 /// What one call is made of.
 pub(crate) struct Call<H: Host, E> {
     /// Where its task is counted.
     pub(crate) calls: TaskTracker,
-    pub(crate) pre: ProxyPre<Guest<H>>,
+    pub(crate) callee: Callee<H>,
     pub(crate) instance: Instance<H>,
     /// Where the instance goes afterwards.
     pub(crate) pool: Option<Arc<Pool<H>>>,
@@ -41,6 +50,12 @@ pub(crate) struct Call<H: Host, E> {
     /// Told how the call has ended, once.
     pub(crate) ended: E,
     pub(crate) running: CallGuard,
+}
+
+/// What a guest is asked, and where its answer goes.
+pub(super) struct Asked<B> {
+    pub(super) request: Request<RequestBody<B>>,
+    pub(super) place: Place,
 }
 
 /// Ends the guest when nobody waits for its answer any more.
@@ -60,7 +75,7 @@ where
     H: Host,
     E: FnOnce(Result<(), &CallError>) + Send + 'static,
     B: Body<Data = Bytes> + Send + 'static,
-    B::Error: std::fmt::Display,
+    B::Error: fmt::Display,
 {
     let (sender, answered) = oneshot::channel();
     let tasks = call.calls.clone();
@@ -91,20 +106,21 @@ impl<H: Host, E: FnOnce(Result<(), &CallError>) + Send + 'static> Call<H, E> {
     ) -> Result<(), CallError>
     where
         B: Body<Data = Bytes> + Send + 'static,
-        B::Error: std::fmt::Display,
+        B::Error: fmt::Display,
     {
-        let Call { calls: _, pre, mut instance, pool, limits, ended, running } = self;
+        let Call { calls: _, callee, mut instance, pool, limits, ended, running } = self;
         let (progress, served) = (Arc::new(Progress::new()), instance.served);
         let meter = instance.store.data().meter.clone();
-        let (body, lent) = {
+        let (request, lent) = {
             let (head, body) = request.into_parts();
             let (body, lent) = RequestBody::new(body, Arc::clone(&progress));
             (Request::from_parts(head, body), lent)
         };
-        let arguments = arguments(&mut instance.store, body, &limits, &progress, answered);
+        let place = Place { limits, progress: Arc::clone(&progress), answered };
+        let asked = Asked { request, place };
         let wall = Duration::from_millis(limits.wall_ms.into());
         let outcome = {
-            let guest = meter.turns(handle(&pre, &mut instance, arguments));
+            let guest = meter.turns(callee.handle(&mut instance, asked));
             tokio::select! {
                 biased;
                 ended = guest => Some(ended),
@@ -115,6 +131,11 @@ impl<H: Host, E: FnOnce(Result<(), &CallError>) + Send + 'static> Call<H, E> {
             Some(Ok(())) if progress.is_answered() => Ok(()),
             Some(Ok(())) => Err(CallError::NoAnswer),
             Some(Err(error)) => Err(instance::explain(&error, instance.store.data(), &limits)),
+            // Its client is slow, or it has kept its end of the body, which ends with the instance.
+            None if progress.has_returned() => {
+                progress.fail();
+                Ok(())
+            }
             None => Err(CallError::WallLimit { wall_ms: limits.wall_ms }),
         };
         let outcome = progress.refusal().map_or(outcome, Err);
@@ -123,7 +144,7 @@ impl<H: Host, E: FnOnce(Result<(), &CallError>) + Send + 'static> Call<H, E> {
         if let Some(pool) = &pool {
             pool.note(served, outcome.as_ref().copied());
         }
-        let Some(pool) = pool.filter(|_| outcome.is_ok()) else {
+        let Some(pool) = pool.filter(|_| outcome.is_ok() && !progress.has_failed()) else {
             if outcome.is_err() {
                 progress.fail();
             }
@@ -144,51 +165,105 @@ impl<H: Host, E: FnOnce(Result<(), &CallError>) + Send + 'static> Call<H, E> {
     }
 }
 
-type Arguments = wasmtime::Result<(Resource<HostIncomingRequest>, Resource<HostResponseOutparam>)>;
+impl<H: Host> Callee<H> {
+    /// Returns the world that it is of.
+    pub(crate) fn world(&self) -> World {
+        match self {
+            Callee::Proxy(_) => World::Proxy,
+            Callee::Service(_) => World::Service,
+        }
+    }
 
-/// What the guest is called with: the request, and the place where it puts its answer.
+    /// Makes an instance.
+    pub(crate) async fn instantiate(
+        &self,
+        store: &mut Store<Guest<H>>,
+    ) -> wasmtime::Result<Exports> {
+        Ok(match self {
+            Callee::Proxy(pre) => Exports::Proxy(pre.instantiate_async(store).await?),
+            Callee::Service(pre) => {
+                if let Some(tasks) = store.concurrent_resource_table() {
+                    tasks.set_max_capacity(TASKS_MAX);
+                }
+                Exports::Service(pre.instantiate_async(store).await?)
+            }
+        })
+    }
+
+    /// Makes the instance unless it is there, and calls it.
+    async fn handle<B>(&self, instance: &mut Instance<H>, asked: Asked<B>) -> wasmtime::Result<()>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: fmt::Display,
+    {
+        let Instance { store, exports, .. } = instance;
+        let exports = match exports {
+            Some(exports) => exports,
+            missing => missing.insert(self.instantiate(store).await?),
+        };
+        match exports {
+            Exports::Proxy(proxy) => {
+                let (request, place) = arguments(store, asked)?;
+                proxy.wasi_http_incoming_handler().call_handle(&mut *store, request, place).await
+            }
+            // Apart, so that the other's future is as small as it was.
+            Exports::Service(service) => Box::pin(service::handle(service, store, asked)).await,
+            Exports::Edge(_) => Err(wasmtime::Error::msg("an instance of another world")),
+        }
+    }
+}
+
+impl<H: Host> Clone for Callee<H> {
+    fn clone(&self) -> Callee<H> {
+        match self {
+            Callee::Proxy(pre) => Callee::Proxy(pre.clone()),
+            Callee::Service(pre) => Callee::Service(pre.clone()),
+        }
+    }
+}
+
+/// Where the guest's answer goes.
+pub(super) struct Place {
+    pub(super) limits: Limits,
+    pub(super) progress: Arc<Progress>,
+    pub(super) answered: oneshot::Sender<Answer>,
+}
+
+impl Place {
+    /// Passes the answer on if it can go out, else why it cannot. Returns whether it did.
+    pub(super) fn put(self, answer: Result<Response<WasiBody>, impl fmt::Debug>) -> bool {
+        let answer = answer::check(answer, &self.limits, &self.progress);
+        match &answer {
+            Ok(_) => self.progress.note_answer(),
+            Err(error) => self.progress.refuse(error.clone()),
+        }
+        let can_go_out = answer.is_ok();
+        // A caller that has gone needs no answer.
+        drop(self.answered.send(answer));
+        can_go_out
+    }
+}
+
+type Arguments = (Resource<HostIncomingRequest>, Resource<HostResponseOutparam>);
+
+/// What a guest of 0.2 is called with: the request, and the place where it puts its answer.
 fn arguments<H: Host, B>(
     store: &mut Store<Guest<H>>,
-    request: Request<RequestBody<B>>,
-    limits: &Limits,
-    progress: &Arc<Progress>,
-    answered: oneshot::Sender<Answer>,
-) -> Arguments
+    asked: Asked<B>,
+) -> wasmtime::Result<Arguments>
 where
     B: Body<Data = Bytes> + Send + 'static,
-    B::Error: std::fmt::Display,
+    B::Error: fmt::Display,
 {
+    let Asked { request, place } = asked;
     let scheme = match request.uri().scheme_str() {
         Some("https") => Scheme::Https,
         _ => Scheme::Http,
     };
     let mut http = store.data_mut().http();
     let request = http.new_incoming_request(scheme, request)?;
-    let (limits, progress) = (*limits, Arc::clone(progress));
     let place = http.new_response_outparam_from_callback(move |answer| {
-        let answer = answer::check(answer, &limits, &progress);
-        match &answer {
-            Ok(_) => progress.note_answer(),
-            Err(error) => progress.refuse(error.clone()),
-        }
-        // A caller that has gone needs no answer.
-        drop(answered.send(answer));
+        place.put(answer);
     })?;
     Ok((request, place))
-}
-
-async fn handle<H: Host>(
-    pre: &ProxyPre<Guest<H>>,
-    instance: &mut Instance<H>,
-    arguments: Arguments,
-) -> wasmtime::Result<()> {
-    let (request, place) = arguments?;
-    let Instance { store, exports, .. } = instance;
-    if exports.is_none() {
-        *exports = Some(Exports::Proxy(pre.instantiate_async(&mut *store).await?));
-    }
-    let Some(Exports::Proxy(proxy)) = exports else {
-        return Err(wasmtime::Error::msg("an instance of another world"));
-    };
-    proxy.wasi_http_incoming_handler().call_handle(&mut *store, request, place).await
 }

@@ -16,8 +16,10 @@ pub(super) struct Progress {
     began: Instant,
     last: Mutex<Instant>,
     is_answered: AtomicBool,
+    has_returned: AtomicBool,
     has_failed: AtomicBool,
     refusal: Mutex<Option<CallError>>,
+    is_sent: AtomicBool,
     sent: Notify,
 }
 
@@ -28,8 +30,10 @@ impl Progress {
             began,
             last: Mutex::new(began),
             is_answered: AtomicBool::new(false),
+            has_returned: AtomicBool::new(false),
             has_failed: AtomicBool::new(false),
             refusal: Mutex::default(),
+            is_sent: AtomicBool::new(false),
             sent: Notify::new(),
         }
     }
@@ -47,6 +51,15 @@ impl Progress {
 
     pub(super) fn is_answered(&self) -> bool {
         self.is_answered.load(Ordering::Acquire)
+    }
+
+    /// The guest has answered and ended. Its answer's body may still be on its way.
+    pub(super) fn note_return(&self) {
+        self.has_returned.store(true, Ordering::Release);
+    }
+
+    pub(super) fn has_returned(&self) -> bool {
+        self.has_returned.load(Ordering::Acquire)
     }
 
     /// From now on the end of the answer's body is not its true end. Must be called before the
@@ -70,12 +83,16 @@ impl Progress {
 
     /// The answer's body has come to its end, or nobody wants the rest.
     pub(super) fn note_sent(&self) {
+        self.is_sent.store(true, Ordering::Release);
         self.sent.notify_one();
     }
 
-    /// Completes once that was noted. For one to wait for.
+    /// Completes once that was noted. For one to wait for at a time.
     pub(super) async fn sent(&self) {
-        self.sent.notified().await;
+        // Who is told between the two is told by the permit that is left.
+        while !self.is_sent.load(Ordering::Acquire) {
+            self.sent.notified().await;
+        }
     }
 
     /// Completes once nothing has moved for so long, or the whole takes longer than anything may.

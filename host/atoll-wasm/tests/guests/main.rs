@@ -10,3 +10,4 @@ mod host;
 mod limits;
 mod refused;
 mod reuse;
+mod service;

@@ -54,11 +54,11 @@ fn a_component_of_another_world_is_told_what_is_missing() {
     let wasm = wat::parse_str(
         r#"(component
             (instance $empty)
-            (export "wasi:http/handler@0.3.0" (instance $empty)))"#,
+            (export "wasi:cli/run@0.2.0" (instance $empty)))"#,
     );
     let message = refusal(&wasm.unwrap());
     assert!(message.contains("exports neither atoll:edge/incoming-handler@0.1.0"), "{message}");
-    assert!(message.contains("it exports wasi:http/handler@0.3.0"), "{message}");
+    assert!(message.contains("it exports wasi:cli/run@0.2.0"), "{message}");
 }
 
 #[test]
