@@ -353,3 +353,22 @@ fn a_route_of_the_api_shares_and_one_that_changes_does_not_use_what_it_was() {
     route(", \"request_headers\": {\"set\": {\"X-New\": \"1\"}}");
     assert_eq!(ask(&two, "GET", "/a", &[]).text(), "1", "another route makes other responses");
 }
+
+#[test]
+fn a_replica_uses_what_masters_have_fetched_and_writes_nothing() {
+    let (origin, version) = versions();
+    let master = node(&origin, "master", &[], &[]);
+    let replica = node(&origin, "replica", &[&master], &["--role", "replica"]);
+    settle(&master, 1);
+    let fetched = ask(&master, "GET", "/a", &[]);
+    settle(&master, 1);
+    check_shared(&replica, "/a", &[], &fetched);
+    // What it fetches or changes itself stays with it, and it says so.
+    assert_eq!(ask(&replica, "GET", "/b", &[]).text(), "0");
+    assert_eq!(count(&replica, "written"), 0);
+    version.store(1, Ordering::SeqCst);
+    assert_eq!(ask(&replica, "POST", "/a", &[]).status(), 204);
+    assert_eq!(ask(&replica, "GET", "/a", &[]).text(), "1", "nor does it take what was before");
+    assert_eq!(ask(&master, "GET", "/a", &[]).text(), "0");
+    replica.wait_for_log("invalid on this node alone");
+}

@@ -32,6 +32,11 @@ use tracing::{debug, info};
 const KEPT: Duration = Duration::from_secs(7 * 24 * 3_600);
 /// How often the records are looked through, for those that came in no log.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// What was fetched elsewhere is used behind a purge that could not be written where it was asked for
+/// so much later, in ms: more than clocks of nodes may differ.
+const UNWRITTEN_DISTANCE_MS: u64 = 60_000;
+/// Most such purges that are kept.
+const UNWRITTEN_COUNT_MAX: usize = 10_000;
 /// Ops and keys that are looked at in one step.
 const STEP_COUNT: usize = 1_000;
 
@@ -62,6 +67,10 @@ struct Known {
     stamps: HashMap<Vec<u8>, Stamp>,
     /// What those of prefixes name. One of which nothing is understood names everything.
     prefixes: HashMap<Vec<u8>, Box<str>>,
+    /// Those that are in force on this node alone, as it may write none, and when that began, in ms.
+    unwritten: HashMap<Vec<u8>, u64>,
+    /// The same for more of them than are kept.
+    unwritten_all_ms: u64,
 }
 
 impl Known {
@@ -69,6 +78,25 @@ impl Known {
         if let Scope::Prefix(prefix) = scope {
             self.prefixes.insert(key.to_vec(), prefix.clone());
         }
+    }
+
+    fn note_unwritten(&mut self, scope: &Scope, strength: Strength, now_ms: u64) {
+        let key = key_of(scope, strength);
+        self.note_prefix(&key, scope);
+        self.unwritten.insert(key, now_ms);
+        if self.unwritten.len() > UNWRITTEN_COUNT_MAX {
+            self.unwritten.clear();
+            self.unwritten_all_ms = now_ms;
+        }
+    }
+
+    /// Whether whoever included `marks` when it began to fetch, at `began_ms` by its clock, knew of
+    /// the record under `key`.
+    fn includes(&self, key: &[u8], marks: &Vector, began_ms: u64) -> bool {
+        // No other node can know of one that is not written, so that clocks have to tell.
+        let is_later = |at_ms: &u64| began_ms > at_ms + UNWRITTEN_DISTANCE_MS;
+        self.stamps.get(key).is_none_or(|stamp| marks.covers(*stamp))
+            && self.unwritten.get(key).is_none_or(is_later)
     }
 }
 
@@ -110,6 +138,8 @@ impl Purges {
         if let Ok(Some(stamp)) = written.as_ref().map(|written| written.stamp) {
             self.note(&key, stamp);
             self.known().note_prefix(&key, scope);
+        } else {
+            self.known().note_unwritten(scope, strength, now.millis());
         }
         // Behind the note: what is compared with the records until then is covered by this.
         self.cache.purge(scope, strength);
@@ -125,14 +155,29 @@ impl Purges {
         Ok(())
     }
 
-    /// Whether a node that included `marks` when it began to fetch knew all purges that this one
-    /// knows and that cover `subject`. Later ones count from when this node learns of them.
-    pub(crate) fn are_known(&self, subject: Subject<'_>, marks: &Vector) -> bool {
+    /// Purges here alone, where this node may write nothing.
+    pub(crate) fn purge_here(&self, scope: &Scope, strength: Strength) {
+        self.known().note_unwritten(scope, strength, self.node.now().millis());
+        self.cache.purge(scope, strength);
+    }
+
+    /// Whether a node that included `marks` when it began to fetch, at `began_ms` by its clock, knew
+    /// all purges that this one knows and that cover `subject`. Later ones count from when this node
+    /// learns of them.
+    pub(crate) fn are_known(
+        &self,
+        subject: Subject<'_>,
+        (marks, began_ms): (&Vector, u64),
+    ) -> bool {
         let known = self.known();
-        if known.stamps.is_empty() {
+        if known.stamps.is_empty() && known.unwritten.is_empty() && known.unwritten_all_ms == 0 {
             return true;
         }
-        let is_known = |key: &[u8]| known.stamps.get(key).is_none_or(|stamp| marks.covers(*stamp));
+        if known.unwritten_all_ms > 0 && began_ms <= known.unwritten_all_ms + UNWRITTEN_DISTANCE_MS
+        {
+            return false;
+        }
+        let is_known = |key: &[u8]| known.includes(key, marks, began_ms);
         let mut prefixes = known.prefixes.iter().filter(|(_, prefix)| subject.begins_with(prefix));
         let strengths = [Strength::Hard, Strength::Soft];
         prefixes.all(|(key, _)| is_known(key))
@@ -306,9 +351,9 @@ impl Purges {
         }
         let mut known = self.known();
         if known.stamps.len() > 2 * found.len() + STEP_COUNT {
-            let Known { stamps, prefixes } = &mut *known;
+            let Known { stamps, prefixes, unwritten, .. } = &mut *known;
             *stamps = found.into_iter().map(|(key, stamp, _)| (key, stamp)).collect();
-            prefixes.retain(|key, _| stamps.contains_key(key));
+            prefixes.retain(|key, _| stamps.contains_key(key) || unwritten.contains_key(key));
         }
     }
 }

@@ -297,7 +297,7 @@ impl Shared {
         let tags = tags::of(&parts.headers);
         let url = super::stored::url_of(key);
         let subject = Subject { key: url, host_bytes: response.host_bytes, tags: &tags };
-        let is_known = self.purges.are_known(subject, &carried.marks)
+        let is_known = self.purges.are_known(subject, (&carried.marks, carried.began_ms))
             && of_keys.iter().all(|name| self.is_covered(name, &carried.marks));
         if !is_known {
             return Taken::Outdated;

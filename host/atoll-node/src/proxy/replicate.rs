@@ -121,7 +121,7 @@ impl Proxy {
 
     fn purge_everywhere(&self, scope: &Scope) {
         if let Err(refusal) = self.node.permission().write() {
-            self.cache.purge(scope, Strength::Hard);
+            self.shared.purges().purge_here(scope, Strength::Hard);
             warn!(%refusal, "what a write made invalid is invalid on this node alone");
         } else if let Err(error) = self.shared.purges().purge(scope, Strength::Hard) {
             warn!(%error, "what a write made invalid is invalid on this node alone");

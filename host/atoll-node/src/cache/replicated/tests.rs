@@ -190,6 +190,29 @@ fn no_response_is_taken_that_was_fetched_without_knowing_of_a_purge() {
 }
 
 #[test]
+fn a_purge_that_could_not_be_written_holds_on_its_node_until_clocks_say_that_it_is_long_ago() {
+    let (one, two, three) = (side(1 << 20), side(1 << 20), side(1 << 20));
+    let share_at = |two: &Side, began_s: u64| {
+        let mut stored = one.stored("text", &[]);
+        stored.fetched_us += began_s * 1_000_000;
+        one.share(&stored, &all(), &HeaderMap::new(), &one.shared.marks());
+        two.receive(&one, "_cache");
+        two.take(&HeaderMap::new())
+    };
+    assert_eq!(share_at(&two, 0).as_deref(), Some("text"));
+    two.shared.purges.purge_here(&Scope::Prefix("/a".into()), Strength::Hard);
+    for number in 0..10_001 {
+        let scope = Scope::Tag(number.to_string().into());
+        three.shared.purges.purge_here(&scope, Strength::Hard);
+    }
+    assert_eq!(share_at(&two, 1).as_deref(), Some("outdated"));
+    assert_eq!(share_at(&three, 2).as_deref(), Some("outdated"), "any may have been forgotten");
+    assert_eq!(share_at(&two, 50).as_deref(), Some("outdated"));
+    assert_eq!(share_at(&two, 80).as_deref(), Some("text"));
+    assert_eq!(share_at(&three, 81).as_deref(), Some("text"));
+}
+
+#[test]
 fn a_page_made_from_a_key_is_taken_where_no_write_was_missed() {
     let (one, two) = (side(1 << 20), side(1 << 20));
     let name = BucketName::new("default").expect("a name");
