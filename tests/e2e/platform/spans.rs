@@ -279,6 +279,28 @@ fn origin_count(origin: &Origin) -> usize {
 }
 
 #[test]
+fn a_handler_of_our_own_world_is_timed_and_its_second_request_meets_the_same_instance() {
+    let collector = Collector::start();
+    let node = start("node", "", &collector.environment(), &[]);
+    deploy(&node, "hello", &["--name", "hi", "--route", "/hi/*", "--reuse", "5"]);
+    for _ in 0..2 {
+        assert_eq!(ask(&node, "GET", "/hi/x", &[]).status(), 200);
+    }
+    let mut runs: Vec<Told> = wait_until("both runs are told", || {
+        let all = collector.told().into_iter();
+        let runs: Vec<Told> = all.filter(|told| told.name == "handler hi").collect();
+        (runs.len() == 2).then_some(runs)
+    });
+    runs.sort_by_key(|run| run.attribute("atoll.handler.instance").to_owned());
+    let instances = [0, 1].map(|at| runs[at].attribute("atoll.handler.instance"));
+    assert_eq!(instances, ["fresh", "reused"]);
+    for run in &runs {
+        let cpu_ms: f64 = run.attribute("atoll.handler.cpu_ms").parse().expect("a number");
+        assert!(cpu_ms > 0.0, "{run:#?}");
+    }
+}
+
+#[test]
 fn the_hooks_of_a_filter_are_told_and_one_that_fails_says_how() {
     let collector = Collector::start();
     let origin = Origin::start(|_, _| Act::Send(response(200, &[], "ok")));
