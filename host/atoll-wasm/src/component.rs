@@ -71,7 +71,7 @@ struct Base<H: Host> {
     imports: Vec<String>,
     /// The import, if there is one, that is of no use without a grant for a bucket.
     store_import: Option<String>,
-    /// Whether it may purge.
+    /// Whether it was written to purge.
     purges: bool,
     /// What is told of changes in the store, in a component of any world.
     watch: Option<Watch<H>>,
@@ -156,7 +156,8 @@ impl<H: Host> Component<H> {
         self.base().store_import.as_deref()
     }
 
-    /// Returns whether it may take back what HTTP caches hold, which is of no use without a grant.
+    /// Returns whether it was written to take back what HTTP caches hold, which is of no use without a
+    /// grant, so that a deploy without one can be refused. `false` where that cannot be told.
     pub fn purges(&self) -> bool {
         self.base().purges
     }

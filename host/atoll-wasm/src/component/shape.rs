@@ -216,9 +216,12 @@ pub(super) fn reaches_store(component: &Component, import: &str) -> bool {
     }
 }
 
-/// Tells whether the component takes back what HTTP caches hold.
+/// Tells whether the component was written to take back what HTTP caches hold. Tools for JavaScript and
+/// Python import every function of an interface, which says nothing.
 pub(super) fn purges(component: &Component, import: &str) -> bool {
-    edge(import) == Some(CACHE_IMPORT) && calls(component, import, "purge")
+    edge(import) == Some(CACHE_IMPORT)
+        && calls(component, import, "purge")
+        && !calls(component, import, "get-or-fill")
 }
 
 /// Tells whether a function is among those that the component imports of an interface.
