@@ -1,4 +1,9 @@
-//! Values that are dear to make: one request makes it, the others wait for it.
+//! Values that are dear to make: one request makes it, the others wait for it; and purges of what HTTP
+//! caches hold.
+
+mod purge;
+
+pub use purge::{Error as PurgeError, Purge};
 
 use std::time::Duration;
 

@@ -31,6 +31,7 @@
 
 pub(crate) mod calls;
 mod grants;
+pub(crate) mod purges;
 mod store;
 mod upstreams;
 
@@ -42,6 +43,7 @@ use std::time::Duration;
 use crate::kv::Bucket;
 use crate::{IntoResponse, Request, Response, fetch};
 use grants::Grants;
+use purges::Purges;
 use store::Store;
 use upstreams::Upstreams;
 
@@ -73,6 +75,7 @@ struct State {
     /// Those that were granted; `None` where nobody has set one.
     secrets: BTreeMap<String, Option<Vec<u8>>>,
     upstreams: Upstreams,
+    purges: Purges,
     lines: Vec<String>,
     /// Lines that the present request may still log.
     lines_left: usize,
@@ -91,6 +94,7 @@ impl Node {
             config: BTreeMap::new(),
             secrets: BTreeMap::new(),
             upstreams: Upstreams::default(),
+            purges: Purges::default(),
             lines: Vec::new(),
             lines_left: LOG_LINES_MAX,
             random: 0,
@@ -101,7 +105,8 @@ impl Node {
     }
 
     /// Grants these and nothing else, written as for `atoll deploy --grant`: `kv:BUCKET=rw`,
-    /// `kv:BUCKET/PREFIX=r`, `http:HOST[:PORT]`, `http:*.HOST`. Panics at what is no grant.
+    /// `kv:BUCKET/PREFIX=r`, `http:HOST[:PORT]`, `http:*.HOST`, `purge`, `purge:host=HOST`,
+    /// `purge:prefix=HOST/PATH`, `purge:tag=TAG`. Panics at what is no grant.
     #[must_use]
     pub fn with_grants(self, grants: &[&str]) -> Node {
         self.state.borrow_mut().grants = Grants::new(grants);
@@ -150,6 +155,7 @@ impl Node {
             let mut state = self.state.borrow_mut();
             state.lines_left = LOG_LINES_MAX;
             state.upstreams.begin();
+            state.purges.begin();
         }
         let response = handle(request).into_response();
         if let Some(fault) = fault(&response) {
@@ -171,6 +177,12 @@ impl Node {
     /// Returns what was logged so far, each line with its level before it: `warn nearly full`.
     pub fn log(&self) -> Vec<String> {
         self.state.borrow().lines.clone()
+    }
+
+    /// Returns what was purged so far, in order: `hard tag news`, `soft url https://a.example/b`,
+    /// `hard all`. There is no cache whose answers could go.
+    pub fn purged(&self) -> Vec<String> {
+        self.state.borrow().purges.done.clone()
     }
 
     /// Returns the time, in milliseconds since 1970. It stands still unless the test moves it.

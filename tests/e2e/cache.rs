@@ -6,6 +6,7 @@ mod edits;
 mod exchanges;
 mod fills;
 mod filters;
+mod handler_purges;
 mod handlers;
 mod hostile;
 mod interim;

@@ -140,6 +140,8 @@ impl Bucket {
 
 /// `atoll:edge/cache`. A test has one request at a time, so that nobody ever waits.
 pub(crate) mod cache {
+    pub(crate) use crate::testing::purges::purge;
+
     use super::{Bucket, Change, Error, store};
 
     pub(crate) enum Found {

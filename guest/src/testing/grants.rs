@@ -1,14 +1,24 @@
 //! What the handler under test may do, written and refused as on a node.
 
+use super::purges::{self, Named};
+use crate::bindings::atoll::edge::cache::PurgeError;
 use crate::bindings::atoll::edge::fetch;
 use crate::bindings::atoll::edge::kv::Error;
 
-/// Grants for keys and hosts. What is not among them is denied.
+/// Grants for keys, hosts and purges. What is not among them is denied.
 #[derive(Debug)]
 pub(super) struct Grants {
     keys: Vec<KeyGrant>,
     /// As they were written: `example.com`, `*.example.com`, `10.0.0.7:8000`.
     hosts: Vec<String>,
+    purges: Vec<PurgeGrant>,
+}
+
+/// What may be purged: everything, or what the word names.
+#[derive(Debug)]
+struct PurgeGrant {
+    /// `host`, `prefix`, `tag`; `None` for everything.
+    of: Option<(&'static str, String)>,
 }
 
 #[derive(Debug)]
@@ -23,8 +33,12 @@ impl Grants {
     /// Reads grants as `atoll deploy` does. Panics at what is none.
     #[track_caller]
     pub(super) fn new(texts: &[&str]) -> Grants {
-        let mut grants = Grants { keys: Vec::new(), hosts: Vec::new() };
+        let mut grants = Grants { keys: Vec::new(), hosts: Vec::new(), purges: Vec::new() };
         for text in texts {
+            if let Some(purge) = text.strip_prefix("purge").and_then(parse_purge) {
+                grants.purges.push(purge);
+                continue;
+            }
             match (text.strip_prefix("http:"), parse(text)) {
                 (Some(host), _) if !host.is_empty() && !host.contains('/') => {
                     grants.hosts.push(host.to_ascii_lowercase());
@@ -32,7 +46,8 @@ impl Grants {
                 (_, Some(key)) => grants.keys.push(key),
                 _ => panic!(
                     "{text:?} is no grant: write kv:BUCKET=rw, kv:BUCKET/PREFIX=r (r, w or rw), \
-                     http:example.com, http:*.example.com or http:10.0.0.7:8000"
+                     http:example.com, http:*.example.com, http:10.0.0.7:8000, purge, \
+                     purge:host=HOST, purge:prefix=HOST/PATH or purge:tag=TAG"
                 ),
             }
         }
@@ -54,6 +69,20 @@ impl Grants {
                 "http:{authority} is not granted; deploy the handler with --grant http:{authority}"
             ))),
         }
+    }
+
+    /// Whether this may be purged.
+    pub(super) fn check_purge(&self, named: &Named<'_>) -> Result<(), PurgeError> {
+        if self.purges.iter().any(|grant| grant.allows(named)) {
+            return Ok(());
+        }
+        let grant = match named.word {
+            "all" => "purge".to_owned(),
+            "url" | "prefix" => format!("purge:prefix={}", named.key),
+            word => format!("purge:{word}={}", named.key),
+        };
+        let text = format!("{grant} is not granted; deploy the handler with --grant {grant}");
+        Err(PurgeError::Denied(text))
     }
 
     pub(super) fn check_open(&self, bucket: &str) -> Result<(), Error> {
@@ -97,6 +126,50 @@ impl Grants {
         let keys = self.keys.iter();
         keys.filter(move |grant| grant.bucket == bucket && key.starts_with(&grant.prefix))
     }
+}
+
+impl PurgeGrant {
+    fn allows(&self, named: &Named<'_>) -> bool {
+        let Some((word, granted)) = &self.of else { return true };
+        let key = named.key.as_str();
+        let (host, path) = key.split_at(key.find('/').unwrap_or(key.len()));
+        match (*word, named.word) {
+            ("host", "host") => is_host(granted, key),
+            ("host", "url" | "prefix") => is_host(granted, host),
+            ("prefix", "url" | "prefix") if granted.starts_with('/') => path.starts_with(granted),
+            ("prefix", "url" | "prefix") => key.starts_with(granted),
+            ("tag", "tag") => match granted.strip_suffix('*') {
+                Some(start) => key.starts_with(start),
+                None => key == granted,
+            },
+            _ => false,
+        }
+    }
+}
+
+fn is_host(granted: &str, host: &str) -> bool {
+    match granted.strip_prefix('*') {
+        Some(below) => host.len() > below.len() && host.ends_with(below),
+        None => host == granted,
+    }
+}
+
+/// Reads what stands after `purge`.
+fn parse_purge(rest: &str) -> Option<PurgeGrant> {
+    if rest.is_empty() {
+        return Some(PurgeGrant { of: None });
+    }
+    let (word, name) = rest.strip_prefix(':')?.split_once('=')?;
+    if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return None;
+    }
+    let of = match word {
+        "host" if !name.contains('/') => ("host", purges::host_of(name)),
+        "prefix" => ("prefix", purges::url_key(name)?),
+        "tag" => ("tag", name.to_owned()),
+        _ => return None,
+    };
+    Some(PurgeGrant { of: Some(of) })
 }
 
 fn parse(text: &str) -> Option<KeyGrant> {

@@ -155,3 +155,41 @@ fn hosts_are_reached_as_far_as_granted_and_so_often() {
     };
     assert_eq!(node.run(flood, Request::new("GET", "/")).body_text(), "64");
 }
+
+#[test]
+fn what_is_purged_is_granted_counted_and_told() {
+    use crate::cache::{Purge, PurgeError};
+    let node = Node::start().with_grants(&[
+        "purge:host=*.a.example",
+        "purge:prefix=/news/",
+        "purge:tag=x",
+        "purge:tag=y-*",
+    ]);
+    let denied = |grant: &str| {
+        let text = format!("{grant} is not granted; deploy the handler with --grant {grant}");
+        Err(PurgeError::Denied(text))
+    };
+    let many = Purge::new().host("B.a.example:443").url("https://b.a.example?q").url("/news/1");
+    assert_eq!(many.clone().tag("x").tag("y-1").soft().send(), Ok(()));
+    let told = [
+        "soft host B.a.example:443",
+        "soft url https://b.a.example?q",
+        "soft url /news/1",
+        "soft tag x",
+        "soft tag y-1",
+    ];
+    assert_eq!(node.purged(), told);
+    assert_eq!(many.all().send(), denied("purge"));
+    assert_eq!(Purge::new().host("a.example").send(), denied("purge:host=a.example"));
+    assert_eq!(Purge::new().url("http://c.example?q").send(), denied("purge:prefix=c.example/?q"));
+    assert_eq!(Purge::new().tag("y").send(), denied("purge:tag=y"));
+    assert!(matches!(Purge::new().send(), Err(PurgeError::Invalid(_))));
+    assert!(matches!(Purge::new().url("a b").send(), Err(PurgeError::Invalid(_))));
+    assert_eq!(node.purged(), told, "nothing of what was refused is done");
+    let flood = |_: Request| {
+        let sent = (0..70).take_while(|_| Purge::new().tag("x").send().is_ok()).count();
+        Response::text(sent.to_string())
+    };
+    assert_eq!(node.run(flood, Request::new("GET", "/")).body_text(), "64");
+    assert_eq!(node.run(flood, Request::new("GET", "/")).body_text(), "64");
+}

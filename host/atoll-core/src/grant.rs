@@ -6,6 +6,10 @@ use crate::secret;
 use std::fmt;
 use std::str::FromStr;
 
+pub mod purge;
+
+use purge::PurgeGrant;
+
 /// Something that a handler may do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Grant {
@@ -15,6 +19,8 @@ pub enum Grant {
     Http(HttpGrant),
     /// `secret:NAME`: reading a secret.
     Secret(String),
+    /// `purge`, `purge:host=HOST`, `purge:prefix=URL`, `purge:tag=TAG`: taking back what caches hold.
+    Purge(PurgeGrant),
 }
 
 /// Some keys of a bucket.
@@ -52,7 +58,8 @@ pub struct HttpGrant {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{0:?} is no grant: write kv:BUCKET=rw, kv:BUCKET/PREFIX=r (r, w or rw), http:example.com, \
-     http:*.example.com, http:10.0.0.7:8000 or secret:NAME"
+     http:*.example.com, http:10.0.0.7:8000, secret:NAME, purge, purge:host=HOST, \
+     purge:prefix=HOST/PATH or purge:tag=TAG"
 )]
 pub struct GrantError(pub String);
 
@@ -91,6 +98,9 @@ impl FromStr for Grant {
     fn from_str(text: &str) -> Result<Grant, GrantError> {
         let parsed = match text.split_once(':') {
             _ if text.len() > PATTERN_BYTES_MAX => None,
+            _ if text.starts_with("purge") => {
+                text.strip_prefix("purge").and_then(PurgeGrant::parse).map(Grant::Purge)
+            }
             Some(("kv", rest)) => parse_kv(rest).map(Grant::Kv),
             Some(("http", rest)) => parse_http(rest).map(Grant::Http),
             Some(("secret", name)) => {
@@ -147,6 +157,7 @@ impl fmt::Display for Grant {
             Grant::Kv(grant) => grant.fmt(f),
             Grant::Http(grant) => grant.fmt(f),
             Grant::Secret(name) => write!(f, "secret:{name}"),
+            Grant::Purge(grant) => grant.fmt(f),
         }
     }
 }

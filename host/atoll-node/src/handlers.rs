@@ -16,6 +16,7 @@ mod records;
 pub(crate) mod trace;
 mod watch;
 
+use crate::cache::purges::Purges;
 use crate::config::Config;
 use crate::journal::Unsettled;
 use crate::node::Node;
@@ -91,7 +92,11 @@ struct Outcome {
 
 impl Handlers {
     /// Starts the engine. No handler is deployed yet.
-    pub(crate) fn new(node: Arc<Node>, settings: &Settings<'_>) -> anyhow::Result<Arc<Handlers>> {
+    pub(crate) fn new(
+        purges: Arc<Purges>,
+        settings: &Settings<'_>,
+    ) -> anyhow::Result<Arc<Handlers>> {
+        let node = Arc::clone(purges.node());
         let engine = Engine::new(EngineConfig::default())?;
         let code = Code::open(settings.code, node.metrics());
         let records = Records::open(Arc::clone(&node))?;
@@ -102,7 +107,7 @@ impl Handlers {
         let secrets = Secrets::open(Arc::clone(&node), settings.secrets)?;
         let watchers = Watchers::new(Arc::clone(&node), node.metrics());
         let client = Arc::new(Client::new());
-        let common = Common { node: Arc::clone(&node), client, secrets, watchers };
+        let common = Common { node: Arc::clone(&node), client, secrets, purges, watchers };
         Ok(Arc::new(Handlers {
             node,
             engine,

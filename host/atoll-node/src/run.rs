@@ -205,8 +205,6 @@ struct Kit {
 
 impl Kit {
     fn new(config: &Config, node: &Arc<Node>, gateway: Option<SocketAddr>) -> anyhow::Result<Kit> {
-        let settings = handlers::Settings::of(config);
-        let handlers = Handlers::new(Arc::clone(node), &settings)?;
         let mut cache = match &config.cache_disk {
             Some(disk) => Cache::with_disk(config.cache_bytes_max, disk)?,
             None => Cache::new(config.cache_bytes_max),
@@ -218,6 +216,8 @@ impl Kit {
             disk.begin(node.metrics())?;
         }
         let purges = Purges::new(node, &cache)?;
+        let settings = handlers::Settings::of(config);
+        let handlers = Handlers::new(Arc::clone(&purges), &settings)?;
         let own = config.gateway_advertised.clone();
         let own = own.or_else(|| gateway.and_then(|address| address.to_string().parse().ok()));
         let proxy = Proxy::new(node, (&cache, &handlers), &config.routes, own)?;

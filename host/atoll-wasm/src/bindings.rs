@@ -24,6 +24,7 @@ wasmtime::component::bindgen!({
     world: "handler",
     imports: {
         "atoll:edge/cache.get-or-fill": async | trappable,
+        "atoll:edge/cache.purge": async | trappable,
         "atoll:edge/fetch.send": async | trappable,
         default: trappable,
     },

@@ -64,6 +64,10 @@ pub struct Proxy<H: Host> {
 struct Base<H: Host> {
     shared: Arc<Shared<H>>,
     imports: Vec<String>,
+    /// The import, if there is one, that is of no use without a grant for a bucket.
+    store_import: Option<String>,
+    /// Whether it was written to purge.
+    purges: bool,
     /// What is told of changes in the store, in a component of any world.
     watch: Option<Watch<H>>,
     /// Whether it may wait in host calls.
@@ -102,7 +106,11 @@ impl<H: Host> Component<H> {
         let pre = shared.linker.instantiate_pre(component).map_err(mismatch)?;
         let watch = Watch::of(component, &pre);
         let waits = imports.iter().any(|import| shape::waits(import));
-        let base = Base { shared, imports, watch, waits, fills: Arc::default(), id: Arc::new(()) };
+        let store_import = imports.iter().find(|import| shape::reaches_store(component, import));
+        let store_import = store_import.cloned();
+        let purges = imports.iter().any(|import| shape::purges(component, import));
+        let (fills, id) = (Arc::default(), Arc::new(()));
+        let base = Base { shared, imports, store_import, purges, watch, waits, fills, id };
         Ok(match world {
             World::Edge => {
                 Component::Edge(Handler { base, pre: HandlerPre::new(pre).map_err(mismatch)? })
@@ -135,8 +143,13 @@ impl<H: Host> Component<H> {
     /// Returns the import, if there is one, that is of no use without a grant for a bucket, so that
     /// a deploy without one can be refused.
     pub fn store_import(&self) -> Option<&str> {
-        let imports = self.imports().iter().map(String::as_str);
-        imports.into_iter().find(|import| shape::reaches_store(import))
+        self.base().store_import.as_deref()
+    }
+
+    /// Returns whether it was written to take back what HTTP caches hold, which is of no use without a
+    /// grant, so that a deploy without one can be refused. `false` where that cannot be told.
+    pub fn purges(&self) -> bool {
+        self.base().purges
     }
 
     /// Makes an instance and drops it: what a deploy does before it sends requests.

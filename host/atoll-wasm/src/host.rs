@@ -6,6 +6,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 
+pub mod purge;
+
+use purge::{Purge, Purging};
+
 /// What one call may reach, as the node grants it. One value for each call, dropped with it.
 ///
 /// Methods are called on the guest's own stack and must not wait: the store answers from memory.
@@ -46,6 +50,10 @@ pub trait Host: Send + 'static {
 
     /// Returns a page of keys.
     fn list(&mut self, bucket: &Self::Bucket, list: List) -> Result<KeyPage, KvError>;
+
+    /// Takes cached responses back, here and on every node. All of it is checked before any is done.
+    /// The guest may be gone before the future has ended.
+    fn purge(&mut self, purge: Purge) -> Purging;
 
     /// Returns what sends the guest's own requests. Asked once in a call, when it is first needed.
     fn fetcher(&self) -> Arc<dyn Fetcher>;

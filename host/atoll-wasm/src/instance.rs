@@ -11,7 +11,7 @@ use crate::bindings::{Handler, HandlerPre};
 use crate::error::{CallError, MEMORY_TAKEN, PLACES_TAKEN, quote};
 use crate::fills::{Filling, Fills};
 use crate::host::{Host, Request, Response};
-use crate::limits::{COMPONENT_HANDLES_MAX, HOSTCALL_BYTES_MAX, Limits};
+use crate::limits::{COMPONENT_HANDLES_MAX, HOSTCALL_BYTES_MAX, Limits, PURGES_MAX};
 use crate::log::Log;
 use crate::memory::{Budget, Limiter, Refusal};
 use crate::places::Places;
@@ -27,6 +27,8 @@ pub(crate) struct Guest<H: Host> {
     pub(crate) fillings: Places<Filling>,
     /// Who fills what, among the instances of this component; none where it cannot ask.
     pub(crate) fills: Option<Arc<Fills>>,
+    /// What the present call may still purge.
+    pub(crate) purges_left: u32,
     pub(crate) keyvalue: KeyValue<H::Bucket>,
     pub(crate) standard: Option<Box<Standard>>,
     log: Option<Arc<Log>>,
@@ -65,6 +67,7 @@ impl<H: Host> Instance<H> {
         guest.host = host;
         // What the request before has kept is nobody's turn any more.
         guest.fillings = Places::new();
+        guest.purges_left = PURGES_MAX;
         guest.keyvalue.begin();
         guest.memory.begin();
         guest.meter = Meter::start(limits.cpu_ms);
@@ -104,6 +107,7 @@ pub(crate) fn store<H: Host>(
         buckets: Places::new(),
         fillings: Places::new(),
         fills: None,
+        purges_left: PURGES_MAX,
         keyvalue: KeyValue::new(),
         standard: None,
         log: None,

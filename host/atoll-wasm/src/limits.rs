@@ -62,6 +62,8 @@ pub(crate) const RESOURCES_MAX: usize = 4_096;
 pub(crate) const CURSORS_MAX: usize = 1_024;
 /// Requests that one call may send.
 pub const FETCHES_MAX: u32 = 64;
+/// URLs, tags, prefixes and hosts that one call may purge.
+pub const PURGES_MAX: u32 = 64;
 /// Bytes of the body of an answer that a guest gets whole.
 pub const FETCH_BYTES_MAX: usize = 8 << 20;
 

@@ -5,6 +5,7 @@
 //! its way at that moment is covered too. Times are microseconds of one clock of the node that never
 //! goes back.
 
+use super::key::{Url, host_of};
 use crate::limits::{PURGE_RECORD_COUNT_MAX, PURGE_SCOPE_BYTES_MAX};
 use std::collections::BTreeMap;
 
@@ -38,6 +39,24 @@ pub enum Strength {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a purge names at most {PURGE_SCOPE_BYTES_MAX} bytes, and at least one")]
 pub struct ScopeError;
+
+/// Why a person's or a handler's words name no scope.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// No URL.
+    #[error("{0:?} is no URL: write http://HOST/PATH, or /PATH for every host")]
+    Url(String),
+    /// Too long, or empty.
+    #[error("{word} {name:?}: {error}")]
+    Name {
+        /// What was to be purged: `tag`, `host`.
+        word: &'static str,
+        /// As it was given.
+        name: String,
+        /// What is wrong with it.
+        error: ScopeError,
+    },
+}
 
 /// What a stored response is known by.
 #[derive(Clone, Copy, Debug)]
@@ -96,6 +115,24 @@ impl Scope {
             Scope::Tag(name) => ("tag", name),
             Scope::Group(name) => ("group", name),
         }
+    }
+
+    /// The scope that somebody names: `url` and `prefix` with a URL in any form, `host` in any case,
+    /// `tag`. Any other word is `all`.
+    pub fn named(word: &str, name: &str) -> Result<Scope, NameError> {
+        let url = || {
+            let parsed = Url::parse(name).ok_or_else(|| NameError::Url(name.to_owned()))?;
+            Ok(parsed.key())
+        };
+        let (word, text) = match word {
+            "url" => ("url", url()?),
+            "prefix" => ("prefix", url()?),
+            "host" => ("host", host_of(name)),
+            "tag" => ("tag", name.to_owned()),
+            _ => return Ok(Scope::All),
+        };
+        let scope = Scope::of(word, &text).unwrap_or(Err(ScopeError));
+        scope.map_err(|error| NameError::Name { word, name: name.to_owned(), error })
     }
 
     /// The scope behind a word and a name. `None` for a word that is not known.

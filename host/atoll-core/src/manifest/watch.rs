@@ -62,7 +62,7 @@ impl Watch {
                         && grant.bucket == keys.bucket
                         && keys.prefix.starts_with(&grant.prefix)
                 }
-                Grant::Http(_) | Grant::Secret(_) => false,
+                Grant::Http(_) | Grant::Secret(_) | Grant::Purge(_) => false,
             };
             match grants.iter().any(covers) {
                 true => Ok(keys),

@@ -337,7 +337,9 @@ fn refusal(error: DeployError) -> Problem {
         DeployError::NoWatcher | DeployError::NoHandler => {
             (StatusCode::UNPROCESSABLE_ENTITY, "wrong-world")
         }
-        DeployError::NotGranted(_) => (StatusCode::UNPROCESSABLE_ENTITY, "not-granted"),
+        DeployError::NotGranted(_) | DeployError::NoPurgeGranted => {
+            (StatusCode::UNPROCESSABLE_ENTITY, "not-granted")
+        }
         DeployError::Start(_) => (StatusCode::UNPROCESSABLE_ENTITY, "cannot-start"),
         DeployError::Unknown(name) => return unknown(name),
         DeployError::NoRoute { .. } => (StatusCode::CONFLICT, "no-such-route"),

@@ -5,7 +5,6 @@ use super::limits::{PURGE_BODY_BYTES_MAX, PURGE_COUNT_MAX};
 use super::query::Query;
 use crate::problem::Problem;
 use crate::replication::progress::Wish;
-use atoll_core::http_cache::key::{Url, host_of};
 use atoll_core::http_cache::purge::{Scope, Strength};
 use atoll_core::limits::{COPY_WAIT_MS_DEFAULT, COPY_WAIT_MS_MAX};
 use axum::extract::{Request, State};
@@ -51,24 +50,17 @@ impl Order {
         if self.all {
             scopes.push(Scope::All);
         }
-        let named = |word: &str, name: &str| match Scope::of(word, name) {
-            Some(scope) => scope.map_err(|error| bad(format!("{word} {name:?}: {error}"))),
-            None => Err(bad(format!("{word} is nothing that can be purged"))),
-        };
-        for url in &self.urls {
-            let wanted = "write http://HOST/PATH, or /PATH for every host";
-            let parsed = Url::parse(url).ok_or_else(|| bad(format!("{url:?}: {wanted}")))?;
-            scopes.push(named("url", &parsed.key())?);
-        }
-        for prefix in &self.prefixes {
-            let parsed = Url::parse(prefix).ok_or_else(|| bad(format!("{prefix:?} is no URL")))?;
-            scopes.push(named("prefix", &parsed.key())?);
-        }
-        for tag in &self.tags {
-            scopes.push(named("tag", tag)?);
-        }
-        for host in &self.hosts {
-            scopes.push(named("host", &host_of(host))?);
+        let named = [
+            ("url", &self.urls),
+            ("prefix", &self.prefixes),
+            ("tag", &self.tags),
+            ("host", &self.hosts),
+        ];
+        for (word, names) in named {
+            for name in names {
+                let scope = Scope::named(word, name);
+                scopes.push(scope.map_err(|error| bad(error.to_string()))?);
+            }
         }
         if !(1..=PURGE_COUNT_MAX).contains(&scopes.len()) {
             let names = "urls, tags, prefixes, hosts or all";

@@ -46,12 +46,14 @@ impl Door {
         let node = Node::new(&config).expect("a node");
         let shutdown = CancellationToken::new();
         let api = "127.0.0.1:8081".parse().ok();
-        let handlers = Handlers::new(Arc::clone(&node), &Settings::of(&config)).expect("an engine");
         let cache = Arc::new(Cache::new(0));
+        let purges = Purges::new(&node, &cache).expect("a bucket");
+        let handlers =
+            Handlers::new(Arc::clone(&purges), &Settings::of(&config)).expect("an engine");
         let settings = ApiSettings {
             proxy: Proxy::new(&node, (&cache, &handlers), &[], None).expect("no routes"),
             handlers,
-            purges: Purges::new(&node, &cache).expect("a bucket"),
+            purges,
             token: config.api_token.clone(),
             addresses: Addresses { api, ..Addresses::default() },
             shutdown: shutdown.clone(),

@@ -183,7 +183,7 @@ impl Purges {
     }
 
     /// The node that they are of.
-    pub(super) fn node(&self) -> &Arc<Node> {
+    pub(crate) fn node(&self) -> &Arc<Node> {
         &self.node
     }
 

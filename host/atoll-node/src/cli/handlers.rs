@@ -30,7 +30,9 @@ Routes: [METHOD[,METHOD...] ][HOST]/PATH. A last segment * takes everything belo
 takes one segment. Where several routes match, the more specific one wins.
 
 Grants: kv:BUCKET=rw, kv:BUCKET=r, kv:BUCKET/PREFIX=w for keys; http:HOST[:PORT], http:*.HOST for
-requests to others; secret:NAME for a secret. What is not granted is denied. Without --grant a handler may read and write the
+requests to others; secret:NAME for a secret; purge, or a part of it with purge:host=HOST,
+purge:prefix=HOST/PATH, purge:tag=TAG or purge:tag=START*, for taking back what caches hold. What is
+not granted is denied. Without --grant a handler may read and write the
 bucket default; --grant none gives it nothing.
 
 Deploying a name again replaces it; requests in flight finish on the version they began with. Every

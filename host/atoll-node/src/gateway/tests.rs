@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::cache::Cache;
+use crate::cache::purges::Purges;
 use crate::config::{Config, FileConfig};
 use crate::handlers::Settings;
 use crate::handlers::deploy::Deployment;
@@ -19,7 +20,9 @@ use tower::ServiceExt as _;
 async fn gateway() -> Router {
     let config = Config::resolve(FileConfig::default()).expect("the defaults");
     let node = Node::new(&config).expect("a node");
-    let handlers = Handlers::new(Arc::clone(&node), &Settings::of(&config)).expect("an engine");
+    let cache = Arc::new(Cache::new(0));
+    let purges = Purges::new(&node, &cache).expect("a bucket");
+    let handlers = Handlers::new(purges, &Settings::of(&config)).expect("an engine");
     let path = atoll_guests::build().expect("the guests").path("hello");
     let wanted = Deployment {
         name: "hello".to_owned(),
@@ -35,7 +38,6 @@ async fn gateway() -> Router {
         component: Bytes::from(std::fs::read(path).expect("a built component")),
     };
     handlers.deploy(wanted).await.expect("it is deployed");
-    let cache = Arc::new(Cache::new(0));
     let proxy = Proxy::new(&node, (&cache, &handlers), &[], None).expect("no routes");
     router(&node, handlers, proxy, None).expect("no log to open")
 }

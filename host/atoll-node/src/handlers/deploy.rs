@@ -60,6 +60,12 @@ pub(crate) enum DeployError {
     )]
     NotGranted(String),
     #[error(
+        "the component purges what caches hold (it imports atoll:edge/cache purge) and no purge is \
+         granted; deploy it with --grant purge, or for a part with --grant purge:host=HOST, \
+         purge:prefix=HOST/PATH or purge:tag=TAG"
+    )]
+    NoPurgeGranted,
+    #[error(
         "the component exports no wasi:keyvalue/watcher, so it can be told of nothing; leave out \
          --watch"
     )]
@@ -245,6 +251,9 @@ impl Handlers {
         let identity = Identity::new(&record, grants, self.logs.open(&record.name));
         if let (false, Some(import)) = (identity.reaches_store(), component.store_import()) {
             return Err(DeployError::NotGranted(import.to_owned()));
+        }
+        if component.purges() && !identity.may_purge() {
+            return Err(DeployError::NoPurgeGranted);
         }
         let old = self.get(&record.name);
         let before = old.as_ref().map(|old| &old.live).and_then(|old| {

@@ -1,13 +1,17 @@
 //! What a guest reaches: the store as far as it was granted, the clock, its log.
 
+mod purge;
+
 use super::fetch::{Client, GuestFetcher};
 use super::logs::HandlerLog;
 use super::trace::Trace;
 use super::watch::{Told, Watchers};
+use crate::cache::purges::Purges;
 use crate::node::Node;
 use crate::secrets::Secrets;
 use atoll_core::clock::Now;
 use atoll_core::entry::Deadline;
+use atoll_core::grant::purge::PurgeGrant;
 use atoll_core::grant::{Grant, HttpGrant, KvGrant};
 use atoll_core::key::{BucketName, KeyError, check_key};
 use atoll_core::manifest::HandlerRecord;
@@ -15,6 +19,7 @@ use atoll_core::store::Bucket;
 use atoll_core::store::edit::{Edit, NewValue, WriteError, Written};
 use atoll_core::store::list::ListQuery;
 use atoll_core::store::view::View;
+use atoll_wasm::host::purge::{Purge, Purging};
 use atoll_wasm::host::{
     Condition, Entry, Fetcher, Host, Increment, KeyPage, KvError, Level, List, Logger,
     NoRandomness, SecretError, Set,
@@ -41,6 +46,8 @@ pub(crate) struct Identity {
     http: Vec<HttpGrant>,
     /// The names of the secrets that it may read.
     secrets: Vec<String>,
+    /// What it may take back from the caches.
+    purge: Vec<PurgeGrant>,
     config: BTreeMap<String, String>,
 }
 
@@ -50,16 +57,18 @@ impl Identity {
         grants: Vec<Grant>,
         kept: Arc<HandlerLog>,
     ) -> Identity {
-        let (mut kv, mut http, mut secrets) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut kv, mut http) = (Vec::new(), Vec::new());
+        let (mut secrets, mut purge) = (Vec::new(), Vec::new());
         for grant in grants {
             match grant {
                 Grant::Kv(grant) => kv.push(grant),
                 Grant::Http(grant) => http.push(grant),
                 Grant::Secret(name) => secrets.push(name),
+                Grant::Purge(grant) => purge.push(grant),
             }
         }
         let (name, config) = (record.name.clone(), record.config.clone());
-        Identity { name, version: record.version, kept, kv, http, secrets, config }
+        Identity { name, version: record.version, kept, kv, http, secrets, purge, config }
     }
 
     /// The last lines that the handler has logged.
@@ -75,6 +84,11 @@ impl Identity {
     /// Whether it may use any key at all.
     pub(super) fn reaches_store(&self) -> bool {
         !self.kv.is_empty()
+    }
+
+    /// Whether it may take anything back from the caches.
+    pub(super) fn may_purge(&self) -> bool {
+        !self.purge.is_empty()
     }
 
     /// The hosts that it may send requests to.
@@ -105,6 +119,7 @@ pub(super) struct Common {
     /// Sends what guests ask of others.
     pub(super) client: Arc<Client>,
     pub(super) secrets: Secrets,
+    pub(super) purges: Arc<Purges>,
     pub(super) watchers: Watchers,
 }
 
@@ -370,6 +385,10 @@ impl Host for GuestHost {
         let last = keys.last().filter(|_| has_more).map(|key| URL_SAFE_NO_PAD.encode(key));
         let keys = keys.into_iter().filter_map(|key| String::from_utf8(key).ok());
         Ok(KeyPage { keys: keys.collect(), cursor: last })
+    }
+
+    fn purge(&mut self, purge: Purge) -> Purging {
+        self.begin_purge(&purge)
     }
 
     fn fetcher(&self) -> Arc<dyn Fetcher> {

@@ -2,6 +2,7 @@
 
 use super::deploy::Deployment;
 use super::*;
+use crate::cache::Cache;
 use crate::config::{Config, FileConfig};
 use atoll_core::manifest::{HandlerLimits, HandlerRecord};
 use bytes::Bytes;
@@ -13,7 +14,9 @@ use std::task::Poll;
 fn handlers(toml: &str) -> Arc<Handlers> {
     let values: FileConfig = toml::from_str(toml).expect("the test's configuration");
     let config = Config::resolve(values).expect("the test's configuration");
-    Handlers::new(Node::new(&config).expect("a node"), &Settings::of(&config)).expect("an engine")
+    let node = Node::new(&config).expect("a node");
+    let purges = Purges::new(&node, &Arc::new(Cache::new(0))).expect("a bucket");
+    Handlers::new(purges, &Settings::of(&config)).expect("an engine")
 }
 
 fn record(digest: &str) -> HandlerRecord {

@@ -170,8 +170,32 @@ pub(super) fn imports(component: &Component) -> Result<Vec<String>, CompileError
 }
 
 /// Tells whether the interface of this full name gives access to the store.
-pub(super) fn reaches_store(import: &str) -> bool {
-    matches!(edge(import), Some(CACHE_IMPORT | STORE_IMPORT)) || standard::reaches_store(import)
+pub(super) fn reaches_store(component: &Component, import: &str) -> bool {
+    match edge(import) {
+        Some(STORE_IMPORT) => true,
+        Some(CACHE_IMPORT) => calls(component, import, "get-or-fill"),
+        _ => standard::reaches_store(import),
+    }
+}
+
+/// Tells whether the component was written to take back what HTTP caches hold. Tools for JavaScript and
+/// Python import every function of an interface, which says nothing.
+pub(super) fn purges(component: &Component, import: &str) -> bool {
+    edge(import) == Some(CACHE_IMPORT)
+        && calls(component, import, "purge")
+        && !calls(component, import, "get-or-fill")
+}
+
+/// Tells whether a function is among those that the component imports of an interface.
+fn calls(component: &Component, import: &str, function: &str) -> bool {
+    let engine = component.engine();
+    let item = component.component_type().get_import(engine, import).map(|import| import.ty);
+    match item {
+        Some(ComponentItem::ComponentInstance(instance)) => {
+            instance.get_export(engine, function).is_some()
+        }
+        _ => false,
+    }
 }
 
 /// Tells whether the interface of this full name has functions that wait for others.

@@ -1,13 +1,15 @@
-//! `atoll:edge/cache` over a [`Host`](crate::host::Host): get, or fill while the others wait.
+//! `atoll:edge/cache` over a [`Host`](crate::host::Host): get, or fill while the others wait; and
+//! purges of what HTTP caches hold.
 
 use wasmtime::component::Resource;
 
 use super::kv::{answer, lifetime};
 use crate::bindings::atoll::edge::cache::{self, Found};
 use crate::bindings::atoll::edge::kv;
+use crate::host::purge::{Purge, PurgeError, PurgeScope};
 use crate::host::{Condition, Host, KvError, Set};
 use crate::instance::Guest;
-use crate::limits::HANDLES_MAX;
+use crate::limits::{HANDLES_MAX, PURGES_MAX};
 
 type Handle = Resource<cache::Filling>;
 
@@ -19,6 +21,40 @@ impl<H: Host> cache::Host for Guest<H> {
     ) -> wasmtime::Result<Result<Found, kv::Error>> {
         answer(get_or_fill(self, &bucket, &key).await)
     }
+
+    async fn purge(
+        &mut self,
+        scopes: Vec<cache::PurgeScope>,
+        strength: cache::PurgeStrength,
+    ) -> wasmtime::Result<Result<(), cache::PurgeError>> {
+        let is_soft = strength == cache::PurgeStrength::Soft;
+        Ok(purge(self, scopes, is_soft).await.map_err(|error| match error {
+            PurgeError::Denied(detail) => cache::PurgeError::Denied(detail),
+            PurgeError::Invalid(detail) => cache::PurgeError::Invalid(detail),
+            PurgeError::TooMany(detail) => cache::PurgeError::TooMany(detail),
+            PurgeError::Unavailable(detail) => cache::PurgeError::Unavailable(detail),
+        }))
+    }
+}
+
+async fn purge<H: Host>(
+    guest: &mut Guest<H>,
+    scopes: Vec<cache::PurgeScope>,
+    is_soft: bool,
+) -> Result<(), PurgeError> {
+    let count = u32::try_from(scopes.len()).unwrap_or(u32::MAX);
+    let left = guest.purges_left.checked_sub(count).ok_or_else(|| {
+        PurgeError::TooMany(format!("one call may purge {PURGES_MAX} names, not more"))
+    })?;
+    guest.purges_left = left;
+    let scopes = scopes.into_iter().map(|scope| match scope {
+        cache::PurgeScope::Url(name) => PurgeScope::Url(name),
+        cache::PurgeScope::Prefix(name) => PurgeScope::Prefix(name),
+        cache::PurgeScope::Tag(name) => PurgeScope::Tag(name),
+        cache::PurgeScope::Host(name) => PurgeScope::Host(name),
+        cache::PurgeScope::All => PurgeScope::All,
+    });
+    guest.host.purge(Purge { scopes: scopes.collect(), is_soft }).await
 }
 
 impl<H: Host> cache::HostFilling for Guest<H> {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use atoll_wasm::component::{Component, Handler};
 use atoll_wasm::engine::{Engine, EngineConfig};
 use atoll_wasm::error::CallError;
+use atoll_wasm::host::purge::{Purge, PurgeError, Purging};
 use atoll_wasm::host::{
     Entry, FetchBody, FetchError, Fetcher, Fetching, Host, Increment, KeyPage, KvError, Level,
     List, Logger, NoRandomness, Request, Response, SecretError, Set,
@@ -52,6 +53,11 @@ impl Host for Nothing {
 
     fn list(&mut self, _bucket: &(), _list: List) -> Result<KeyPage, KvError> {
         denied()
+    }
+
+    fn purge(&mut self, _purge: Purge) -> Purging {
+        let denied = PurgeError::Denied("nothing is granted".to_owned());
+        Box::pin(std::future::ready(Err(denied)))
     }
 
     fn fetcher(&self) -> Arc<dyn Fetcher> {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use atoll_wasm::host::purge::{Purge, PurgeError, Purging};
 use atoll_wasm::host::{
     Condition, Entry, FetchBody, FetchError, Fetcher, Fetching, Host, Increment, KeyPage, KvError,
     Level, List, Logger, NoRandomness, SecretError, Set,
@@ -120,6 +121,11 @@ impl Host for Memory {
             .take_while(|key| key.starts_with(&list.prefix));
         let keys: Vec<String> = with_prefix.take(list.limit.min(2)).collect();
         Ok(KeyPage { cursor: keys.last().cloned(), keys })
+    }
+
+    fn purge(&mut self, _purge: Purge) -> Purging {
+        let denied = PurgeError::Denied("nothing is granted".to_owned());
+        Box::pin(std::future::ready(Err(denied)))
     }
 
     fn fetcher(&self) -> Arc<dyn Fetcher> {

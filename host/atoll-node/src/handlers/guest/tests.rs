@@ -1,9 +1,11 @@
 //! What a guest learns of keys that it was not granted: nothing.
 
 use super::*;
+use crate::cache::Cache;
 use crate::config::{Config, FileConfig};
 use atoll_core::manifest::HandlerLimits;
 use atoll_core::replica::status::{Readiness, Status};
+use atoll_wasm::host::purge::{PurgeError, PurgeScope};
 use std::io::Write;
 use std::sync::Mutex;
 
@@ -35,7 +37,8 @@ fn guest(grants: &[&str]) -> (GuestHost, GuestBucket) {
     let identity = Arc::new(Identity::new(&record, grants, Arc::default()));
     let secrets = Secrets::open(Arc::clone(&node), &config.secrets).expect("a bucket");
     let watchers = Watchers::new(Arc::clone(&node), node.metrics());
-    let common = Common { node, client: Arc::new(Client::new()), secrets, watchers };
+    let purges = Purges::new(&node, &Arc::new(Cache::new(0))).expect("a bucket");
+    let common = Common { node, client: Arc::new(Client::new()), secrets, purges, watchers };
     let mut guest = GuestHost::new(Arc::new(common), identity);
     let bucket = guest.open("default").expect("it is granted");
     for key in KEYS {
@@ -167,4 +170,36 @@ fn a_guest_on_a_node_that_refuses_writes_still_reads() {
     refused(guest.delete(&bucket, "a").err());
     refused(guest.increment(&bucket, "a", by).err());
     assert_eq!(guest.get(&bucket, "a"), Ok(Some(Bytes::from_static(b"1"))));
+}
+
+async fn purge(guest: &mut GuestHost, scopes: &[PurgeScope]) -> Result<(), PurgeError> {
+    Host::purge(guest, Purge { scopes: scopes.to_vec(), is_soft: false }).await
+}
+
+/// The records of purges that were written, by word and name.
+fn purged(guest: &GuestHost) -> usize {
+    let name = BucketName::new("_purge").expect("a name");
+    let bucket = guest.node().store().find_bucket(&name).expect("it is made at start");
+    let query = ListQuery { prefix: b"", after: b"", delimiter: None, limit: 100 };
+    guest.node().store().list(&bucket, query, guest.node().now(), |_| ()).items.len()
+}
+
+#[tokio::test]
+async fn what_may_not_be_purged_is_denied_by_name_and_nothing_is_purged() {
+    let (mut guest, _) = guest(&["kv:default=rw", "purge:host=a.example", "purge:tag=news"]);
+    let url = |text: &str| PurgeScope::Url(text.to_owned());
+    let tag = |text: &str| PurgeScope::Tag(text.to_owned());
+    let denied = |grant: &str| {
+        let text = format!("{grant} is not granted; deploy the handler with --grant {grant}");
+        Err(PurgeError::Denied(text))
+    };
+    let mixed = [tag("news"), url("https://b.example/x?y"), tag("sport")];
+    assert_eq!(purge(&mut guest, &mixed).await, denied("purge:prefix=b.example/x?y"));
+    assert_eq!(purge(&mut guest, &[tag("sport")]).await, denied("purge:tag=sport"));
+    assert_eq!(purge(&mut guest, &[PurgeScope::All]).await, denied("purge"));
+    assert!(matches!(purge(&mut guest, &[]).await, Err(PurgeError::Invalid(_))));
+    assert!(matches!(purge(&mut guest, &[url("no url")]).await, Err(PurgeError::Invalid(_))));
+    assert_eq!((purged(&guest), guest.traces.has_written()), (0, false));
+    assert_eq!(purge(&mut guest, &[tag("news"), url("http://A.example/x")]).await, Ok(()));
+    assert_eq!((purged(&guest), guest.traces.has_written()), (2, true));
 }
