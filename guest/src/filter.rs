@@ -21,6 +21,33 @@
 //! }
 //! ```
 //!
+//! Hooks may use [`kv`](crate::kv), [`secret`](crate::secret), [`config`](crate::config),
+//! [`clock`](crate::clock), [`random`](crate::random) and [`log`](crate::log), as far as granted; they
+//! wait for nobody, so neither `fetch` nor `cache` is among them.
+//!
+//! ```
+//! use atoll_guest::filter::{Filter, RequestHead, filter};
+//! use atoll_guest::{Response, secret, testing};
+//!
+//! /// Lets only those through who know the password.
+//! struct Door;
+//!
+//! #[filter]
+//! impl Filter for Door {
+//!     fn on_request(request: &mut RequestHead) -> Option<Response> {
+//!         let password = secret::text("door").ok().flatten();
+//!         let is_known = password.is_some() && request.header("x-password") == password.as_deref();
+//!         (!is_known).then(|| Response::text("who are you?\n").status(401))
+//!     }
+//! }
+//!
+//! let _node = testing::Node::start().with_secret("door", Some(b"sesame"));
+//! let mut request = RequestHead::new("GET", "/").with_header("x-password", "open");
+//! assert_eq!(Door::on_request(&mut request).map(|answer| answer.status_code()), Some(401));
+//! let mut request = RequestHead::new("GET", "/").with_header("x-password", "sesame");
+//! assert!(Door::on_request(&mut request).is_none());
+//! ```
+//!
 //! Only the hooks that are written down are called. Each call may have a fresh instance: what one is
 //! to know of another goes into header fields.
 

@@ -22,5 +22,6 @@ wit_bindgen::generate!({
         "atoll:edge/kv@0.1.0": crate::bindings::atoll::edge::kv,
         "atoll:edge/log@0.1.0": crate::bindings::atoll::edge::log,
         "atoll:edge/random@0.1.0": crate::bindings::atoll::edge::random,
+        "atoll:edge/secrets@0.1.0": crate::bindings::atoll::edge::secrets,
     },
 });

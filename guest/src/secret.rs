@@ -1,4 +1,4 @@
-//! Secrets that the handler was granted: passwords, tokens, keys.
+//! Secrets that the handler or filter was granted: passwords, tokens, keys.
 
 use std::fmt;
 

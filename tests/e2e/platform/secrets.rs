@@ -165,3 +165,29 @@ fn a_node_takes_secrets_from_its_environment_and_needs_a_key_for_others() {
     let (success, stderr) = set(&node, "b", "x");
     assert!(!success && stderr.contains("--secrets-key-file"), "{stderr}");
 }
+
+#[test]
+fn a_filter_reads_the_secrets_that_it_was_granted_as_a_handler_does() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let node = TestNode::start_with(&["--secrets-key-file", &key_file(folder.path(), "own")]);
+    let (success, stderr) = set(&node, "a", VALUE);
+    assert!(success, "{stderr}");
+    deploy(&node, "hostile-filter", &["--name", "f", "--grant", "secret:a", "--grant", "secret:b"]);
+    ok(&node, &["upstream", "set", "r", "path=/*", "upstream=http://127.0.0.1:1", "filter=f"]);
+    let ask = |name: &str| {
+        let agent = ureq::Agent::config_builder().http_status_as_error(false).build();
+        let request = ureq::Agent::from(agent)
+            .get(format!("http://{}/x", node.gateway))
+            .header("x-hook", "on-request")
+            .header("x-do", "secret")
+            .header("x-name", name);
+        let mut answer = request.call().expect("it is answered");
+        (answer.status().as_u16(), answer.body_mut().read_to_string().expect("text"))
+    };
+    assert_eq!(ask("a"), (200, VALUE.to_owned()));
+    assert_eq!(ask("b"), (404, "there is none\n".to_owned()));
+    let (status, told) = ask("c");
+    assert_eq!(status, 403);
+    let want = "secret:c is not granted; deploy the handler with --grant secret:c";
+    assert!(told.contains(want), "{told}");
+}

@@ -5,7 +5,7 @@
 use std::hint::black_box;
 
 use atoll_guest::filter::{Filter, RequestHead, ResponseHead, filter};
-use atoll_guest::{Response, config};
+use atoll_guest::{Response, config, secret};
 
 struct Hostile;
 
@@ -25,6 +25,7 @@ impl Filter for Hostile {
             "bad-header" => request.set_header("x-a", "b\r\nx-c: d"),
             "bad-name" => request.set_header("x a", "b"),
             "big" => return Some(Response::bytes(vec![0; 17 << 20])),
+            "secret" => return Some(tell(request.header("x-name").unwrap_or_default())),
             "answer-bad-status" => return Some(Response::new(99)),
             what => harm(what),
         }
@@ -76,6 +77,14 @@ impl Filter for Hostile {
 fn wish(request: &RequestHead, hook: &str) -> Option<String> {
     (request.header("x-hook")? == hook)
         .then(|| request.header("x-do").unwrap_or_default().to_owned())
+}
+
+fn tell(name: &str) -> Response {
+    match secret::text(name) {
+        Ok(Some(value)) => Response::text(value),
+        Ok(None) => Response::text("there is none\n").status(404),
+        Err(error) => Response::text(format!("{error}\n")).status(403),
+    }
 }
 
 fn harm(what: &str) {
