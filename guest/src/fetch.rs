@@ -21,8 +21,8 @@
 //! ```
 //!
 //! The node sends what the handler wrote and nothing else: it follows no redirects, keeps no cookies
-//! and knows no proxies. A call of the handler may send 64 requests, one after the other; the body of
-//! an answer has at most 8 MiB. Waiting costs no processor time, but counts for the time that the
+//! and knows no proxies. A call of the handler may send 64 requests, one after the other or at once
+//! ([`all`]); the body of an answer has at most 8 MiB. Waiting costs no processor time, but counts for the time that the
 //! handler may take.
 
 mod error;
@@ -38,6 +38,36 @@ use crate::node;
 /// Begins a `GET` of an absolute URL.
 pub fn get(url: &str) -> Outgoing {
     Outgoing::new("GET", url)
+}
+
+/// Sends several requests at once and waits for all answers, which come in the order of the requests.
+/// That takes as long as the slowest of them.
+///
+/// Each counts as one of the 64 that a call of the handler may send; their bodies together have at
+/// most 32 MiB.
+///
+/// ```
+/// use atoll_guest::{Request, Response, fetch, handler};
+///
+/// #[handler]
+/// fn handle(_request: Request) -> Response {
+///     let urls = ["https://a.example.com/", "https://b.example.com/"];
+///     let answers = fetch::all(urls.map(fetch::get));
+///     let there = answers.iter().flatten().filter(|answer| answer.is_success()).count();
+///     Response::text(format!("{there} of {} are there\n", urls.len()))
+/// }
+///
+/// let node = atoll_guest::testing::Node::start()
+///     .with_grants(&["http:*.example.com"])
+///     .with_upstream("https://a.example.com", |_| fetch::Incoming::new(200))
+///     .with_upstream("https://b.example.com", |_| fetch::Incoming::new(503));
+/// let response = node.run(handle, Request::new("GET", "/"));
+/// assert_eq!(response.body_text(), "1 of 2 are there\n");
+/// ```
+pub fn all(requests: impl IntoIterator<Item = Outgoing>) -> Vec<Result<Incoming, Error>> {
+    let raw: Vec<raw::Outgoing> = requests.into_iter().map(|request| request.raw).collect();
+    let answers = node::fetch::send_many(&raw).into_iter();
+    answers.map(|answer| Ok(Incoming { raw: answer? })).collect()
 }
 
 /// A request before it is sent.

@@ -42,9 +42,10 @@
 //! }
 //!
 //! let _node = testing::Node::start().with_secret("door", Some(b"sesame"));
-//! let mut request = RequestHead::new("GET", "/").with_header("x-password", "open");
+//! let mut request = RequestHead::new("GET", "/");
+//! request.set_header("x-password", "open");
 //! assert_eq!(Door::on_request(&mut request).map(|answer| answer.status_code()), Some(401));
-//! let mut request = RequestHead::new("GET", "/").with_header("x-password", "sesame");
+//! request.set_header("x-password", "sesame");
 //! assert!(Door::on_request(&mut request).is_none());
 //! ```
 //!

@@ -137,6 +137,43 @@ fn answer_slowly(mut stream: TcpStream, asked: &AtomicUsize) {
 }
 
 #[test]
+fn several_slow_hosts_that_are_asked_at_once_take_the_time_of_one() {
+    let (a, asked) = slow_host();
+    let (b, _) = slow_host();
+    let node = node_reaching(&[a, b], &[]);
+    get(&node, "/h/");
+    let began = Instant::now();
+    let path = format!("/h/together?url=http://{a}/&url=http://127.0.0.1:1/&url=http://{b}/");
+    let answer = get(&node, &path);
+    let took = began.elapsed();
+    let (denied, body) = ("http:127.0.0.1:1 is not granted", answer.text());
+    let lines: Vec<&str> = body.lines().collect();
+    assert_eq!((lines.len(), lines[0], lines[2]), (3, "made 1", "made 1"), "{body}");
+    assert!(lines[1].contains(denied), "{body}");
+    let (least, most) = (Duration::from_millis(500), Duration::from_millis(950));
+    assert!(took >= least && took < most, "{took:?}: two of half a second each, at once");
+    let many = get(&node, &format!("/h/together?times=40&url=http://{a}/"));
+    assert_eq!(many.text().lines().filter(|line| line.starts_with("made")).count(), 40);
+    assert_eq!(asked.load(Ordering::Relaxed), 41);
+    let too_many = get(&node, &format!("/h/together?times=65&url=http://{a}/"));
+    assert_eq!(too_many.text(), "fetch: too many: more than 64 at once\n".repeat(65));
+    assert_eq!(asked.load(Ordering::Relaxed), 41, "none of them is sent");
+}
+
+#[test]
+fn answers_that_come_at_once_are_bounded_together() {
+    let upstream = TestNode::start();
+    let node = node_reaching(&[upstream.api], &["--cpu-ms", "2000"]);
+    upstream.http("PUT", upstream.api, "/v1/kv/default/big", &vec![b'x'; 8 << 20]);
+    let url = format!("url=http://{}/v1/kv/default/big", upstream.api);
+    let four = get(&node, &format!("/h/together?times=4&{url}"));
+    assert_eq!(four.text(), "8388608 bytes\n".repeat(4));
+    let five = get(&node, &format!("/h/together?times=5&{url}"));
+    let refused = "fetch: too large: the bodies together have more than 33554432 bytes";
+    assert!(five.text().lines().any(|line| line == refused), "{}", five.text());
+}
+
+#[test]
 fn one_request_fills_while_the_others_wait_and_the_next_takes_over_from_one_that_dies() {
     let (address, asked) = slow_host();
     let node = node_reaching(&[address], &[]);

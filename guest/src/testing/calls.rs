@@ -207,7 +207,7 @@ pub(crate) mod secrets {
 
 /// `atoll:edge/fetch`.
 pub(crate) mod fetch {
-    pub(crate) use crate::testing::upstreams::send;
+    pub(crate) use crate::testing::upstreams::{send, send_many};
 }
 
 /// `atoll:edge/log`.

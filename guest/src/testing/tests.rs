@@ -193,3 +193,26 @@ fn what_is_purged_is_granted_counted_and_told() {
     assert_eq!(node.run(flood, Request::new("GET", "/")).body_text(), "64");
     assert_eq!(node.run(flood, Request::new("GET", "/")).body_text(), "64");
 }
+
+#[test]
+fn requests_at_once_are_answered_in_their_order_and_counted_each() {
+    let node = Node::start()
+        .with_grants(&["http:a.example"])
+        .with_upstream("http://a.example", |_| fetch::Incoming::new(200))
+        .with_upstream("http://b.example", |_| fetch::Incoming::new(200));
+    let get = |url: &str| fetch::get(url);
+    let answers = fetch::all([get("http://a.example/"), get("http://b.example/"), get("x")]);
+    assert!(answers[0].as_ref().is_ok_and(fetch::Incoming::is_success), "{answers:?}");
+    assert!(matches!(answers[1], Err(fetch::Error::Denied(_))), "{answers:?}");
+    assert!(matches!(answers[2], Err(fetch::Error::Invalid(_))), "{answers:?}");
+    let answered = |count: usize| {
+        let handle = move |_: Request| {
+            let answers = fetch::all((0..count).map(|_| fetch::get("http://a.example/")));
+            let answers = answers.into_iter().chain(fetch::all([fetch::get("http://a.example/")]));
+            Response::text(answers.flatten().count().to_string())
+        };
+        node.run(handle, Request::new("GET", "/")).body_text().to_owned()
+    };
+    // One more is sent afterwards.
+    assert_eq!([10, 63, 64, 65].map(answered), ["11", "64", "64", "1"]);
+}

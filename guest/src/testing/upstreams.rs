@@ -11,6 +11,7 @@ use crate::fetch;
 // The bounds of a node.
 const FETCHES_MAX: u32 = 64;
 const FETCH_BYTES_MAX: usize = 8 << 20;
+const FETCH_MANY_BYTES_MAX: usize = 32 << 20;
 
 type Upstream = Rc<dyn Fn(&fetch::Outgoing) -> fetch::Incoming>;
 
@@ -72,4 +73,22 @@ pub(crate) fn send(request: &raw::Outgoing) -> Result<raw::Incoming, raw::Error>
         return Err(raw::Error::TooLarge(text));
     }
     Ok(answer)
+}
+
+/// `atoll:edge/fetch.send-many`. Here one answers after the other.
+pub(crate) fn send_many(requests: &[raw::Outgoing]) -> Vec<Result<raw::Incoming, raw::Error>> {
+    if requests.len() > FETCHES_MAX as usize {
+        let refused = || Err(raw::Error::TooMany(format!("more than {FETCHES_MAX} at once")));
+        return requests.iter().map(|_| refused()).collect();
+    }
+    let mut left = FETCH_MANY_BYTES_MAX;
+    let answers = requests.iter().map(|request| {
+        let answer = send(request)?;
+        left = left.checked_sub(answer.body.len()).ok_or_else(|| {
+            let text = format!("the bodies together have more than {FETCH_MANY_BYTES_MAX} bytes");
+            raw::Error::TooLarge(text)
+        })?;
+        Ok(answer)
+    });
+    answers.collect()
 }

@@ -26,6 +26,7 @@ wasmtime::component::bindgen!({
         "atoll:edge/cache.get-or-fill": async | trappable,
         "atoll:edge/cache.purge": async | trappable,
         "atoll:edge/fetch.send": async | trappable,
+        "atoll:edge/fetch.send-many": async | trappable,
         default: trappable,
     },
     exports: { default: async },

@@ -66,6 +66,8 @@ pub const FETCHES_MAX: u32 = 64;
 pub const PURGES_MAX: u32 = 64;
 /// Bytes of the body of an answer that a guest gets whole.
 pub const FETCH_BYTES_MAX: usize = 8 << 20;
+/// Bytes of the bodies of all answers to requests that were sent at once.
+pub const FETCH_MANY_BYTES_MAX: usize = 32 << 20;
 
 /// Bytes of one function's code. What a compiler needs for one grows faster than its size, and it
 /// cannot be stopped; the largest that is met, in a Python interpreter, has 420 KiB.

@@ -2,9 +2,12 @@
 //!
 //! Leaves by the same way as those of `wasi:http`: grants, counts and log lines are its.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use futures_util::future::join_all;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 use http_body_util::{BodyExt, Full};
 use tokio::time::timeout;
@@ -12,29 +15,76 @@ use tokio::time::timeout;
 use crate::bindings::atoll::edge::fetch::{self, Incoming, Outgoing};
 use crate::host::{FetchBody, FetchError, Host};
 use crate::instance::Guest;
-use crate::limits::{FETCH_BYTES_MAX, HEADER_BYTES_MAX, HEADERS_MAX};
+use crate::limits::{
+    FETCH_BYTES_MAX, FETCH_MANY_BYTES_MAX, FETCHES_MAX, HEADER_BYTES_MAX, HEADERS_MAX,
+};
 use crate::response::DROPPED;
 
+type Answer = Result<Incoming, fetch::Error>;
+
 impl<H: Host> fetch::Host for Guest<H> {
-    async fn send(
-        &mut self,
-        request: Outgoing,
-    ) -> wasmtime::Result<Result<Incoming, fetch::Error>> {
-        let wait = request.timeout_ms.map(|ms| Duration::from_millis(u64::from(ms.max(1))));
-        let request = match checked(request) {
-            Ok(request) => request,
-            Err(what) => return Ok(Err(fetch::Error::Invalid(what))),
-        };
-        let exchange = self.outbound().exchange("fetch", request);
+    async fn send(&mut self, request: Outgoing) -> wasmtime::Result<Answer> {
+        Ok(begin(self, request, Room::of(FETCH_BYTES_MAX)).await)
+    }
+
+    async fn send_many(&mut self, requests: Vec<Outgoing>) -> wasmtime::Result<Vec<Answer>> {
+        if requests.len() > FETCHES_MAX as usize {
+            let refused = || Err(fetch::Error::TooMany(format!("more than {FETCHES_MAX} at once")));
+            return Ok(requests.iter().map(|_| refused()).collect());
+        }
+        let room = Room::of(FETCH_MANY_BYTES_MAX);
+        let mut exchanges = Vec::with_capacity(requests.len());
+        for request in requests {
+            exchanges.push(begin(self, request, room.clone()));
+        }
+        Ok(join_all(exchanges).await)
+    }
+}
+
+/// What the bodies of some answers may still take together, in bytes.
+#[derive(Clone)]
+struct Room {
+    left: Arc<AtomicUsize>,
+    bytes_max: usize,
+}
+
+impl Room {
+    fn of(bytes_max: usize) -> Room {
+        Room { left: Arc::new(AtomicUsize::new(bytes_max)), bytes_max }
+    }
+
+    /// Takes that much, if it is there.
+    fn take(&self, bytes: usize) -> Result<(), fetch::Error> {
+        let less = |left: usize| left.checked_sub(bytes);
+        match self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less) {
+            Ok(_) => Ok(()),
+            Err(_) => {
+                let text = format!("the bodies together have more than {} bytes", self.bytes_max);
+                Err(fetch::Error::TooLarge(text))
+            }
+        }
+    }
+}
+
+/// Begins an exchange, which goes on by itself.
+fn begin<H: Host>(
+    guest: &mut Guest<H>,
+    request: Outgoing,
+    room: Room,
+) -> impl Future<Output = Answer> + Send + 'static {
+    let wait = request.timeout_ms.map(|ms| Duration::from_millis(u64::from(ms.max(1))));
+    let exchange = checked(request).map(|request| guest.outbound().exchange("fetch", request));
+    async move {
+        let exchange = exchange.map_err(fetch::Error::Invalid)?;
         let whole = async {
             let (head, body) = exchange.await.map_err(tell)?.into_parts();
-            let body = collected(body).await?;
+            let body = collected(body, &room).await?;
             Ok(Incoming { status: head.status.as_u16(), headers: listed(&head.headers), body })
         };
-        Ok(match wait {
+        match wait {
             None => whole.await,
             Some(wait) => timeout(wait, whole).await.unwrap_or(Err(fetch::Error::TimedOut)),
-        })
+        }
     }
 }
 
@@ -82,7 +132,7 @@ fn listed(headers: &HeaderMap) -> Vec<(String, Vec<u8>)> {
     fields.map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec())).collect()
 }
 
-async fn collected(mut body: FetchBody) -> Result<Vec<u8>, fetch::Error> {
+async fn collected(mut body: FetchBody, room: &Room) -> Result<Vec<u8>, fetch::Error> {
     let mut bytes = BytesMut::new();
     while let Some(frame) = body.frame().await {
         // Trailers are of no use to who reads whole messages.
@@ -91,6 +141,7 @@ async fn collected(mut body: FetchBody) -> Result<Vec<u8>, fetch::Error> {
             let text = format!("the answer's body has more than {FETCH_BYTES_MAX} bytes");
             return Err(fetch::Error::TooLarge(text));
         }
+        room.take(data.len())?;
         bytes.extend_from_slice(&data);
     }
     Ok(bytes.into())

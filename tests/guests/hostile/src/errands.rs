@@ -1,4 +1,4 @@
-//! Requests of its own: one, or as many as it can.
+//! Requests of its own: one, several at once, or as many as it can.
 
 use std::time::Duration;
 
@@ -28,6 +28,20 @@ pub(crate) fn many(request: &Request) -> Response {
         }
     }
     Response::text("no end\n")
+}
+
+/// Asks all URLs of the query at once, each `times`; a line for each answer.
+pub(crate) fn together(request: &Request) -> Response {
+    let urls = request.query_pairs().filter(|(name, _)| name == "url").map(|(_, url)| url);
+    let times = request.query("times").and_then(|times| times.parse().ok()).unwrap_or(1);
+    let urls: Vec<String> = urls.flat_map(|url| vec![url; times]).collect();
+    let answers = fetch::all(urls.iter().map(|url| fetch::get(url)));
+    let lines = answers.into_iter().map(|answer| match answer {
+        Ok(answer) if answer.body().len() > 99 => format!("{} bytes\n", answer.body().len()),
+        Ok(answer) => format!("{}\n", String::from_utf8_lossy(answer.body())),
+        Err(error) => format!("{error}\n"),
+    });
+    Response::text(lines.collect::<String>())
 }
 
 /// Fills a key with what the URL in the query answers; a panic in its place if that fails.

@@ -28,6 +28,7 @@ fn handle(request: Request) -> Response {
         Some("handles") => hoard_handles(),
         Some("cached") => cached::answer(&request),
         Some("fetch") => errands::one(&request),
+        Some("together") => errands::together(&request),
         Some("fill") => errands::fill(&request),
         Some("fills") => errands::fill_within_a_fill(),
         Some("fetches") => errands::many(&request),
