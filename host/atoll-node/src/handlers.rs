@@ -64,6 +64,8 @@ pub(crate) struct Handlers {
     api: OnceLock<String>,
     /// Requests by handler and outcome, over all versions.
     requests: Family<Outcome, Counter>,
+    /// Requests that a fresh instance was given after a used one had failed.
+    retries: Family<Which, Counter>,
 }
 
 /// What they are told at start.
@@ -90,6 +92,14 @@ struct Outcome {
     outcome: &'static str,
 }
 
+/// A handler's version by its standing.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Which {
+    handler: String,
+    /// `live` or `canary`.
+    release: &'static str,
+}
+
 impl Handlers {
     /// Starts the engine. No handler is deployed yet.
     pub(crate) fn new(
@@ -104,6 +114,9 @@ impl Handlers {
         let requests = Family::<Outcome, Counter>::default();
         let help = "Requests of handlers, by how they ended";
         node.metrics().register("handler_requests", help, requests.clone());
+        let retries = Family::<Which, Counter>::default();
+        let help = "Requests that a used instance failed at and a fresh one was given";
+        node.metrics().register("handler_retries", help, retries.clone());
         let secrets = Secrets::open(Arc::clone(&node), settings.secrets)?;
         let watchers = Watchers::new(Arc::clone(&node), node.metrics());
         let client = Arc::new(Client::new());
@@ -120,6 +133,7 @@ impl Handlers {
             deployments,
             api: OnceLock::new(),
             requests,
+            retries,
         }))
     }
 
@@ -171,8 +185,12 @@ impl Handlers {
                 error.kind()
             }
         };
-        deployed.look_at_pool();
         let (handler, release) = (name.clone(), deployed.standing.as_str());
+        let retries = deployed.look_at_pool();
+        if retries > 0 {
+            let which = Which { handler: handler.clone(), release };
+            self.retries.get_or_create(&which).inc_by(retries);
+        }
         self.requests.get_or_create(&Outcome { handler, release, outcome }).inc();
     }
 

@@ -1,11 +1,13 @@
 //! A component that was taken in: checked, compiled, ready to be called.
 
 pub mod filter;
+mod retry;
 mod shape;
 mod watcher;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use wasmtime::component::Component as Compiled;
@@ -25,6 +27,7 @@ use crate::ticker::CallGuard;
 use watcher::Watch;
 
 use filter::Filter;
+use retry::Ending;
 
 pub use crate::standard::{AnswerBody, BrokenOff};
 pub use shape::World;
@@ -246,7 +249,8 @@ impl<H: Host> Handler<H> {
     }
 
     /// The same, in an instance of `pool` if one waits there. It waits there again afterwards, unless
-    /// the call has failed.
+    /// the call has failed. Where one that was used again fails at a request that may be made twice, a
+    /// fresh one is given it, in what is left of the time.
     pub async fn call_reusing(
         &self,
         pool: &Pool<H>,
@@ -254,13 +258,34 @@ impl<H: Host> Handler<H> {
         request: Request<'_>,
         limits: &Limits,
     ) -> Result<Response, CallError> {
+        let (began, spare) = (Instant::now(), host.clone());
         let (limits, _running) = self.base.enter(limits)?;
         let mut instance = self.base.instance_of(pool, host, &limits);
         let served = instance.served;
         let answer = self.run(&mut instance, request, &limits).await;
         pool.note(served, answer.as_ref().map(drop));
+        let error = match answer {
+            Ok(answer) => {
+                pool.put(instance);
+                return Ok(answer);
+            }
+            Err(error) => error,
+        };
+        let may_try_again = served > 0
+            && retry::is_idempotent(request.method)
+            && retry::may_be_of_the_instance(&error);
+        if !may_try_again {
+            return Err(error);
+        }
+        // What it held is given back before another is made.
+        drop(instance);
+        let limits = retry::limits_after(limits, began.elapsed());
+        let mut fresh = self.base.instance(spare, &limits);
+        pool.note_retry();
+        let answer = self.run(&mut fresh, request, &limits).await;
         if answer.is_ok() {
-            pool.put(instance);
+            pool.note_doubt(&error);
+            pool.put(fresh);
         }
         answer
     }
@@ -287,6 +312,8 @@ impl<H: Host> Proxy<H> {
     /// returned. `ended` is told once how that went, unless the caller gave up before the answer.
     ///
     /// The wall limit is for the time in which nothing moves: neither body, nor the answer comes.
+    /// Where an instance of `pool` that was used again fails before it has said anything, at a request
+    /// that has no body and may be made twice, a fresh one is given it.
     /// The whole takes at most `WALL_MS_MAX`. Dropping the future ends the guest; dropping the
     /// answer's body does not, but its writes fail from then on.
     ///
@@ -311,10 +338,60 @@ impl<H: Host> Proxy<H> {
                 return Err(error);
             }
         };
-        let instance = match pool {
-            Some(pool) => self.base.instance_of(pool, host, &limits),
-            None => self.base.instance(host, &limits),
+        let Some(pool) = pool else {
+            let call = (self.base.instance(host, &limits), None, limits);
+            return self.begin(call, running, request, ended).await;
         };
+        let may_try_again =
+            retry::is_idempotent(request.method().as_str()) && request.body().is_end_stream();
+        let (began, spare) = (Instant::now(), may_try_again.then(|| host.clone()));
+        let instance = self.base.instance_of(pool, host, &limits);
+        let spare = spare.filter(|_| instance.served > 0);
+        let call = (instance, Some(pool), limits);
+        let Some(spare) = spare else { return self.begin(call, running, request, ended).await };
+        let (again, ending) = (retry::without_body(&request), Ending::new(ended));
+        let told = ending.share();
+        let answer = self.begin(call, running, request, |end| told.call_has_ended(end)).await;
+        let error = match answer {
+            Ok(answer) => {
+                ending.note_answer();
+                return Ok(answer);
+            }
+            Err(error) => error,
+        };
+        let Some(ended) = ending.take_failed() else { return Err(error) };
+        let limits = retry::limits_after(limits, began.elapsed());
+        let (limits, running) = match self.base.enter(&limits) {
+            Ok(entered) => entered,
+            Err(_) => {
+                ended(Err(&error));
+                return Err(error);
+            }
+        };
+        let call = (self.base.instance(spare, &limits), Some(pool), limits);
+        pool.note_retry();
+        let doubting = Arc::clone(pool);
+        let ended = move |end: Result<(), &CallError>| {
+            if end.is_ok() {
+                doubting.note_doubt(&error);
+            }
+            ended(end);
+        };
+        self.begin(call, running, again, ended).await
+    }
+
+    /// Calls one instance, in a task of its own.
+    async fn begin<B>(
+        &self,
+        (instance, pool, limits): (Instance<H>, Option<&Arc<Pool<H>>>, Limits),
+        running: CallGuard,
+        request: http::Request<B>,
+        ended: impl FnOnce(Result<(), &CallError>) + Send + 'static,
+    ) -> Result<http::Response<AnswerBody>, CallError>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: fmt::Display,
+    {
         let calls = self.base.shared.calls.clone();
         let (pre, pool) = (self.pre.clone(), pool.cloned());
         let call = standard::Call { calls, pre, instance, pool, limits, ended, running };

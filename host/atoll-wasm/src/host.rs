@@ -16,7 +16,9 @@ use purge::{Purge, Purging};
 /// Grants are the implementation's business: what was not granted is [`KvError::Denied`]. Arguments
 /// are the guest's and not checked, except for the number of keys, bytes and log lines (see
 /// [`limits`](crate::limits)).
-pub trait Host: Send + 'static {
+///
+/// A clone is for a second try of the same call, on another instance.
+pub trait Host: Clone + Send + 'static {
     /// An opened bucket, with whatever the implementation needs to know of the grant. A clone is
     /// another handle on the same.
     type Bucket: Clone + Send + 'static;

@@ -37,6 +37,11 @@ pub struct Pool<H: Host> {
     /// Requests in a row that a used instance has failed.
     failed: AtomicU32,
     broken: OnceLock<String>,
+    /// Requests that a fresh instance was given after a used one had failed.
+    retried: AtomicU64,
+    /// Those of them that nobody was told of yet.
+    retries_untold: AtomicU64,
+    doubt: OnceLock<String>,
 }
 
 struct Idle<H: Host> {
@@ -52,6 +57,8 @@ pub struct PoolCounts {
     pub started: u64,
     /// Requests that were given to an instance that had answered another.
     pub reused: u64,
+    /// Requests that a fresh instance was given after a used one had failed.
+    pub retried: u64,
     /// Instances that wait now.
     pub idle: usize,
 }
@@ -67,6 +74,9 @@ impl<H: Host> Pool<H> {
             reused: AtomicU64::new(0),
             failed: AtomicU32::new(0),
             broken: OnceLock::new(),
+            retried: AtomicU64::new(0),
+            retries_untold: AtomicU64::new(0),
+            doubt: OnceLock::new(),
         });
         let lot: Arc<dyn Lot> = Arc::<Pool<H>>::clone(&pool);
         parking.add(Arc::downgrade(&lot));
@@ -78,6 +88,7 @@ impl<H: Host> Pool<H> {
         PoolCounts {
             started: self.started.load(Ordering::Relaxed),
             reused: self.reused.load(Ordering::Relaxed),
+            retried: self.retried.load(Ordering::Relaxed),
             idle: self.idle().len(),
         }
     }
@@ -86,6 +97,21 @@ impl<H: Host> Pool<H> {
     /// was not their first.
     pub fn broken(&self) -> Option<&str> {
         self.broken.get().map(String::as_str)
+    }
+
+    /// Returns why reuse seems to break the component: a used instance failed at a request that a fresh
+    /// one then answered. The first such error stays.
+    pub fn doubt(&self) -> Option<&str> {
+        self.doubt.get().map(String::as_str)
+    }
+
+    /// Returns how many requests a fresh instance was given since this was last asked.
+    pub fn take_retries(&self) -> u64 {
+        // Nearly always there is none: no write to what all requests share.
+        match self.retries_untold.load(Ordering::Relaxed) {
+            0 => 0,
+            _ => self.retries_untold.swap(0, Ordering::Relaxed),
+        }
     }
 
     /// Ends the instances that have waited for long enough. To be called now and then, so that they
@@ -130,6 +156,20 @@ impl<H: Host> Pool<H> {
                 }
             }
         }
+    }
+
+    /// Notes that a fresh instance is given a request at which a used one has failed.
+    pub(crate) fn note_retry(&self) {
+        for count in [&self.started, &self.retried, &self.retries_untold] {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Notes that the fresh one has answered it.
+    pub(crate) fn note_doubt(&self, error: &CallError) {
+        let why = "an instance that was used again failed at a request that a fresh one answered";
+        // The first reason stays.
+        let _ = self.doubt.set(format!("{why}: {error}"));
     }
 
     /// Takes an instance back that has answered one more request.

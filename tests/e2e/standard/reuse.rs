@@ -72,10 +72,14 @@ fn a_python_handler_is_used_again_and_a_javascript_one_cannot_be() {
         &[&["--name", "app", "--route", "/app/*"], &often[..]].concat(),
     );
     let answers: Vec<u16> = (0..12).map(|_| get(&node, "/app/hello").status).collect();
-    let failed = answers.iter().filter(|status| **status != 200).count();
-    assert_eq!(failed, 3, "{answers:?}");
-    assert!(answers[6..].iter().all(|status| *status == 200), "{answers:?}");
+    assert_eq!(answers, [200; 12], "what a used instance fails at, a fresh one answers");
+    node.wait_for_log("reuse seems to break this handler");
     node.wait_for_log("reuse is given up");
+    assert_eq!(node.log().matches("reuse seems to break").count(), 1, "it is said once");
     let about = instances(&node);
+    assert_eq!(about["retried"], 3, "{about}");
+    let metrics = node.http("GET", node.api, "/metrics", b"");
+    let row = "atoll_handler_retries_total{handler=\"app\",release=\"live\"} 3";
+    assert!(metrics.text().contains(row), "{}", metrics.text());
     assert!(about["given_up"].as_str().is_some_and(|why| why.contains("3 instances")), "{about}");
 }

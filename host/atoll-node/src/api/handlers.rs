@@ -90,6 +90,8 @@ struct Instances {
     started: u64,
     /// Requests that an instance answered which had answered another before.
     reused: u64,
+    /// Requests that a used one failed at and a fresh one was given.
+    retried: u64,
     /// Those that wait for their next request.
     idle: usize,
     /// Why they are not used again any more.
@@ -99,8 +101,9 @@ struct Instances {
 impl Instances {
     fn of(deployed: &Deployed) -> Option<Instances> {
         let pool = deployed.pool.as_ref()?;
-        let PoolCounts { started, reused, idle } = pool.counts();
-        Some(Instances { started, reused, idle, given_up: pool.broken().map(str::to_owned) })
+        let PoolCounts { started, reused, retried, idle } = pool.counts();
+        let given_up = pool.broken().map(str::to_owned);
+        Some(Instances { started, reused, retried, idle, given_up })
     }
 }
 

@@ -282,6 +282,7 @@ impl Handlers {
             hooks: Hooks::default(),
             limits: limits_of(&record.limits),
             pool,
+            is_reuse_doubted: AtomicBool::new(false),
             is_pool_given_up: AtomicBool::new(false),
             places,
             counts: Counts::default(),

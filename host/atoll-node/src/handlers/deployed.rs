@@ -62,6 +62,8 @@ pub(crate) struct Deployed {
     pub(crate) limits: Limits,
     /// Instances that may be used again, if the record asks for that.
     pub(crate) pool: Option<Arc<Pool<GuestHost>>>,
+    /// Whether it was said that using them again seems to break the handler.
+    pub(super) is_reuse_doubted: AtomicBool,
     /// Whether it was said that they are not used again after all.
     pub(super) is_pool_given_up: AtomicBool,
     /// Places for requests at once.
@@ -94,14 +96,24 @@ impl Deployed {
         self.patterns.iter().any(|pattern| pattern.conflicts_with(other))
     }
 
-    /// Says once if instances are not used again any more.
-    pub(super) fn look_at_pool(&self) {
-        let Some(why) = self.pool.as_ref().and_then(|pool| pool.broken()) else { return };
-        if !self.is_pool_given_up.swap(true, Ordering::Relaxed) {
-            let HandlerRecord { name, version, .. } = &self.record;
+    /// Says once what becomes of using instances again. Returns how many requests were given to a fresh
+    /// one meanwhile because a used one had failed.
+    pub(super) fn look_at_pool(&self) -> u64 {
+        let Some(pool) = &self.pool else { return 0 };
+        let HandlerRecord { name, version, .. } = &self.record;
+        if let Some(why) = pool.doubt()
+            && !self.is_reuse_doubted.swap(true, Ordering::Relaxed)
+        {
+            warn!(handler = name, version, why, "reuse seems to break this handler");
+            self.identity.remark(Level::Warn, &format!("reuse seems to break this handler: {why}"));
+        }
+        if let Some(why) = pool.broken()
+            && !self.is_pool_given_up.swap(true, Ordering::Relaxed)
+        {
             warn!(handler = name, version, why, "reuse is given up: a fresh instance each time");
             self.identity.remark(Level::Warn, &format!("reuse is given up: {why}"));
         }
+        pool.take_retries()
     }
 }
 

@@ -123,8 +123,8 @@ pub(super) struct Common {
     pub(super) watchers: Watchers,
 }
 
-/// One request's view of the node.
-#[derive(Debug)]
+/// One request's view of the node. A clone is another handle on the same.
+#[derive(Clone, Debug)]
 pub(crate) struct GuestHost {
     common: Arc<Common>,
     identity: Arc<Identity>,

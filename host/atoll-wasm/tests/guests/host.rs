@@ -14,6 +14,7 @@ use atoll_wasm::limits::Limits;
 use bytes::Bytes;
 
 /// Grants nothing. Time stands still, dice always show 7.
+#[derive(Clone)]
 pub(crate) struct Nothing;
 
 fn denied<T>() -> Result<T, KvError> {
@@ -111,6 +112,9 @@ pub(crate) const GET: Request<'static> = Request {
     body: b"",
     client_address: Some("127.0.0.1"),
 };
+
+/// One that may not be made twice.
+pub(crate) const POST: Request<'static> = Request { method: "POST", ..GET };
 
 pub(crate) const SMALL: EngineConfig = EngineConfig {
     instances_max: 8,

@@ -11,7 +11,7 @@ use atoll_wasm::limits::Limits;
 use atoll_wasm::reuse::{Pool, Reuse};
 
 use crate::component::{Answer, Text, handler};
-use crate::host::{GET, Nothing, SMALL, engine, runtime, shared};
+use crate::host::{GET, Nothing, POST, SMALL, engine, runtime, shared};
 
 const LONG: Reuse = Reuse { requests: 1_000, idle_ms: 600_000 };
 
@@ -47,7 +47,14 @@ impl Bench {
         Bench { handler, pool }
     }
 
+    /// Sends a request that is not made twice.
     fn ask_with(&self, limits: &Limits) -> Result<u16, CallError> {
+        let call = self.handler.call_reusing(&self.pool, Nothing, POST, limits);
+        runtime().block_on(call).map(|response| response.status)
+    }
+
+    /// Sends one that may be made twice.
+    fn get(&self, limits: &Limits) -> Result<u16, CallError> {
         let call = self.handler.call_reusing(&self.pool, Nothing, GET, limits);
         runtime().block_on(call).map(|response| response.status)
     }
@@ -115,6 +122,56 @@ fn reuse_that_breaks_a_component_is_given_up() {
         assert_eq!(bench.ask(), Ok(200));
     }
     assert_eq!(bench.pool.counts().idle, 0);
+}
+
+#[test]
+fn what_a_used_instance_fails_at_a_fresh_one_is_given() {
+    // Every request but an instance's first traps.
+    let code = format!(
+        "(if (i32.gt_u (i32.load (i32.const 5000)) (i32.const 1)) (then unreachable)) {}",
+        Answer::OK.code()
+    );
+    let bench = Bench::new(shared(), &handler(&counting(&code)), LONG);
+    let limits = Limits::default();
+    assert_eq!((bench.get(&limits), bench.pool.doubt()), (Ok(200), None));
+    for _ in 0..10 {
+        assert_eq!(bench.get(&limits), Ok(200));
+    }
+    let counts = bench.pool.counts();
+    assert_eq!((counts.retried, counts.reused, counts.idle), (3, 3, 0), "then reuse was over");
+    assert_eq!((bench.pool.take_retries(), bench.pool.take_retries()), (3, 0));
+    let doubt = bench.pool.doubt().unwrap();
+    assert!(doubt.contains("a fresh one answered") && doubt.contains("panicked"), "{doubt}");
+    assert!(bench.pool.broken().is_some());
+}
+
+#[test]
+fn a_fresh_instance_is_tried_once_and_only_where_it_may_help() {
+    // Every request but an instance's first does this.
+    let then = |code: &str| {
+        let code = format!(
+            "(if (i32.gt_u (i32.load (i32.const 5000)) (i32.const 1)) (then {code})) {}",
+            Answer::OK.code()
+        );
+        Bench::new(shared(), &handler(&counting(&code)), LONG)
+    };
+    let limits = Limits { cpu_ms: 20, ..Limits::default() };
+    let looping = then(crate::limits::LOOP);
+    assert_eq!(looping.get(&limits), Ok(200));
+    assert_eq!(looping.get(&limits), Err(CallError::CpuLimit { cpu_ms: 20 }));
+    assert_eq!(looping.pool.counts().retried, 0, "its time is over");
+    let posted = then("unreachable");
+    assert_eq!(posted.ask(), Ok(200));
+    assert_eq!(posted.ask().unwrap_err().kind(), "trap");
+    assert_eq!(posted.pool.counts().retried, 0, "it may not be made twice");
+    let code = format!(
+        "(if (i32.eq (memory.grow (i32.const 16)) (i32.const -1)) (then unreachable)) {}",
+        Answer::OK.code()
+    );
+    let hoarding = Bench::new(shared(), &handler(&code), LONG);
+    let limits = Limits { memory_bytes: 8 << 20, ..Limits::default() };
+    assert_eq!((0..20).filter(|_| hoarding.get(&limits) == Ok(200)).count(), 20);
+    assert_eq!((hoarding.pool.counts().retried, hoarding.pool.broken()), (2, None));
 }
 
 #[test]
