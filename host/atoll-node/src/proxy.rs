@@ -8,6 +8,7 @@ pub(crate) mod filters;
 mod forward;
 pub(crate) mod guest;
 mod keys;
+mod latest;
 mod lookup;
 mod parts;
 mod post;
@@ -26,8 +27,9 @@ use arc_swap::ArcSwap;
 use atoll_core::route::{Pattern, RouteTable, Target};
 use axum::extract::Request;
 use axum::response::Response;
-use guest::{Guest, GuestRoutes};
+use guest::Guest;
 use http::uri::Authority;
+use latest::Latest;
 use records::{Figures, From, Records};
 use settings::{CacheSettings, RouteEdits, RouteSettings};
 use shield::Shield;
@@ -50,9 +52,10 @@ pub(crate) struct Proxy {
     figures: Figures,
     /// Where a route asks for it.
     shield: Option<Shield>,
-    guests: GuestRoutes,
+    /// The routes to handlers.
+    guests: Latest<Arc<Route>>,
     handlers: Arc<Handlers>,
-    filter_versions: filters::Versions,
+    filter_versions: Latest<()>,
 }
 
 /// A route in the table.
@@ -128,9 +131,9 @@ impl Proxy {
             node: Arc::clone(node),
             fetches: TaskTracker::new(),
             figures,
-            guests: GuestRoutes::default(),
+            guests: Latest::default(),
             handlers: Arc::clone(handlers),
-            filter_versions: filters::Versions::default(),
+            filter_versions: Latest::default(),
         }))
     }
 

@@ -13,7 +13,7 @@ use crate::listen::PeerAddress;
 use crate::problem::Problem;
 use crate::upstream::{ResponseBody, UpstreamError};
 use atoll_core::http::edits::may_change;
-use atoll_core::http_cache::keys::{ATOLL_KEYS, hash_of};
+use atoll_core::http_cache::keys::ATOLL_KEYS;
 use atoll_core::http_cache::targeted::TARGETS;
 use atoll_core::manifest::HandlerRecord;
 use atoll_wasm::component::Component;
@@ -29,8 +29,7 @@ use axum::response::Response;
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
-use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 const CACHE_TAG: HeaderName = HeaderName::from_static("cache-tag");
 /// What stands between the parts of a key: no URL has it.
@@ -39,10 +38,6 @@ pub(crate) const PART: char = '\u{1}';
 /// A response that is not stored, whatever it says.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct NotStored;
-
-/// The latest versions that have been asked for, by the name of the filter.
-#[derive(Debug, Default)]
-pub(super) struct Versions(RwLock<HashMap<String, (u64, u64)>>);
 
 /// A filter at work on one request.
 #[derive(Clone, Debug)]
@@ -100,7 +95,8 @@ impl Proxy {
             upstream: None,
             key_parts: String::new(),
             // A version on trial has no part in what others get.
-            bypasses: deployed.standing == Standing::Canary || !self.is_latest(&deployed.record),
+            bypasses: deployed.standing == Standing::Canary
+                || self.latest(&self.filter_versions, &deployed.record, || ()).is_none(),
             deployed,
         };
         if let Some(answer) = filtered.on_request(route, &mut parts).await? {
@@ -118,28 +114,6 @@ impl Proxy {
             Some(head) => filtered.on_deliver(&head, answer).await,
             None => Ok(answer),
         }
-    }
-
-    /// Whether no later version of a filter has been asked for. The first request of a version makes
-    /// stale what earlier ones had a part in.
-    fn is_latest(&self, record: &HandlerRecord) -> bool {
-        let version = (record.deployed_ms, record.version);
-        let versions = &self.filter_versions.0;
-        let known = versions.read().unwrap_or_else(PoisonError::into_inner);
-        match known.get(&record.name) {
-            Some(known) if *known >= version => return *known == version,
-            _ => drop(known),
-        }
-        // Before the first fetch: what it names is known to be up to date then.
-        self.cache.follow_keys(&self.node);
-        let mut known = versions.write().unwrap_or_else(PoisonError::into_inner);
-        match known.get(&record.name) {
-            Some(known) if *known >= version => return *known == version,
-            _ => known.insert(record.name.clone(), version),
-        };
-        drop(known);
-        self.cache.note_write(hash_of("_sys", HandlerRecord::key(&record.name).as_bytes()));
-        true
     }
 }
 

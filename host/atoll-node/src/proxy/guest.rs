@@ -9,7 +9,6 @@ use super::{Proxy, Route, Source};
 use crate::cache::limits::OBJECT_BYTES_DEFAULT;
 use crate::upstream::ResponseBody;
 use atoll_core::http_cache::key::QueryRules;
-use atoll_core::http_cache::keys::hash_of;
 use atoll_core::http_cache::report::Report;
 use atoll_core::http_cache::storing::Rules;
 use atoll_core::manifest::HandlerRecord;
@@ -17,10 +16,9 @@ use axum::extract::Request;
 use axum::response::Response;
 use http::HeaderValue;
 use http::request::Parts;
-use std::collections::HashMap;
 use std::fmt;
 use std::pin::Pin;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 /// The future of an answer.
 pub(crate) type Answering = Pin<Box<dyn Future<Output = Response> + Send>>;
@@ -39,13 +37,6 @@ pub(super) struct Guest {
     /// The key of the handler's record, as Atoll-Keys names it.
     record_key: Option<HeaderValue>,
 }
-
-/// Which version of a handler something is about: later ones are larger.
-type Version = (u64, u64);
-
-/// The routes to handlers, by name.
-#[derive(Debug, Default)]
-pub(super) struct GuestRoutes(RwLock<HashMap<String, (Version, Arc<Route>)>>);
 
 impl Guest {
     /// Answers a request of a client, or one that the cache has made of it.
@@ -67,28 +58,10 @@ impl Proxy {
         record: &HandlerRecord,
         backend: impl FnOnce() -> Arc<dyn Backend>,
     ) -> Option<Arc<Route>> {
-        let version = (record.deployed_ms, record.version);
-        let known = self.guests.0.read().unwrap_or_else(PoisonError::into_inner);
-        match known.get(&record.name) {
-            Some((known, route)) if *known == version => return Some(Arc::clone(route)),
-            Some((known, _)) if *known > version => return None,
-            _ => drop(known),
-        }
-        self.cache.note_use();
-        // Before the first fetch: what it names is known to be up to date then.
-        self.cache.follow_keys(&self.node);
-        let route = Arc::new(self.new_guest_route(record, backend()));
-        let mut routes = self.guests.0.write().unwrap_or_else(PoisonError::into_inner);
-        match routes.get(&record.name) {
-            Some((known, route)) if *known == version => return Some(Arc::clone(route)),
-            Some((known, _)) if *known > version => return None,
-            _ => {}
-        }
-        routes.insert(record.name.clone(), (version, Arc::clone(&route)));
-        drop(routes);
-        // Once more: the version before may have answered since its successor was written.
-        self.cache.note_write(hash_of("_sys", HandlerRecord::key(&record.name).as_bytes()));
-        Some(route)
+        self.latest(&self.guests, record, || {
+            self.cache.note_use();
+            Arc::new(self.new_guest_route(record, backend()))
+        })
     }
 
     fn new_guest_route(&self, record: &HandlerRecord, backend: Arc<dyn Backend>) -> Route {
