@@ -101,7 +101,16 @@ impl Bucket {
         value: impl AsRef<[u8]>,
         options: SetOptions,
     ) -> Result<String, Error> {
-        Ok(self.raw.set_with(key, value.as_ref(), &options.into_raw())?)
+        let (options, tags) = options.into_raw();
+        if tags.is_empty() {
+            return Ok(self.raw.set_with(key, value.as_ref(), &options)?);
+        }
+        Ok(self.raw.set_tagged(key, value.as_ref(), &options, &tags)?)
+    }
+
+    /// Returns the tags of the value of a key, `None` where it holds nothing.
+    pub fn tags(&self, key: &str) -> Result<Option<Vec<String>>, Error> {
+        Ok(self.raw.get_tags(key)?)
     }
 
     /// Writes at most 1,000 entries that live until they are deleted.

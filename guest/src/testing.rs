@@ -180,7 +180,7 @@ impl Node {
     }
 
     /// Returns what was purged so far, in order: `hard tag news`, `soft url https://a.example/b`,
-    /// `hard all`. There is no cache whose answers could go.
+    /// `hard all`. There is no cache whose answers could go; keys with a tag that is purged do.
     pub fn purged(&self) -> Vec<String> {
         self.state.borrow().purges.done.clone()
     }

@@ -28,5 +28,6 @@ mod reply;
 mod resp;
 mod standard;
 mod start;
+mod tags;
 mod tools;
 mod transactions;

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use crate::bindings::atoll::edge::kv;
 
-/// Conditions and lifetime of a write. As made by [`SetOptions::new`] it is unconditional and lasts
+/// Conditions, lifetime and tags of a write. As made by [`SetOptions::new`] it is unconditional and lasts
 /// until deleted.
 #[derive(Debug, Clone)]
 pub struct SetOptions {
     ttl: Option<Duration>,
     condition: Condition,
+    tags: Vec<String>,
 }
 
 /// What must hold for the write to be done.
@@ -24,7 +25,7 @@ enum Condition {
 impl SetOptions {
     /// Makes options that change nothing about a plain `set`.
     pub fn new() -> SetOptions {
-        SetOptions { ttl: None, condition: Condition::Always }
+        SetOptions { ttl: None, condition: Condition::Always, tags: Vec::new() }
     }
 
     /// Ends the value after this time; less than a millisecond counts as one.
@@ -51,14 +52,36 @@ impl SetOptions {
         SetOptions { condition: Condition::IfVersion(version.into()), ..self }
     }
 
-    pub(super) fn into_raw(self) -> kv::SetOptions {
+    /// Gives the value a tag: a name by which a hard purge ends it, on every node and wherever it was
+    /// purged ([`cache::Purge`](crate::cache::Purge), `atoll purge --tag`). At most 8, each of 1 to 256
+    /// visible ASCII characters without commas. A later write of the key has tags of its own, or none.
+    ///
+    /// ```
+    /// use atoll_guest::cache::Purge;
+    /// use atoll_guest::kv::{self, SetOptions};
+    ///
+    /// let _node = atoll_guest::testing::Node::start().with_grants(&["kv:default=rw", "purge"]);
+    /// let bucket = kv::open("default")?;
+    /// bucket.set_with("price:7", "49", SetOptions::new().tag("shoe-7").tag("prices"))?;
+    /// assert_eq!(bucket.tags("price:7")?, Some(vec!["shoe-7".to_owned(), "prices".to_owned()]));
+    /// Purge::new().tag("prices").send().unwrap();
+    /// assert_eq!(bucket.get("price:7")?, None);
+    /// # Ok::<(), kv::Error>(())
+    /// ```
+    #[must_use]
+    pub fn tag(mut self, tag: impl Into<String>) -> SetOptions {
+        self.tags.push(tag.into());
+        self
+    }
+
+    pub(super) fn into_raw(self) -> (kv::SetOptions, Vec<String>) {
         let condition = match self.condition {
             Condition::Always => kv::Condition::Always,
             Condition::IfAbsent => kv::Condition::IfAbsent,
             Condition::IfPresent => kv::Condition::IfPresent,
             Condition::IfVersion(version) => kv::Condition::IfVersion(version),
         };
-        kv::SetOptions { ttl_ms: self.ttl.map(whole_ms), condition }
+        (kv::SetOptions { ttl_ms: self.ttl.map(whole_ms), condition }, self.tags)
     }
 }
 

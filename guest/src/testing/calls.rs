@@ -70,7 +70,25 @@ impl Bucket {
         options: &SetOptions,
     ) -> Result<String, Error> {
         let condition = &options.condition;
-        self.write(key, Change { value, ttl_ms: options.ttl_ms, condition })
+        self.write(key, Change { value, ttl_ms: options.ttl_ms, condition, tags: &[] })
+    }
+
+    pub(crate) fn set_tagged(
+        &self,
+        key: &str,
+        value: &[u8],
+        options: &SetOptions,
+        tags: &[String],
+    ) -> Result<String, Error> {
+        let condition = &options.condition;
+        self.write(key, Change { value, ttl_ms: options.ttl_ms, condition, tags })
+    }
+
+    pub(crate) fn get_tags(&self, key: &str) -> Result<Option<Vec<String>>, Error> {
+        with_node(|node| {
+            self.check(node, key, Purpose::Read)?;
+            Ok(node.store.tags(&self.name, key, node.now_ms))
+        })
     }
 
     pub(crate) fn set_many(

@@ -51,6 +51,9 @@ pub(crate) fn purge(scopes: &[PurgeScope], strength: PurgeStrength) -> Result<()
             .collect();
         let strength = if strength == PurgeStrength::Soft { "soft" } else { "hard" };
         for Named { word, written, .. } in named? {
+            if (strength, word) == ("hard", "tag") {
+                node.store.purge(written);
+            }
             node.purges.done.push(format!("{strength} {word} {written}").trim_end().to_owned());
         }
         Ok(())

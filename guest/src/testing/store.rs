@@ -12,12 +12,21 @@ const GET_MANY_BYTES_MAX: usize = 64 << 20;
 const BUCKET_NAME_BYTES_MAX: usize = 64;
 const KEYS_MAX: usize = 1_000;
 const KEYS_DEFAULT: usize = 100;
+const TAG_COUNT_MAX: usize = 8;
+const TAG_BYTES_MAX: usize = 256;
 
 /// All buckets, by name.
 #[derive(Debug, Default)]
 pub(super) struct Store {
-    buckets: BTreeMap<String, BTreeMap<String, Entry>>,
+    buckets: BTreeMap<String, BTreeMap<String, Kept>>,
     writes: u64,
+}
+
+/// What a key holds.
+#[derive(Debug)]
+struct Kept {
+    entry: Entry,
+    tags: Vec<String>,
 }
 
 /// A write.
@@ -25,12 +34,13 @@ pub(super) struct Change<'a> {
     pub(super) value: &'a [u8],
     pub(super) ttl_ms: Option<u64>,
     pub(super) condition: &'a Condition,
+    pub(super) tags: &'a [String],
 }
 
 impl<'a> Change<'a> {
     /// One that is always made.
     pub(super) fn set(value: &'a [u8], ttl_ms: Option<u64>) -> Change<'a> {
-        Change { value, ttl_ms, condition: &Condition::Always }
+        Change { value, ttl_ms, condition: &Condition::Always, tags: &[] }
     }
 
     pub(super) fn is_conditional(&self) -> bool {
@@ -40,8 +50,23 @@ impl<'a> Change<'a> {
 
 impl Store {
     pub(super) fn get(&self, bucket: &str, key: &str, now_ms: u64) -> Option<Entry> {
-        let entry = self.buckets.get(bucket)?.get(key)?;
-        is_alive(entry, now_ms).then(|| entry.clone())
+        Some(self.kept(bucket, key, now_ms)?.entry.clone())
+    }
+
+    pub(super) fn tags(&self, bucket: &str, key: &str, now_ms: u64) -> Option<Vec<String>> {
+        Some(self.kept(bucket, key, now_ms)?.tags.clone())
+    }
+
+    /// Ends all that have this tag.
+    pub(super) fn purge(&mut self, tag: &str) {
+        for entries in self.buckets.values_mut() {
+            entries.retain(|_, kept| !kept.tags.iter().any(|kept| kept == tag));
+        }
+    }
+
+    fn kept(&self, bucket: &str, key: &str, now_ms: u64) -> Option<&Kept> {
+        let kept = self.buckets.get(bucket)?.get(key)?;
+        is_alive(&kept.entry, now_ms).then_some(kept)
     }
 
     /// Writes and returns the version.
@@ -53,6 +78,7 @@ impl Store {
         change: Change<'_>,
     ) -> Result<String, Error> {
         check_lifetime(change.ttl_ms)?;
+        let tags = checked_tags(change.tags)?;
         let len = change.value.len();
         if len > VALUE_BYTES_MAX {
             return Err(Error::TooLarge(format!(
@@ -70,12 +96,12 @@ impl Store {
             return Err(Error::ConditionFailed);
         }
         let expires_at_ms = end_ms(now_ms, change.ttl_ms);
-        Ok(self.write(bucket, key, change.value.to_vec(), expires_at_ms))
+        Ok(self.write(bucket, key, (change.value.to_vec(), tags), expires_at_ms))
     }
 
     pub(super) fn delete(&mut self, bucket: &str, key: &str, now_ms: u64) -> bool {
         let removed = self.buckets.get_mut(bucket).and_then(|entries| entries.remove(key));
-        removed.is_some_and(|entry| is_alive(&entry, now_ms))
+        removed.is_some_and(|kept| is_alive(&kept.entry, now_ms))
     }
 
     /// Adds; the lifetime is for a counter that this creates.
@@ -92,7 +118,8 @@ impl Store {
         };
         let leaves = || Error::Invalid("the sum leaves 64 bits".to_owned());
         let sum = before.checked_add(delta).ok_or_else(leaves)?;
-        self.write(bucket, key, sum.to_string().into_bytes(), expires_at_ms);
+        let tags = self.tags(bucket, key, now_ms).unwrap_or_default();
+        self.write(bucket, key, (sum.to_string().into_bytes(), tags), expires_at_ms);
         Ok(sum)
     }
 
@@ -116,7 +143,7 @@ impl Store {
             .skip_while(|(key, _)| key.as_str() < options.prefix.as_str())
             .take_while(|(key, _)| key.starts_with(&options.prefix));
         let mut keys: Vec<String> = with_prefix
-            .filter(|(key, entry)| is_alive(entry, now_ms) && may_read(key))
+            .filter(|(key, kept)| is_alive(&kept.entry, now_ms) && may_read(key))
             .map(|(key, _)| key.clone())
             .take(limit + 1)
             .collect();
@@ -129,13 +156,14 @@ impl Store {
         &mut self,
         bucket: &str,
         key: &str,
-        value: Vec<u8>,
+        (value, tags): (Vec<u8>, Vec<String>),
         expires_at_ms: Option<u64>,
     ) -> String {
         self.writes += 1;
         let version = format!("{:016x}", self.writes);
         let entry = Entry { value, version: version.clone(), expires_at_ms };
-        self.buckets.entry(bucket.to_owned()).or_default().insert(key.to_owned(), entry);
+        let kept = Kept { entry, tags };
+        self.buckets.entry(bucket.to_owned()).or_default().insert(key.to_owned(), kept);
         version
     }
 }
@@ -189,6 +217,27 @@ pub(super) fn check_bucket(name: &str) -> Result<(), Error> {
         false => Err(Error::Invalid(format!(
             "a bucket name has 1 to {BUCKET_NAME_BYTES_MAX} characters of a-z A-Z 0-9 . _ - and \
              starts with a letter, a digit or _"
+        ))),
+    }
+}
+
+/// Those that are there twice are kept once.
+fn checked_tags(tags: &[String]) -> Result<Vec<String>, Error> {
+    let fits = |tag: &String| {
+        (1..=TAG_BYTES_MAX).contains(&tag.len())
+            && tag.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',')
+    };
+    let mut checked: Vec<String> = Vec::new();
+    for tag in tags {
+        if !checked.contains(tag) {
+            checked.push(tag.clone());
+        }
+    }
+    match checked.len() <= TAG_COUNT_MAX && checked.iter().all(fits) {
+        true => Ok(checked),
+        false => Err(Error::Invalid(format!(
+            "a value has at most {TAG_COUNT_MAX} tags, each of 1 to {TAG_BYTES_MAX} visible ASCII \
+             characters without commas"
         ))),
     }
 }

@@ -8,7 +8,7 @@
 //! Types" (2011), for registers and PN-counters; the observed reset of a cell is ours.
 
 use crate::clock::{Hlc, Now, Stamp};
-use crate::limits::DEADLINE_MS_MAX;
+use crate::limits::{DEADLINE_MS_MAX, TAG_BYTES_MAX, TAG_COUNT_MAX};
 use bytes::Bytes;
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -55,7 +55,35 @@ pub struct Attributes {
     pub tags: Box<[Box<str>]>,
 }
 
+/// Why these cannot be the tags of a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a value has at most {TAG_COUNT_MAX} tags, each of 1 to {TAG_BYTES_MAX} visible ASCII characters \
+     without commas"
+)]
+pub struct TagsError;
+
 impl Attributes {
+    /// Checks tags that a writer gives to a value; one that is there twice is kept once.
+    pub fn check_tags<'t>(
+        tags: impl IntoIterator<Item = &'t str>,
+    ) -> Result<Box<[Box<str>]>, TagsError> {
+        let mut checked: Vec<Box<str>> = Vec::new();
+        for tag in tags {
+            let fits = (1..=TAG_BYTES_MAX).contains(&tag.len());
+            if !fits || !tag.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',') {
+                return Err(TagsError);
+            }
+            if !checked.iter().any(|earlier| **earlier == *tag) {
+                checked.push(tag.into());
+            }
+            if checked.len() > TAG_COUNT_MAX {
+                return Err(TagsError);
+            }
+        }
+        Ok(checked.into())
+    }
+
     /// Whether nothing is set, so that none need be kept.
     pub fn is_empty(&self) -> bool {
         self.content_type.is_none() && self.meta.is_none() && self.tags.is_empty()

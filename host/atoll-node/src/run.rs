@@ -119,7 +119,7 @@ async fn serve(
     shutdown.cancel();
     let drain = Duration::from_millis(config.drain_ms);
     let drained = tokio::select! {
-        () = async { tasks.wait().await; kit.handlers.settled().await } => true,
+        () = async { tasks.wait().await; kit.settled().await } => true,
         () = tokio::time::sleep(drain) => false,
         () = signals.received() => false,
     };
@@ -233,6 +233,12 @@ impl Kit {
         tasks.spawn(Arc::clone(&self.handlers).follow(shutdown.clone()));
         tasks.spawn(Arc::clone(&self.handlers).watch(shutdown.clone()));
         tasks.spawn(Arc::clone(&self.proxy).follow_routes(shutdown.clone()));
+    }
+
+    /// Waits for what goes on after its request is over.
+    async fn settled(&self) {
+        self.handlers.settled().await;
+        self.purges.settled().await;
     }
 
     /// Lets purges and writes of other nodes take effect here, once there is a cache for them.

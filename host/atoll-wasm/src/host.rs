@@ -38,6 +38,17 @@ pub trait Host: Clone + Send + 'static {
     /// Writes a value; returns the version that it got.
     fn set(&mut self, bucket: &Self::Bucket, key: &str, set: Set) -> Result<String, KvError>;
 
+    /// Writes a value with tags, by which a purge ends it; otherwise as [`set`](Host::set).
+    fn set_tagged(
+        &mut self,
+        bucket: &Self::Bucket,
+        key: &str,
+        set: (Set, Vec<String>),
+    ) -> Result<String, KvError>;
+
+    /// Returns the tags of the value of a key, `None` where it holds nothing.
+    fn tags(&mut self, bucket: &Self::Bucket, key: &str) -> Result<Option<Vec<String>>, KvError>;
+
     /// Deletes a key; returns whether it held something, `false` where the guest may not know.
     fn delete(&mut self, bucket: &Self::Bucket, key: &str) -> Result<bool, KvError>;
 

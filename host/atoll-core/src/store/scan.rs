@@ -4,6 +4,7 @@
 //! visited at least once. A cursor names a shard, a place in its table and the table's epoch; where
 //! the epoch has passed, records may have moved, and the rest of that shard is walked in one step.
 
+use super::shard::Shard;
 use super::view::View;
 use super::{Bucket, POISONED, Store};
 use crate::clock::Now;
@@ -53,6 +54,29 @@ impl Store {
         bucket: &Bucket,
         (cursor, count): (u64, usize),
         now: Now,
+        visit: impl FnMut(&[u8], View<'_>),
+    ) -> u64 {
+        self.scan_shards(bucket, (cursor, count), now, |_| true, visit)
+    }
+
+    /// The same for keys whose values have tags, and perhaps others: parts of the bucket that never
+    /// held any are skipped.
+    pub fn scan_tagged(
+        &self,
+        bucket: &Bucket,
+        at: (u64, usize),
+        now: Now,
+        visit: impl FnMut(&[u8], View<'_>),
+    ) -> u64 {
+        self.scan_shards(bucket, at, now, Shard::had_tags, visit)
+    }
+
+    fn scan_shards(
+        &self,
+        bucket: &Bucket,
+        (cursor, count): (u64, usize),
+        now: Now,
+        is_wanted: impl Fn(&Shard) -> bool,
         mut visit: impl FnMut(&[u8], View<'_>),
     ) -> u64 {
         let sight = self.sight(bucket, now);
@@ -65,6 +89,10 @@ impl Store {
             let epoch = u64::from(shard.epoch()) & EPOCH_MASK;
             let moved = at.place > 0 && at.epoch != epoch;
             let mut place = if moved { 0 } else { at.place };
+            if !is_wanted(&shard) {
+                at = Cursor { shard: at.shard + 1, epoch: 0, place: 0 };
+                continue;
+            }
             while place < shard.place_count() && ((budget > 0 && places_left > 0) || moved) {
                 if let Some((key, view)) = shard.view_at(place, &sight) {
                     visit(key, view);

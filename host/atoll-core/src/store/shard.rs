@@ -34,6 +34,8 @@ pub(super) struct Shard {
     epoch: u32,
     /// Which keys have changed, where somebody asks.
     changes: Option<Box<Changes>>,
+    /// Whether it has ever held a value with tags.
+    had_tags: bool,
 }
 
 /// Sums over a shard, kept exact by every change.
@@ -82,7 +84,8 @@ impl Shard {
     pub(super) fn new(hasher: KeyHasher) -> Shard {
         let (table, extras, counts) = (HashTable::new(), Slab::new(), Counts::default());
         let (newest, forgotten, oldest) = (Hlc::ZERO, Hlc::ZERO, Hlc::MAX);
-        Shard { table, extras, hasher, counts, newest, forgotten, oldest, epoch: 0, changes: None }
+        let (epoch, changes, had_tags) = (0, None, false);
+        Shard { table, extras, hasher, counts, newest, forgotten, oldest, epoch, changes, had_tags }
     }
 
     /// The same, with its changes noted for whoever asks `tracker`.
@@ -96,6 +99,11 @@ impl Shard {
 
     pub(super) fn epoch(&self) -> u32 {
         self.epoch
+    }
+
+    /// Whether there may be a value with tags.
+    pub(super) fn had_tags(&self) -> bool {
+        self.had_tags
     }
 
     /// Places in the table, taken or free.
@@ -210,7 +218,10 @@ impl Shard {
     }
 
     fn hang(&mut self, extra: Option<Box<Extra>>) -> Option<u32> {
-        let slot = self.extras.insert(extra?);
+        let extra = extra?;
+        // Every value that has some comes by here.
+        self.had_tags |= extra.attributes.as_ref().is_some_and(|it| !it.tags.is_empty());
+        let slot = self.extras.insert(extra);
         Some(u32::try_from(slot).expect("a shard holds fewer than 2^32 records"))
     }
 

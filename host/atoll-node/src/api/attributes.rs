@@ -1,8 +1,8 @@
 //! What travels with a value over HTTP: Content-Type, Atoll-Meta and Cache-Tag, in and out.
 
 use crate::problem::Problem;
-use atoll_core::entry::Attributes;
-use atoll_core::limits::{CONTENT_TYPE_BYTES_MAX, META_BYTES_MAX, TAG_BYTES_MAX, TAG_COUNT_MAX};
+use atoll_core::entry::{Attributes, TagsError};
+use atoll_core::limits::{CONTENT_TYPE_BYTES_MAX, META_BYTES_MAX};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use serde::de::IgnoredAny;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ impl Given<'_> {
         if let Some(text) = self.meta {
             attributes.meta = Some(check_meta(text)?);
         }
-        attributes.tags = check_tags(&self.tags)?;
+        attributes.tags = Attributes::check_tags(self.tags).map_err(bad_tags)?;
         Ok((!attributes.is_empty()).then(|| Arc::new(attributes)))
     }
 }
@@ -39,7 +39,7 @@ impl Given<'_> {
 pub(super) fn of_headers(headers: &HeaderMap) -> Result<Option<Arc<Attributes>>, Problem> {
     let mut tags = Vec::new();
     for line in headers.get_all(TAGS) {
-        let line = line.to_str().map_err(|_| bad_tags())?;
+        let line = line.to_str().map_err(|_| bad_tags(TagsError))?;
         tags.extend(line.split(',').map(str::trim).filter(|tag| !tag.is_empty()));
     }
     let content_type = single(headers, &header::CONTENT_TYPE)?;
@@ -102,29 +102,8 @@ fn check_meta(text: &str) -> Result<Box<str>, Problem> {
     Err(Problem::bad_request("bad-meta", detail))
 }
 
-fn check_tags(tags: &[&str]) -> Result<Box<[Box<str>]>, Problem> {
-    let mut checked: Vec<Box<str>> = Vec::new();
-    for tag in tags {
-        let fits = (1..=TAG_BYTES_MAX).contains(&tag.len());
-        if !fits || !tag.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',') {
-            return Err(bad_tags());
-        }
-        if !checked.iter().any(|earlier| **earlier == **tag) {
-            checked.push((*tag).into());
-        }
-    }
-    if checked.len() > TAG_COUNT_MAX {
-        return Err(bad_tags());
-    }
-    Ok(checked.into())
-}
-
-fn bad_tags() -> Problem {
-    let detail = format!(
-        "a value has at most {TAG_COUNT_MAX} tags, separated by commas, each of 1 to \
-         {TAG_BYTES_MAX} visible ASCII characters"
-    );
-    Problem::bad_request("bad-tags", detail)
+fn bad_tags(error: TagsError) -> Problem {
+    Problem::bad_request("bad-tags", error.to_string())
 }
 
 #[cfg(test)]

@@ -87,6 +87,7 @@ async fn purge(
     for scope in &scopes {
         api.purges.purge(scope, strength)?;
     }
+    api.purges.settle_keys().await;
     let seq = api.node.store().written_seq();
     let progress = api.node.replication().progress();
     let linked = || {

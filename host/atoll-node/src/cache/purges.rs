@@ -4,6 +4,8 @@
 //! on like any other. It is kept for a week, longer than any node can be away and come back with
 //! what it has in memory.
 
+mod tagged;
+
 use super::Cache;
 use crate::node::Node;
 use anyhow::Context;
@@ -20,7 +22,9 @@ use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tagged::Tagged;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::info;
 
 /// How long a record is kept.
@@ -46,6 +50,10 @@ pub(crate) struct Purges {
     bucket: Arc<Bucket>,
     /// The records that have taken effect here.
     known: Mutex<HashMap<Vec<u8>, Stamp>>,
+    /// Keys that end with a purge of their tags.
+    tagged: Tagged,
+    /// Those who end them although nobody may wait for that any more.
+    tasks: TaskTracker,
 }
 
 impl Purges {
@@ -57,10 +65,18 @@ impl Purges {
         // Those that took effect before a restart: what was fetched since is not purged anew.
         let at_start = cache.disk().map_or(&[][..], |disk| disk.purges_at_start());
         let known = at_start.iter().filter_map(|purge| purge.record.clone()).collect();
-        Ok(Arc::new(Purges { node, cache, bucket, known: Mutex::new(known) }))
+        let (known, tagged, tasks) = (Mutex::new(known), Tagged::new(&node), TaskTracker::new());
+        for purge in at_start {
+            // Whether the keys were seen to before the end of the process is not known.
+            if let Some((_, stamp)) = &purge.record {
+                tagged.note_purge(&purge.scope, purge.strength, *stamp);
+            }
+        }
+        Ok(Arc::new(Purges { node, cache, bucket, known, tagged, tasks }))
     }
 
-    /// Purges here at once and, through replication, on every node.
+    /// Purges here at once and, through replication, on every node. Keys with a tag that is purged end
+    /// when [`settle_keys`](Purges::settle_keys) has ended.
     pub(crate) fn purge(&self, scope: &Scope, strength: Strength) -> Result<(), WriteError> {
         let (word, name) = scope.parts();
         let soft = strength == Strength::Soft;
@@ -79,9 +95,27 @@ impl Purges {
         if let Some(stamp) = written.stamp {
             self.cache.note_record(scope, strength, (key.clone().into_bytes(), stamp));
             self.note(key.into_bytes(), stamp);
+            self.tagged.note_purge(scope, strength, stamp);
         }
         info!(scope = word, soft, "purged");
         Ok(())
+    }
+
+    /// Ends the keys whose tags were purged before. Goes on to its end although nobody may wait.
+    pub(crate) async fn settle_keys(self: &Arc<Self>) {
+        if !self.tagged.is_due() {
+            return;
+        }
+        let purges = Arc::clone(self);
+        let settled = self.tasks.spawn(async move { purges.tagged.settle().await });
+        // It fails only by a panic, which was told, or at the end of the process.
+        let _ = settled.await;
+    }
+
+    /// Waits for those that still end keys. None may begin any more.
+    pub(crate) async fn settled(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
     }
 
     /// The cache that they are about.
@@ -113,24 +147,30 @@ impl Purges {
         };
         self.cache.purge(&scope, strength);
         self.cache.note_record(&scope, strength, (key.to_vec(), stamp));
+        self.tagged.note_purge(&scope, strength, stamp);
     }
 
     /// Follows the records until `shutdown`.
     pub(crate) async fn follow(self: Arc<Self>, shutdown: CancellationToken) {
-        // Only then: while somebody reads the log, every write costs a little more.
-        tokio::select! {
-            () = self.cache.used() => {}
-            () = shutdown.cancelled() => return,
+        let mut ticks = tokio::time::interval(LOOK_EVERY);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        // The log only then: while somebody reads it, every write costs a little more. Keys with tags
+        // can wait for a tick.
+        loop {
+            tokio::select! {
+                () = self.cache.used() => break,
+                () = shutdown.cancelled() => return,
+                _ = ticks.tick() => self.look_at_all(),
+            }
         }
         let mut grown = self.node.log_grown();
         let mut position = self.node.store().log_subscribe();
-        let mut ticks = tokio::time::interval(LOOK_EVERY);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        ticks.reset_immediately();
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 // Before the log: while it grows without end, the ticks have their turn.
-                _ = ticks.tick() => self.look_through(),
+                _ = ticks.tick() => self.look_at_all(),
                 changed = grown.changed() => {
                     if changed.is_err() {
                         break;
@@ -140,6 +180,16 @@ impl Purges {
             }
         }
         self.node.store().log_unsubscribe(self.node.now());
+    }
+
+    /// Looks at every record, and at keys with tags that were purged.
+    fn look_at_all(self: &Arc<Self>) {
+        self.look_through();
+        let oldest_ms = self.node.now().millis().saturating_sub(KEPT.as_millis() as u64);
+        self.tagged.keep_from(oldest_ms);
+        // Beside this: purges that come meanwhile take effect at once.
+        let purges = Arc::clone(self);
+        self.tasks.spawn(async move { purges.tagged.settle_now_and_then().await });
     }
 
     async fn read_log(&self, mut position: u64) -> u64 {

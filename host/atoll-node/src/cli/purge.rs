@@ -16,14 +16,15 @@ Examples:
   atoll purge --prefix /static/ --soft             stale from now on, on every host
   atoll purge --all --wait                         everything, once every linked node has it
 
-Tags are those of the fields Surrogate-Key, Cache-Tag and Cache-Groups.")]
+Tags are those of the fields Surrogate-Key, Cache-Tag and Cache-Groups. Without --soft, keys of the store
+that were written with the tag (Cache-Tag) end as well.")]
 pub(super) struct PurgeArgs {
     #[command(flatten)]
     client: ClientArgs,
     /// A URL as clients ask for it; without a host it is for every host
     #[arg(long = "url", value_name = "URL")]
     urls: Vec<String>,
-    /// What has this tag
+    /// What has this tag, keys of the store included
     #[arg(long = "tag", value_name = "TAG")]
     tags: Vec<String>,
     /// What begins with this URL

@@ -10,7 +10,7 @@ use crate::cache::purges::Purges;
 use crate::node::Node;
 use crate::secrets::Secrets;
 use atoll_core::clock::Now;
-use atoll_core::entry::Deadline;
+use atoll_core::entry::{Attributes, Deadline};
 use atoll_core::grant::purge::PurgeGrant;
 use atoll_core::grant::{Grant, HttpGrant, KvGrant};
 use atoll_core::key::{BucketName, KeyError, check_key};
@@ -255,6 +255,41 @@ impl GuestHost {
         }
     }
 
+    /// Writes a version, if it may and its condition holds.
+    fn write_version(
+        &self,
+        bucket: &GuestBucket,
+        key: &str,
+        (set, attributes): (Set, Option<Arc<Attributes>>),
+    ) -> Result<String, KvError> {
+        self.check(bucket, key, Purpose::Write)?;
+        if set.condition != Condition::Always {
+            // Whether it holds says something about what is there.
+            self.check(bucket, key, Purpose::Read)?;
+        }
+        let now = self.node().now();
+        let Set { value, ttl_ms, condition } = set;
+        let written = self.write(bucket, key, |view| {
+            let holds = match &condition {
+                Condition::Always => true,
+                Condition::IfAbsent => view.is_none(),
+                Condition::IfPresent => view.is_some(),
+                Condition::IfVersion(version) => {
+                    view.is_some_and(|view| view.version().to_string() == *version)
+                }
+            };
+            match holds {
+                true => {
+                    let (value, deadline) = (NewValue::Shared(value), deadline(now, ttl_ms));
+                    (Edit::Set { value, deadline, attributes }, ())
+                }
+                false => (Edit::Keep, ()),
+            }
+        });
+        let stamp = written?.stamp.ok_or(KvError::ConditionFailed)?;
+        Ok(stamp.to_string())
+    }
+
     fn read<R>(
         &self,
         bucket: &GuestBucket,
@@ -298,29 +333,27 @@ impl Host for GuestHost {
     }
 
     fn set(&mut self, bucket: &GuestBucket, key: &str, set: Set) -> Result<String, KvError> {
-        self.check(bucket, key, Purpose::Write)?;
-        if set.condition != Condition::Always {
-            // Whether it holds says something about what is there.
-            self.check(bucket, key, Purpose::Read)?;
-        }
-        let now = self.node().now();
-        let Set { value, ttl_ms, condition } = set;
-        let written = self.write(bucket, key, |view| {
-            let holds = match &condition {
-                Condition::Always => true,
-                Condition::IfAbsent => view.is_none(),
-                Condition::IfPresent => view.is_some(),
-                Condition::IfVersion(version) => {
-                    view.is_some_and(|view| view.version().to_string() == *version)
-                }
-            };
-            match holds {
-                true => (Edit::set(NewValue::Shared(value), deadline(now, ttl_ms)), ()),
-                false => (Edit::Keep, ()),
-            }
-        });
-        let stamp = written?.stamp.ok_or(KvError::ConditionFailed)?;
-        Ok(stamp.to_string())
+        self.write_version(bucket, key, (set, None))
+    }
+
+    fn set_tagged(
+        &mut self,
+        bucket: &GuestBucket,
+        key: &str,
+        (set, tags): (Set, Vec<String>),
+    ) -> Result<String, KvError> {
+        let tags = Attributes::check_tags(tags.iter().map(String::as_str));
+        let tags = tags.map_err(|error| KvError::Invalid(error.to_string()))?;
+        let attributes = Attributes { tags, ..Attributes::default() };
+        self.write_version(bucket, key, (set, Some(Arc::new(attributes))))
+    }
+
+    fn tags(&mut self, bucket: &GuestBucket, key: &str) -> Result<Option<Vec<String>>, KvError> {
+        self.read(bucket, key, |view| {
+            let attributes = view?.attributes();
+            let tags = attributes.map_or(&[][..], |attributes| &attributes.tags);
+            Some(tags.iter().map(|tag| String::from(&**tag)).collect())
+        })
     }
 
     fn delete(&mut self, bucket: &GuestBucket, key: &str) -> Result<bool, KvError> {

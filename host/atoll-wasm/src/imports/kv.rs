@@ -60,15 +60,26 @@ impl<H: Host> kv::HostBucket for Guest<H> {
         options: kv::SetOptions,
     ) -> Answer<String> {
         let bucket = self.buckets.get(handle.rep())?;
-        let condition = match options.condition {
-            kv::Condition::Always => Condition::Always,
-            kv::Condition::IfAbsent => Condition::IfAbsent,
-            kv::Condition::IfPresent => Condition::IfPresent,
-            kv::Condition::IfVersion(version) => Condition::IfVersion(version),
-        };
-        answer(lifetime(options.ttl_ms).and_then(|ttl_ms| {
-            self.host.set(bucket, &key, Set { value: value.into(), ttl_ms, condition })
-        }))
+        let set = set_of(value, options);
+        answer(set.and_then(|set| self.host.set(bucket, &key, set)))
+    }
+
+    fn set_tagged(
+        &mut self,
+        handle: Handle,
+        key: String,
+        value: Vec<u8>,
+        options: kv::SetOptions,
+        tags: Vec<String>,
+    ) -> Answer<String> {
+        let bucket = self.buckets.get(handle.rep())?;
+        let set = set_of(value, options);
+        answer(set.and_then(|set| self.host.set_tagged(bucket, &key, (set, tags))))
+    }
+
+    fn get_tags(&mut self, handle: Handle, key: String) -> Answer<Option<Vec<String>>> {
+        let bucket = self.buckets.get(handle.rep())?;
+        answer(self.host.tags(bucket, &key))
     }
 
     fn set_many(
@@ -112,6 +123,16 @@ impl<H: Host> kv::HostBucket for Guest<H> {
         self.buckets.remove(handle.rep());
         Ok(())
     }
+}
+
+fn set_of(value: Vec<u8>, options: kv::SetOptions) -> Result<Set, KvError> {
+    let condition = match options.condition {
+        kv::Condition::Always => Condition::Always,
+        kv::Condition::IfAbsent => Condition::IfAbsent,
+        kv::Condition::IfPresent => Condition::IfPresent,
+        kv::Condition::IfVersion(version) => Condition::IfVersion(version),
+    };
+    Ok(Set { value: value.into(), ttl_ms: lifetime(options.ttl_ms)?, condition })
 }
 
 /// Opens a bucket and gives it a place.

@@ -44,6 +44,14 @@ impl Host for Nothing {
         denied()
     }
 
+    fn set_tagged(&mut self, _: &(), _: &str, _: (Set, Vec<String>)) -> Result<String, KvError> {
+        denied()
+    }
+
+    fn tags(&mut self, _bucket: &(), _key: &str) -> Result<Option<Vec<String>>, KvError> {
+        denied()
+    }
+
     fn delete(&mut self, _bucket: &(), _key: &str) -> Result<bool, KvError> {
         denied()
     }

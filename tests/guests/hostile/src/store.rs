@@ -21,6 +21,7 @@ fn try_bucket(bucket: &Bucket) -> Result<(), String> {
     values(bucket).map_err(failed).and_then(holds)?;
     conditions(bucket).map_err(failed).and_then(holds)?;
     counters(bucket).map_err(failed).and_then(holds)?;
+    tags(bucket).map_err(failed).and_then(holds)?;
     lists(bucket).map_err(failed).and_then(holds)
 }
 
@@ -94,6 +95,35 @@ fn counters(bucket: &Bucket) -> Result<Claims, Error> {
         ("a counter that was created with a lifetime has an end", end.is_some()),
         ("a later increment leaves the end alone", end == end_again),
         ("text is no counter", matches!(bucket.increment("try:t", 1), Err(Error::WrongType))),
+    ])
+}
+
+fn tags(bucket: &Bucket) -> Result<Claims, Error> {
+    let tagged =
+        |tags: &[&str]| tags.iter().fold(SetOptions::new(), |options, tag| options.tag(*tag));
+    let none = bucket.tags("try:tag")?;
+    bucket.set_with("try:tag", "1", tagged(&["a", "b", "a"]))?;
+    let two = bucket.tags("try:tag")?;
+    bucket.increment("try:tag", 1)?;
+    let counted = bucket.tags("try:tag")?;
+    let refused = |tags: &[&str]| {
+        matches!(bucket.set_with("try:tag", "3", tagged(tags)), Err(Error::Invalid(_)))
+    };
+    let many = refused(&["1", "2", "3", "4", "5", "6", "7", "8", "9"]);
+    let (spaced, empty) = (refused(&["a b"]), refused(&[""]));
+    let absent = bucket.set_with("try:tag", "4", tagged(&["c"]).if_absent());
+    let kept = bucket.get_text("try:tag")?;
+    bucket.set("try:tag", "5")?;
+    let ab = Some(vec!["a".to_owned(), "b".to_owned()]);
+    Ok(vec![
+        ("a free key has no tags", none.is_none()),
+        ("tags are read as written, each once", two == ab),
+        ("an increment leaves them", counted == ab),
+        ("nine tags are refused", many),
+        ("a tag is visible ASCII", spaced && empty),
+        ("a condition holds with tags too", absent == Err(Error::ConditionFailed)),
+        ("what is refused writes nothing", kept.as_deref() == Some("2")),
+        ("a write without tags has none", bucket.tags("try:tag")? == Some(Vec::new())),
     ])
 }
 

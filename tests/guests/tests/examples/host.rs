@@ -21,6 +21,8 @@ pub(crate) struct Memory(Arc<Mutex<State>>);
 #[derive(Debug, Default)]
 struct State {
     entries: BTreeMap<String, Entry>,
+    /// Those of a version.
+    tags: BTreeMap<String, (String, Vec<String>)>,
     writes: u64,
     lines: Vec<(Level, String)>,
 }
@@ -90,6 +92,24 @@ impl Host for Memory {
             (_, false) => Err(KvError::ConditionFailed),
             (_, true) => Ok(state.write(key, set.value, set.ttl_ms.map(|ttl_ms| NOW_MS + ttl_ms))),
         }
+    }
+
+    fn set_tagged(
+        &mut self,
+        bucket: &(),
+        key: &str,
+        (set, tags): (Set, Vec<String>),
+    ) -> Result<String, KvError> {
+        let version = self.set(bucket, key, set)?;
+        self.state().tags.insert(key.to_owned(), (version.clone(), tags));
+        Ok(version)
+    }
+
+    fn tags(&mut self, bucket: &(), key: &str) -> Result<Option<Vec<String>>, KvError> {
+        let Some(entry) = self.get_entry(bucket, key)? else { return Ok(None) };
+        let state = self.state();
+        let tags = state.tags.get(key).filter(|(version, _)| *version == entry.version);
+        Ok(Some(tags.map(|(_, tags)| tags.clone()).unwrap_or_default()))
     }
 
     fn delete(&mut self, _bucket: &(), key: &str) -> Result<bool, KvError> {

@@ -11,7 +11,12 @@ use std::sync::atomic::Ordering;
 impl GuestHost {
     pub(super) fn begin_purge(&self, purge: &Purge) -> Purging {
         let purged = self.purge_now(purge);
-        Box::pin(std::future::ready(purged))
+        let purges = Arc::clone(&self.common.purges);
+        Box::pin(async move {
+            purged?;
+            purges.settle_keys().await;
+            Ok(())
+        })
     }
 
     fn purge_now(&self, purge: &Purge) -> Result<(), PurgeError> {
@@ -20,7 +25,7 @@ impl GuestHost {
         let later = |refusal: String| PurgeError::Unavailable(refusal);
         self.node().permission().write().map_err(|refusal| later(refusal.to_string()))?;
         self.traces.has_written.store(true, Ordering::Relaxed);
-        let purges = Arc::clone(&self.common.purges);
+        let purges = &self.common.purges;
         let mut written = scopes.iter().map(|scope| purges.purge(scope, strength));
         written.try_for_each(|written| written.map_err(|error| later(error.to_string())))
     }
