@@ -291,7 +291,7 @@ impl<H: Host> Handler<H> {
         pool.note_retry();
         let answer = self.run(&mut fresh, request, &limits).await;
         if answer.is_ok() {
-            pool.note_doubt(&error);
+            pool.note_doubt(served, &error);
             pool.put(fresh);
         }
         answer
@@ -355,7 +355,8 @@ impl<H: Host> Proxy<H> {
             retry::is_idempotent(request.method().as_str()) && request.body().is_end_stream();
         let (began, spare) = (Instant::now(), may_try_again.then(|| host.clone()));
         let instance = self.base.instance_of(pool, host, &limits);
-        let spare = spare.filter(|_| instance.served > 0);
+        let served = instance.served;
+        let spare = spare.filter(|_| served > 0);
         let call = (instance, Some(pool), limits);
         let Some(spare) = spare else { return self.begin(call, running, request, ended).await };
         let (again, ending) = (retry::without_body(&request), Ending::new(ended));
@@ -382,7 +383,7 @@ impl<H: Host> Proxy<H> {
         let doubting = Arc::clone(pool);
         let ended = move |end: Result<(), &CallError>| {
             if end.is_ok() {
-                doubting.note_doubt(&error);
+                doubting.note_doubt(served, &error);
             }
             ended(end);
         };

@@ -103,6 +103,8 @@ pub const FILTER_TAGS_MAX: usize = 128;
 pub(crate) const IDLE_SHARE: u32 = 4;
 /// Instances in a row that may fail at a request which is not their first; then that is over.
 pub(crate) const REUSE_FAILURES_MAX: u32 = 3;
+/// Requests that an instance must have answered to be taken for worn out when it fails.
+pub(crate) const WORN_OUT_MIN: u32 = 8;
 
 /// Keys of one `get-many`, entries of one `set-many`, keys of one page.
 pub const KEYS_MAX: usize = 1_000;

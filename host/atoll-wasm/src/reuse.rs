@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::error::CallError;
 use crate::host::Host;
 use crate::instance::Instance;
-use crate::limits::REUSE_FAILURES_MAX;
+use crate::limits::{REUSE_FAILURES_MAX, WORN_OUT_MIN};
 use crate::parking::{Lot, Parking, Place};
 
 /// How long instances are used.
@@ -32,6 +32,8 @@ pub struct Pool<H: Host> {
     parking: Arc<Parking>,
     /// The one that waits for the shortest time last: it is used next, its memory is in the caches.
     idle: Mutex<Vec<Idle<H>>>,
+    /// Requests that one instance answers at most, as far as is known: see [`Pool::note_doubt`].
+    life: AtomicU32,
     started: AtomicU64,
     reused: AtomicU64,
     /// Requests in a row that a used instance has failed.
@@ -70,6 +72,7 @@ impl<H: Host> Pool<H> {
             component: Arc::clone(component),
             parking: Arc::clone(parking),
             idle: Mutex::default(),
+            life: AtomicU32::new(reuse.requests),
             started: AtomicU64::new(0),
             reused: AtomicU64::new(0),
             failed: AtomicU32::new(0),
@@ -136,7 +139,9 @@ impl<H: Host> Pool<H> {
     pub(crate) fn take(&self) -> Option<Instance<H>> {
         let wait = Duration::from_millis(self.reuse.idle_ms.into());
         let last = if self.broken.get().is_none() { self.idle().pop() } else { None };
-        let taken = last.filter(|idle| idle.since.elapsed() < wait).map(|idle| idle.instance);
+        let life = self.life.load(Ordering::Relaxed);
+        let is_good = |idle: &Idle<H>| idle.since.elapsed() < wait && idle.instance.served < life;
+        let taken = last.filter(is_good).map(|idle| idle.instance);
         let count = if taken.is_some() { &self.reused } else { &self.started };
         count.fetch_add(1, Ordering::Relaxed);
         taken
@@ -165,17 +170,27 @@ impl<H: Host> Pool<H> {
         }
     }
 
-    /// Notes that the fresh one has answered it.
-    pub(crate) fn note_doubt(&self, error: &CallError) {
-        let why = "an instance that was used again failed at a request that a fresh one answered";
+    /// Notes that the fresh one has answered what one could not that had answered `served` others.
+    ///
+    /// One that has answered a good many is worn out, most likely: some interpreters never give back
+    /// the handles that a request needs. From then on none answers more than half as many.
+    pub(crate) fn note_doubt(&self, served: u32, error: &CallError) {
+        let mut why = format!(
+            "an instance that was used again failed at a request that a fresh one answered: {error}"
+        );
+        if served >= WORN_OUT_MIN {
+            let life = served / 2;
+            self.life.fetch_min(life, Ordering::Relaxed);
+            why += &format!("; it had answered {served}, and none answers more than {life} now");
+        }
         // The first reason stays.
-        let _ = self.doubt.set(format!("{why}: {error}"));
+        let _ = self.doubt.set(why);
     }
 
     /// Takes an instance back that has answered one more request.
     pub(crate) fn put(&self, mut instance: Instance<H>) {
         instance.served += 1;
-        if instance.served >= self.reuse.requests || self.broken.get().is_some() {
+        if instance.served >= self.life.load(Ordering::Relaxed) || self.broken.get().is_some() {
             return;
         }
         instance.rest();

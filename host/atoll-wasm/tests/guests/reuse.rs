@@ -175,6 +175,27 @@ fn a_fresh_instance_is_tried_once_and_only_where_it_may_help() {
 }
 
 #[test]
+fn an_instance_that_wears_out_is_replaced_before_it_does() {
+    let code = format!(
+        "(if (i32.gt_u (i32.load (i32.const 5000)) (i32.const 20)) (then unreachable)) {}",
+        Answer::OK.code()
+    );
+    let bench = Bench::new(shared(), &handler(&counting(&code)), LONG);
+    let limits = Limits::default();
+    for request in 0..100 {
+        assert_eq!(bench.get(&limits), Ok(200), "request {request}");
+    }
+    // The first fails at its 21st request; then each answers 10.
+    let counts = bench.pool.counts();
+    assert_eq!((counts.retried, counts.started), (1, 9));
+    let doubt = bench.pool.doubt().unwrap();
+    assert!(doubt.contains("it had answered 20, and none answers more than 10 now"), "{doubt}");
+    assert_eq!(bench.pool.broken(), None);
+    // A request that is not made twice is safe now too.
+    assert_eq!((0..100).filter(|_| bench.ask() == Ok(200)).count(), 100);
+}
+
+#[test]
 fn a_handler_that_always_fails_says_nothing_about_reuse() {
     let bench = Bench::new(shared(), &handler("unreachable"), LONG);
     for _ in 0..10 {
