@@ -15,10 +15,13 @@ use anyhow::Context;
 use axum::Router;
 use axum::body::Body;
 use files::WithFiles;
+use http::header::CONNECTION;
+use http::{HeaderValue, Response, StatusCode};
 use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use interim::WithInterim;
 use opening::Version;
 use stall::WriteStall;
@@ -151,20 +154,27 @@ async fn serve_http1(
     let files = stream.files();
     let stream = WithInterim::new(WriteStall::new(stream, WRITE_WAIT));
     let interim = stream.interim();
-    let service = router.map_request(move |mut request: Request<hyper::body::Incoming>| {
+    let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(PeerAddress(peer));
         if request.version() == hyper::Version::HTTP_11 {
             request.extensions_mut().insert(interim.clone());
             request.extensions_mut().insert(files.clone());
         }
-        request.map(Body::new)
+        let is_small = head_bytes(&request) <= HEADER_BYTES_MAX;
+        let answer = is_small.then(|| router.clone().oneshot(request.map(Body::new)));
+        async {
+            match answer {
+                Some(answer) => answer.await,
+                None => Ok(too_large()),
+            }
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_WAIT)
         .max_buf_size(HEADER_BYTES_MAX)
         .max_headers(HEADER_COUNT_MAX)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service))
+        .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     let mut connection = pin!(connection);
     tokio::select! {
@@ -172,4 +182,19 @@ async fn serve_http1(
         () = shutdown.cancelled() => connection.as_mut().graceful_shutdown(),
     }
     Ok(connection.await?)
+}
+
+/// Length of a request's head. Hyper's own bound is for what waits in its buffer, which may grow to
+/// twice that in one read.
+fn head_bytes<B>(request: &Request<B>) -> usize {
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    let fields = request.headers().iter();
+    target + fields.map(|(name, value)| name.as_str().len() + value.len()).sum::<usize>()
+}
+
+fn too_large() -> Response<Body> {
+    let mut answer = Response::new(Body::empty());
+    *answer.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    answer
 }

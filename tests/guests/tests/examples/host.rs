@@ -1,6 +1,6 @@
 //! A store in memory, as simple as can be: what the handlers of these tests are granted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -21,8 +21,7 @@ pub(crate) struct Memory(Arc<Mutex<State>>);
 #[derive(Debug, Default)]
 struct State {
     entries: BTreeMap<String, Entry>,
-    /// Those of a version.
-    tags: BTreeMap<String, (String, Vec<String>)>,
+    tags: BTreeMap<String, Vec<String>>,
     writes: u64,
     lines: Vec<(Level, String)>,
 }
@@ -90,7 +89,10 @@ impl Host for Memory {
         match (key, holds) {
             ("", _) => Err(KvError::Invalid("an empty key".to_owned())),
             (_, false) => Err(KvError::ConditionFailed),
-            (_, true) => Ok(state.write(key, set.value, set.ttl_ms.map(|ttl_ms| NOW_MS + ttl_ms))),
+            (_, true) => {
+                state.tags.remove(key);
+                Ok(state.write(key, set.value, set.ttl_ms.map(|ttl_ms| NOW_MS + ttl_ms)))
+            }
         }
     }
 
@@ -100,16 +102,20 @@ impl Host for Memory {
         key: &str,
         (set, tags): (Set, Vec<String>),
     ) -> Result<String, KvError> {
+        let is_tag =
+            |tag: &String| !tag.is_empty() && tag.bytes().all(|byte| byte.is_ascii_graphic());
+        if tags.len() > 8 || !tags.iter().all(is_tag) {
+            return Err(KvError::Invalid("these are no tags".to_owned()));
+        }
         let version = self.set(bucket, key, set)?;
-        self.state().tags.insert(key.to_owned(), (version.clone(), tags));
+        let tags = tags.into_iter().collect::<BTreeSet<_>>().into_iter().collect();
+        self.state().tags.insert(key.to_owned(), tags);
         Ok(version)
     }
 
     fn tags(&mut self, bucket: &(), key: &str) -> Result<Option<Vec<String>>, KvError> {
-        let Some(entry) = self.get_entry(bucket, key)? else { return Ok(None) };
-        let state = self.state();
-        let tags = state.tags.get(key).filter(|(version, _)| *version == entry.version);
-        Ok(Some(tags.map(|(_, tags)| tags.clone()).unwrap_or_default()))
+        let is_there = self.exists(bucket, key)?;
+        Ok(is_there.then(|| self.state().tags.get(key).cloned().unwrap_or_default()))
     }
 
     fn delete(&mut self, _bucket: &(), key: &str) -> Result<bool, KvError> {
