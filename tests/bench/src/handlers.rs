@@ -144,7 +144,10 @@ fn neighbours(atoll: &Path, effort: Effort) -> anyhow::Result<String> {
 }
 
 /// How a handler misbehaves, at which path, and what its caller is told.
+///
+/// The first behaves: what it does to its neighbour, any other client of the node does.
 const HOSTILE: &[(&str, &str, u16)] = &[
+    ("behaves, and is asked as often", "/hello/y", 200),
     ("loops", "/hostile/loop", 504),
     ("calls the host without end", "/hostile/clock", 504),
     ("recurses", "/hostile/recursion", 502),
