@@ -58,7 +58,9 @@ fn hooks_answer_change_choose_and_say_what_is_kept() {
     // Cookies make no variants, because the filter takes them out before the cache looks.
     for (number, cookie) in ["a=1", "a=2", "c=d"].into_iter().enumerate() {
         let answer = ask(&node, "GET", "/a", &[("Cookie", cookie), ("X-Request-Id", cookie)]);
-        assert_eq!((answer.text().as_str(), is_hit(&answer)), ("plain 0", number > 0), "{cookie}");
+        // The next may come while the response of the one before is still being put away.
+        let is_shared = is_hit(&answer) || answer.field("cache-status").contains("collapsed");
+        assert_eq!((answer.text().as_str(), is_shared), ("plain 0", number > 0), "{cookie}");
         assert_eq!(
             (answer.field("server"), answer.field("x-request-id")),
             ("".into(), cookie.into())

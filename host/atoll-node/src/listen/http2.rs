@@ -82,7 +82,7 @@ where
 
 /// Ends once the client answers no ping.
 async fn dead(pings: Option<PingPong>) {
-    let Some(mut pings) = pings else { return };
+    let Some(mut pings) = pings else { return std::future::pending().await };
     loop {
         sleep(HEADER_WAIT).await;
         if !matches!(timeout(PONG_WAIT, pings.ping(Ping::opaque())).await, Ok(Ok(_))) {
