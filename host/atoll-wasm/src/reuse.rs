@@ -172,8 +172,9 @@ impl<H: Host> Pool<H> {
 
     /// Notes that the fresh one has answered what one could not that had answered `served` others.
     ///
-    /// One that has answered a good many is worn out, most likely: some interpreters never give back
-    /// the handles that a request needs. From then on none answers more than half as many.
+    /// One that has answered a good many is worn out, most likely: a component of `componentize-js` traps
+    /// after some 260 requests, as if it never gave something back. From then on none answers more than
+    /// half as many.
     pub(crate) fn note_doubt(&self, served: u32, error: &CallError) {
         let mut why = format!(
             "an instance that was used again failed at a request that a fresh one answered: {error}"
