@@ -84,10 +84,7 @@ fn a_node_that_joins_later_or_comes_back_gets_the_handlers_by_itself() {
 
 /// How many components the node has made ready, loaded from its disk or compiled.
 fn components(node: &TestNode, how: &str) -> u64 {
-    let text = node.http("GET", node.api, "/metrics", b"").text().to_owned();
-    let name = format!("atoll_handler_components_total{{how=\"{how}\"}} ");
-    let line = text.lines().find_map(|line| line.strip_prefix(&name));
-    line.map_or(0, |count| count.parse().expect("a count"))
+    node.figure(&format!("atoll_handler_components_total{{how=\"{how}\"}}")).unwrap_or(0)
 }
 
 /// Waits until the node calls itself ready, and asks its handler then.

@@ -1,10 +1,11 @@
 //! A node under test: its process, its addresses, its end.
 
 use serde_json::Value;
-use std::fmt::Write as _;
+use std::fmt::{Debug, Write as _};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::str::FromStr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -100,6 +101,14 @@ impl TestNode {
     /// Waits for the node to end by itself.
     pub(crate) fn wait(&mut self) -> ExitStatus {
         wait_until("the node ends", || self.child.try_wait().expect("the node can be waited for"))
+    }
+
+    /// The value of a figure, if it is shown. `name` has its labels.
+    pub(crate) fn figure<T: FromStr<Err: Debug>>(&self, name: &str) -> Option<T> {
+        let metrics = self.http("GET", self.api, "/metrics", b"");
+        let mut lines = metrics.text().lines();
+        let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+        Some(value.parse().unwrap_or_else(|error| panic!("{name} {value}: {error:?}")))
     }
 
     /// The answer to an HTTP request to `http://ADDRESS/PATH`.

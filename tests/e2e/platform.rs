@@ -48,7 +48,5 @@ fn get(node: &TestNode, path: &str) -> Answer {
 
 /// The value of a figure, 0 where it is not shown. `name` has its labels.
 fn figure(node: &TestNode, name: &str) -> u64 {
-    let text = node.http("GET", node.api, "/metrics", b"").text().to_owned();
-    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    value.map_or(0, |value| value.parse().expect("a count"))
+    node.figure(name).unwrap_or(0)
 }

@@ -265,7 +265,8 @@ impl<H: Host> Handler<H> {
         request: Request<'_>,
         limits: &Limits,
     ) -> Result<Response, CallError> {
-        let (began, spare) = (Instant::now(), host.clone());
+        let may_try_again = retry::is_idempotent(request.method);
+        let (began, spare) = (Instant::now(), may_try_again.then(|| host.clone()));
         let (limits, _running) = self.base.enter(limits)?;
         let mut instance = self.base.instance_of(pool, host, &limits);
         let served = instance.served;
@@ -278,12 +279,8 @@ impl<H: Host> Handler<H> {
             }
             Err(error) => error,
         };
-        let may_try_again = served > 0
-            && retry::is_idempotent(request.method)
-            && retry::may_be_of_the_instance(&error);
-        if !may_try_again {
-            return Err(error);
-        }
+        let spare = spare.filter(|_| served > 0 && retry::may_be_of_the_instance(&error));
+        let Some(spare) = spare else { return Err(error) };
         // What it held is given back before another is made.
         drop(instance);
         let limits = retry::limits_after(limits, began.elapsed());

@@ -42,7 +42,7 @@ fn many(atoll: &Path, count: usize) -> anyhow::Result<String> {
     let began = Instant::now();
     for number in 0..count {
         let path = folder.path().join("handler.wasm");
-        std::fs::write(&path, with_note(&hello, &number.to_string()))?;
+        std::fs::write(&path, atoll_guests::with_note(&hello, &number.to_string()))?;
         server::deploy(atoll, doors.api, (&format!("h{number}"), &path), &[])?;
     }
     let deployed = began.elapsed();
@@ -82,17 +82,6 @@ fn wait_until_ready(node: &mut Server, doors: &Doors) -> anyhow::Result<()> {
         node.wait_until(|| true)?;
     }
     Ok(())
-}
-
-/// The same component with another digest: a custom section is nothing that runs.
-fn with_note(component: &[u8], note: &str) -> Vec<u8> {
-    let name = b"note";
-    let mut bytes = component.to_vec();
-    bytes.extend([0, u8::try_from(1 + name.len() + note.len()).unwrap_or(u8::MAX)]);
-    bytes.push(4);
-    bytes.extend_from_slice(name);
-    bytes.extend_from_slice(note.as_bytes());
-    bytes
 }
 
 /// Latencies of a handler, alone and while another misbehaves in each way.

@@ -9,12 +9,7 @@ const BYTES: usize = 6 << 20;
 const COUNT: usize = 12;
 
 fn figure(node: &TestNode, name: &str) -> u64 {
-    let metrics = node.http("GET", node.api, "/metrics", b"");
-    let value = metrics
-        .text()
-        .lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
-    value.unwrap_or_else(|| panic!("no {name}"))
+    node.figure(name).unwrap_or_else(|| panic!("no {name}"))
 }
 
 #[test]

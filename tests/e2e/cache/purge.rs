@@ -245,13 +245,8 @@ fn nor_where_nodes_share_what_they_fetch() {
     let trio = Trio::start_with("replicate = true");
     println!("{}", purge_under_load(&trio));
     let shared = |outcome: &str| -> u64 {
-        let name = format!("atoll_cache_replicated_total{{route=\"/*\",outcome=\"{outcome}\"}} ");
-        let counts = trio.nodes.iter().map(|node| {
-            let metrics = node.http("GET", node.api, "/metrics", b"");
-            let value =
-                metrics.text().lines().find_map(|line| line.strip_prefix(&name)?.parse().ok());
-            value.unwrap_or(0_u64)
-        });
+        let name = format!("atoll_cache_replicated_total{{route=\"/*\",outcome=\"{outcome}\"}}");
+        let counts = trio.nodes.iter().map(|node| node.figure(&name).unwrap_or(0_u64));
         counts.sum()
     };
     let (written, taken, outdated) = (shared("written"), shared("taken"), shared("outdated"));
@@ -261,10 +256,8 @@ fn nor_where_nodes_share_what_they_fetch() {
 
 /// How many requests to the node that fetches for all ended so.
 fn shielded(node: &TestNode, outcome: &str) -> u64 {
-    let metrics = node.http("GET", node.api, "/metrics", b"");
-    let name = format!("atoll_shield_requests_total{{outcome=\"{outcome}\"}} ");
-    let value = metrics.text().lines().find_map(|line| line.strip_prefix(&name)?.parse().ok());
-    value.expect("a figure")
+    let name = format!("atoll_shield_requests_total{{outcome=\"{outcome}\"}}");
+    node.figure(&name).expect("a figure")
 }
 
 /// Returns how long the purges took.

@@ -192,11 +192,8 @@ fn an_owner_that_has_not_the_route_costs_no_answer_and_no_client_can_make_a_loop
         let path = format!("/any/{}", origin.seen("/counted").len());
         assert_eq!(ask(&nodes[0], "GET", &path, &[]).status(), 200);
         ask(&nodes[0], "POST", "/counted", &[]);
-        let metrics = nodes[0].http("GET", nodes[0].api, "/metrics", b"");
-        let refused = "atoll_shield_requests_total{outcome=\"refused\"} ";
-        let count =
-            metrics.text().lines().find_map(|line| line.strip_prefix(refused)?.parse().ok());
-        (count.unwrap_or(0_u64) > 0).then_some(())
+        let refused = nodes[0].figure("atoll_shield_requests_total{outcome=\"refused\"}");
+        (refused.unwrap_or(0_u64) > 0).then_some(())
     });
     // What a client says of itself means nothing.
     for (number, forged) in ["me", "00000000000000000000000000000000 0", " "].iter().enumerate() {
@@ -305,13 +302,7 @@ fn a_filter_stands_around_what_another_node_has_fetched_and_each_hook_is_called_
         answer
     };
     let answered = |node: &TestNode| {
-        let metrics = node.http("GET", node.api, "/metrics", b"");
-        let name = "atoll_shield_requests_total{outcome=\"answered\"} ";
-        metrics
-            .text()
-            .lines()
-            .find_map(|line| line.strip_prefix(name)?.parse().ok())
-            .unwrap_or(0_u64)
+        node.figure("atoll_shield_requests_total{outcome=\"answered\"}").unwrap_or(0_u64)
     };
     for (at, node) in nodes.iter().enumerate() {
         let mut number = 0;

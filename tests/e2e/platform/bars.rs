@@ -10,13 +10,6 @@ const DEPLOYMENTS: usize = 200;
 /// Every so many bring a component that the node has never seen, and must compile.
 const NEW_EVERY: usize = 10;
 
-/// The component with a section that nothing runs, so that its digest is another.
-fn with_note(component: &[u8], note: usize) -> Vec<u8> {
-    let note = format!("\u{4}note{note}");
-    let len = u8::try_from(note.len()).expect("it is short");
-    [component, &[0, len], note.as_bytes()].concat()
-}
-
 /// Ends the load when it goes.
 struct Ends<'a>(&'a AtomicBool);
 
@@ -34,7 +27,7 @@ fn two_hundred_deployments_under_load_fail_not_one_request() {
     let deploy = |number: usize| {
         let kind = if number.is_multiple_of(2) { &hello } else { &standard };
         let component = match number.is_multiple_of(NEW_EVERY) {
-            true => with_note(kind, number),
+            true => atoll_guests::with_note(kind, &number.to_string()),
             false => kind.clone(),
         };
         let mut path =

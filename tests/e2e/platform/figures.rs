@@ -5,9 +5,7 @@ use crate::node::{TestNode, wait_until};
 
 /// A figure that is no whole number.
 fn seconds(node: &TestNode, name: &str) -> f64 {
-    let text = node.http("GET", node.api, "/metrics", b"").text().to_owned();
-    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    value.map_or(0.0, |value| value.parse().expect("seconds"))
+    node.figure(name).unwrap_or(0.0)
 }
 
 #[test]

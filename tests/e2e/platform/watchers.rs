@@ -218,11 +218,8 @@ fn a_watcher_that_is_too_slow_loses_changes_and_says_how_many() {
         (figure(&node, "atoll_watcher_waiting{handler=\"slow\"}") > 500).then_some(())
     });
     wait_until("its lag is seen", || {
-        let text = node.http("GET", node.api, "/metrics", b"").text().to_owned();
-        let lag = text
-            .lines()
-            .find_map(|line| line.strip_prefix("atoll_watcher_lag_seconds{handler=\"slow\"} "));
-        lag.is_some_and(|lag| lag.parse::<f64>().expect("a number") > 0.1).then_some(())
+        let lag = node.figure::<f64>("atoll_watcher_lag_seconds{handler=\"slow\"}");
+        lag.is_some_and(|lag| lag > 0.1).then_some(())
     });
     node.wait_for_log("kind=\"cpu-limit\"");
     // A new version takes over what waits.

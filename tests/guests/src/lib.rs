@@ -50,6 +50,15 @@ impl Guests {
     }
 }
 
+/// The component with a section that nothing runs, so that its digest is another. `note` is short: a
+/// hundred bytes at most.
+pub fn with_note(component: &[u8], note: &str) -> Vec<u8> {
+    let section = format!("\u{4}note{note}");
+    let len = u8::try_from(section.len()).expect("it is short");
+    assert!(len < 0x80, "one byte of LEB128");
+    [component, &[0, len], section.as_bytes()].concat()
+}
+
 /// Builds all handlers, once in a process; cargo sees to it that a second process has little to do.
 ///
 /// Adds the target with rustup if it is missing. The error says what to install if nothing on this

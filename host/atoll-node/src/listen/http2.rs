@@ -5,12 +5,13 @@
 
 use super::interim::Interim;
 use super::{HEADER_BYTES_MAX, HEADER_WAIT, STREAM_COUNT_MAX, WRITE_WAIT};
+use atoll_core::http_cache::fields::remove_of_the_connection;
 use axum::body::Body;
 use bytes::Bytes;
 use h2::server::{Builder, SendResponse};
 use h2::{Ping, PingPong, Reason, RecvStream, SendStream};
-use http::header::{CONNECTION, CONTENT_LENGTH, DATE, EXPECT, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
+use http::header::{CONTENT_LENGTH, DATE, EXPECT};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use std::convert::Infallible;
@@ -32,9 +33,6 @@ const SEND_BYTES_MAX: usize = 400 * 1024;
 const RESETS_MAX: usize = 1_024;
 /// Longest wait for the answer to a ping.
 const PONG_WAIT: Duration = Duration::from_secs(20);
-/// Fields that HTTP/2 has not (RFC 9113 section 8.2.2), beside those above.
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
 /// Serves a connection whose client has begun with the preface, until it ends or, once `stop` is
 /// there, its requests have ended.
@@ -159,11 +157,9 @@ async fn send(answer: Response<Body>, respond: &mut SendResponse<Bytes>) -> Resu
     }
 }
 
-/// The fields that this hop has, and none that it cannot have.
+/// The fields that this hop has, and none that HTTP/2 cannot have (RFC 9113 section 8.2.2).
 fn complete(headers: &mut HeaderMap, body: &Body) {
-    for name in [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TRANSFER_ENCODING, UPGRADE] {
-        headers.remove(name);
-    }
+    remove_of_the_connection(headers);
     if !headers.contains_key(DATE)
         && let Ok(now) = HeaderValue::try_from(httpdate::fmt_http_date(SystemTime::now()))
     {

@@ -3,14 +3,11 @@
 //! Only for a request that may be made twice, of which nothing was answered, and whose body is there
 //! again: what a used instance trips over is often what it has kept from the request before.
 
-use std::convert::Infallible;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
+use http_body_util::Empty;
 
 use crate::error::CallError;
 use crate::limits::Limits;
@@ -41,37 +38,14 @@ pub(super) fn limits_after(limits: Limits, elapsed: Duration) -> Limits {
 }
 
 /// The head of a request, with a body that has no byte.
-pub(super) fn without_body<B>(request: &http::Request<B>) -> http::Request<Nothing> {
-    let mut again = http::Request::new(Nothing);
+pub(super) fn without_body<B>(request: &http::Request<B>) -> http::Request<Empty<Bytes>> {
+    let mut again = http::Request::new(Empty::new());
     *again.method_mut() = request.method().clone();
     *again.uri_mut() = request.uri().clone();
     *again.version_mut() = request.version();
     *again.headers_mut() = request.headers().clone();
     *again.extensions_mut() = request.extensions().clone();
     again
-}
-
-/// A body that has ended.
-pub(super) struct Nothing;
-
-impl Body for Nothing {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        _context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Poll::Ready(None)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        true
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(0)
-    }
 }
 
 /// Who is told how a call has ended, while it is open whether there will be another.
