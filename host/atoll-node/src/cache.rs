@@ -228,12 +228,26 @@ impl Cache {
     }
 
     /// Joins what is being fetched for requests like this one, or begins to fetch. What began
-    /// before a purge or an invalidation is not joined.
-    pub(crate) fn join(&self, key: &str, flight: Vec<u8>) -> Role {
+    /// before a purge or an invalidation is not joined. `seen_us` is when what the look has found was
+    /// fetched, 0 where it has found nothing.
+    pub(crate) fn join(
+        &self,
+        (key, request): (&str, &HeaderMap),
+        flight: Vec<u8>,
+        seen_us: u64,
+    ) -> Role {
         let now = self.began();
-        self.flights.join(flight, now, |began| {
+        let role = self.flights.join(flight, now, |began| {
             began.generation == now.generation && !self.is_invalidated(key, began.us)
-        })
+        });
+        // Between the look and this a fetch may have ended: what it has stored is found by now.
+        if matches!(role, Role::Leader(_))
+            && let Found::Stored(stored, _) = self.find(key, request)
+            && stored.fetched_us > seen_us
+        {
+            return Role::Late;
+        }
+        role
     }
 
     /// Begins a fetch that nobody joins.

@@ -47,6 +47,8 @@ pub(crate) enum Role {
     Leader(Lead),
     /// It waits.
     Follower(watch::Receiver<Option<Landing>>),
+    /// It looks again: since it has looked, a fetch has ended and something was stored.
+    Late,
 }
 
 /// The duty to fetch. Whoever drops it without a landing lets the next one try.

@@ -138,11 +138,38 @@ fn a_slice_of_a_body_crosses_its_pieces() {
     assert_eq!(slice(9, 9), b"9");
 }
 
+/// What a request is that has found nothing.
+fn join(cache: &Arc<Cache>) -> Role {
+    cache.join((KEY, &HeaderMap::new()), b"f".to_vec(), 0)
+}
+
+#[test]
+fn who_comes_as_a_fetch_ends_finds_what_it_has_stored_and_does_not_fetch_again() {
+    let cache = Arc::new(Cache::new(1 << 20));
+    let request = HeaderMap::new();
+    let Role::Leader(lead) = join(&cache) else { panic!("nobody else") };
+    // Another one has looked, and then:
+    assert!(matches!(cache.find(KEY, &request), Found::Miss));
+    let first = stored(&cache, "a");
+    assert!(cache.store(&first, &ALL(), &request));
+    drop(lead);
+    assert!(matches!(join(&cache), Role::Late));
+    assert!(!cache.is_under_way(b"f"));
+    // One that has seen it has a reason to fetch.
+    let seen = |us| cache.join((KEY, &request), b"f".to_vec(), us);
+    assert!(matches!(seen(first.fetched_us), Role::Leader(_)));
+    tick(&cache);
+    assert!(cache.store(&stored(&cache, "b"), &ALL(), &request));
+    assert!(matches!(seen(first.fetched_us), Role::Late));
+    cache.invalidate(KEY);
+    assert!(matches!(seen(first.fetched_us), Role::Leader(_)));
+}
+
 #[tokio::test]
 async fn who_waits_for_a_fetch_that_is_given_up_is_told_so() {
     let cache = Arc::new(Cache::new(0));
-    let Role::Leader(lead) = cache.join(KEY, b"f".to_vec()) else { panic!("nobody else") };
-    let Role::Follower(waiting) = cache.join(KEY, b"f".to_vec()) else { panic!("one leads") };
+    let Role::Leader(lead) = join(&cache) else { panic!("nobody else") };
+    let Role::Follower(waiting) = join(&cache) else { panic!("one leads") };
     assert!(cache.is_under_way(b"f"));
     drop(lead);
     assert!(flight::landing(waiting).await.is_none());
@@ -152,10 +179,10 @@ async fn who_waits_for_a_fetch_that_is_given_up_is_told_so() {
 #[tokio::test]
 async fn a_fetch_that_began_before_a_purge_is_not_joined_and_its_end_ends_no_other() {
     let cache = Arc::new(Cache::new(0));
-    let Role::Leader(old) = cache.join(KEY, b"f".to_vec()) else { panic!("nobody else") };
+    let Role::Leader(old) = join(&cache) else { panic!("nobody else") };
     cache.purge(&Scope::All, Strength::Soft);
-    let Role::Leader(new) = cache.join(KEY, b"f".to_vec()) else { panic!("a purge between") };
+    let Role::Leader(new) = join(&cache) else { panic!("a purge between") };
     drop(old);
-    assert!(matches!(cache.join(KEY, b"f".to_vec()), Role::Follower(_)));
+    assert!(matches!(join(&cache), Role::Follower(_)));
     new.land(flight::Landing::Private);
 }

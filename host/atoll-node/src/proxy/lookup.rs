@@ -53,11 +53,13 @@ struct Errand {
     stored: Option<Arc<Stored>>,
     /// The beginning of it, to ask for the rest.
     part: Option<Arc<Stored>>,
+    /// When what was found was fetched, in microseconds; 0 for nothing.
+    seen_us: u64,
 }
 
 impl Errand {
     fn new(forward: Forward) -> Errand {
-        Errand { forward, stored: None, part: None }
+        Errand { forward, stored: None, part: None, seen_us: 0 }
     }
 }
 
@@ -210,10 +212,11 @@ impl Proxy {
             Found::Miss => return Next::Fetch(Errand::new(Forward::UriMiss)),
             Found::Pass => return Next::Alone(Forward::UriMiss),
         };
+        let seen_us = stored.fetched_us;
         if !answer::can_answer(&stored, asked) {
             let is_part = purged == Purged::No && parts::lacks_the_rest(&stored, asked);
             let part = is_part.then_some(stored);
-            return Next::Fetch(Errand { part, ..Errand::new(Forward::Partial) });
+            return Next::Fetch(Errand { part, seen_us, ..Errand::new(Forward::Partial) });
         }
         self.cache.note_hit(&stored, now_ms);
         let detail = stored.begins_shared().then_some("replicated");
@@ -226,7 +229,8 @@ impl Proxy {
                 let is_fresh =
                     purged == Purged::No && reuse::remaining_ms(&stored.meta, now_ms) > 0;
                 let forward = if is_fresh { Forward::Request } else { Forward::Stale };
-                return Next::Fetch(Errand { stored: Some(stored), ..Errand::new(forward) });
+                let stored = Some(stored);
+                return Next::Fetch(Errand { stored, seen_us, ..Errand::new(forward) });
             }
         };
         let coded = self.coded(route, asked, &stored);
@@ -262,7 +266,8 @@ impl Proxy {
         if self.cache.is_under_way(&flight) {
             return;
         }
-        if let Role::Leader(lead) = self.cache.join(&asked.key, flight) {
+        let target = (&*asked.key, &asked.parts.headers);
+        if let Role::Leader(lead) = self.cache.join(target, flight, stored.fetched_us) {
             let job = Job {
                 asked: asked.for_fetch(),
                 stored: Some(stored),
@@ -297,12 +302,14 @@ impl Proxy {
         asked: &Asked,
         errand: Errand,
     ) -> Option<Result<Response, Problem>> {
-        let Errand { forward, stored, part } = errand;
+        let Errand { forward, stored, part, seen_us } = errand;
         // What is for one person's credentials is mostly for nobody else.
         if asked.parts.headers.contains_key(header::AUTHORIZATION) && stored.is_none() {
             return Some(self.fetch_alone(route, asked, forward).await);
         }
-        let (landing, own) = match self.cache.join(&asked.key, self.flight_of(asked)) {
+        let target = (&*asked.key, &asked.parts.headers);
+        let (landing, own) = match self.cache.join(target, self.flight_of(asked), seen_us) {
+            Role::Late => return None,
             Role::Leader(lead) => {
                 let landing = lead.subscribe();
                 let (sender, own) = oneshot::channel();
