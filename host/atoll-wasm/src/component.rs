@@ -314,7 +314,7 @@ impl<H: Host> Handler<H> {
 
 impl<H: Host> Proxy<H> {
     /// Answers one request in an instance of its own, or in one of `pool`. Returns when the guest has said how it
-    /// answers; it then goes on, in a task of the engine's, until it has written the body and
+    /// answers; what it then has to wait for goes on in a task of the engine's, until it has written the body and
     /// returned. `ended` is told once how that went, unless the caller gave up before the answer.
     ///
     /// The wall limit is for the time in which nothing moves: neither body, nor the answer comes.
@@ -387,7 +387,7 @@ impl<H: Host> Proxy<H> {
         self.begin(call, running, again, ended).await
     }
 
-    /// Calls one instance, in a task of its own.
+    /// Calls one instance.
     async fn begin<B>(
         &self,
         (instance, pool, limits): (Instance<H>, Option<&Arc<Pool<H>>>, Limits),

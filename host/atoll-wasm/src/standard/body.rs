@@ -1,5 +1,6 @@
 //! The two bodies of an exchange, piece by piece: nothing here holds a whole one.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,10 +19,19 @@ use crate::error::CallError;
 /// wrote more than it may.
 pub struct AnswerBody {
     inner: WasiBody,
+    /// What has come before anybody asked for it.
+    held: VecDeque<Frame<Bytes>>,
+    held_bytes: usize,
+    /// Whether nothing comes after it, and how that ended.
+    end: Option<Result<(), BrokenOff>>,
     progress: Arc<Progress>,
     bytes_left: usize,
     bytes_max: usize,
 }
+
+/// What is held at most, in bytes, and in pieces.
+const HELD_BYTES_MAX: usize = 64 * 1024;
+const HELD_COUNT_MAX: usize = 64;
 
 /// Why a body broke off. The reason is with whoever was told of the call's end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -30,7 +40,50 @@ pub struct BrokenOff;
 
 impl AnswerBody {
     pub(super) fn new(inner: WasiBody, progress: Arc<Progress>, bytes_max: usize) -> AnswerBody {
-        AnswerBody { inner, progress, bytes_left: bytes_max, bytes_max }
+        let (held, held_bytes, end) = (VecDeque::new(), 0, None);
+        AnswerBody { inner, held, held_bytes, end, progress, bytes_left: bytes_max, bytes_max }
+    }
+
+    /// Takes what is there. Returns whether that made room for more.
+    pub(super) fn hold(&mut self, context: &mut Context<'_>) -> bool {
+        let mut has_moved = false;
+        while self.end.is_none() {
+            if self.held_bytes > HELD_BYTES_MAX || self.held.len() == HELD_COUNT_MAX {
+                return false;
+            }
+            match self.poll_inner(context) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    self.held_bytes += frame.data_ref().map_or(0, Bytes::len);
+                    self.held.push_back(frame);
+                    has_moved = true;
+                }
+                Poll::Ready(Some(Err(error))) => self.end = Some(Err(error)),
+                Poll::Ready(None) => self.end = Some(Ok(())),
+                Poll::Pending => break,
+            }
+        }
+        has_moved
+    }
+
+    /// Whether all of it has come.
+    pub(super) fn is_whole(&self) -> bool {
+        self.end == Some(Ok(()))
+    }
+
+    fn poll_inner(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        let frame = ready!(Pin::new(&mut self.inner).poll_frame(context));
+        if !matches!(frame, Some(Ok(_))) {
+            self.progress.note_sent();
+        }
+        Poll::Ready(match frame {
+            Some(Ok(frame)) => Some(self.take(frame)),
+            Some(Err(_)) => Some(Err(BrokenOff)),
+            None if self.progress.has_failed() => Some(Err(BrokenOff)),
+            None => None,
+        })
     }
 
     fn take(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, BrokenOff> {
@@ -60,24 +113,42 @@ impl Body for AnswerBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
-        let frame = ready!(Pin::new(&mut self.inner).poll_frame(context));
-        if !matches!(frame, Some(Ok(_))) {
-            self.progress.note_sent();
+        if let Some(frame) = self.held.pop_front() {
+            self.held_bytes -= frame.data_ref().map_or(0, Bytes::len);
+            return Poll::Ready(Some(Ok(frame)));
         }
-        Poll::Ready(match frame {
-            Some(Ok(frame)) => Some(self.take(frame)),
-            Some(Err(_)) => Some(Err(BrokenOff)),
-            None if self.progress.has_failed() => Some(Err(BrokenOff)),
-            None => None,
-        })
+        match self.end {
+            Some(Ok(())) => Poll::Ready(None),
+            Some(Err(error)) => Poll::Ready(Some(Err(error))),
+            None => self.poll_inner(context),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        let held = self.held_bytes as u64;
+        match self.end {
+            // With trailers it has to be sent so that they can follow.
+            Some(Ok(())) if self.held.back().is_none_or(Frame::is_data) => {
+                SizeHint::with_exact(held)
+            }
+            Some(_) => SizeHint::default(),
+            None => {
+                let (inner, mut hint) = (self.inner.size_hint(), SizeHint::new());
+                if let Some(upper) = inner.upper() {
+                    hint.set_upper(upper.saturating_add(held));
+                }
+                hint.set_lower(inner.lower().saturating_add(held));
+                hint
+            }
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream() && !self.progress.has_failed()
+        let is_at_end = match self.end {
+            Some(end) => end.is_ok(),
+            None => self.inner.is_end_stream() && !self.progress.has_failed(),
+        };
+        is_at_end && self.held.is_empty()
     }
 }
 

@@ -1,15 +1,17 @@
-//! One request of a standard handler: a task that owns the instance, and an answer that leaves while
-//! the guest still runs.
+//! One request of a standard handler: it runs where its caller waits, and goes on in a task of its own
+//! where its answer leaves while the guest still writes it.
 
 use std::fmt;
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 use tokio::sync::oneshot;
-use tokio::task::{AbortHandle, JoinHandle};
 use tokio_util::task::TaskTracker;
 use wasmtime::Store;
 use wasmtime::component::Resource;
@@ -58,18 +60,25 @@ pub(super) struct Asked<B> {
     pub(super) place: Place,
 }
 
-/// Ends the guest when nobody waits for its answer any more.
-struct EndsWithCaller(Option<AbortHandle>);
-
-impl Drop for EndsWithCaller {
-    fn drop(&mut self) {
-        if let Some(task) = &self.0 {
-            task.abort();
-        }
-    }
+/// How a call has ended, and what is left to do once its answer's body has been sent.
+struct Ended<H: Host> {
+    outcome: Result<(), CallError>,
+    rest: Option<Rest<H>>,
 }
 
-/// Runs the call in a task of its own; returns when the guest has said how it answers.
+/// An instance that can be used again as soon as nobody reads what it wrote.
+struct Rest<H: Host> {
+    instance: Instance<H>,
+    pool: Arc<Pool<H>>,
+    progress: Arc<Progress>,
+    wall: Duration,
+}
+
+/// A call under way. Dropping it ends the guest.
+type Running<H> = Pin<Box<dyn Future<Output = Ended<H>> + Send>>;
+
+/// Runs the call; returns when the guest has said how it answers. What it does then goes on in a task,
+/// unless it is done by itself at once.
 pub(crate) async fn serve<H, E, B>(call: Call<H, E>, request: Request<B>) -> Answer
 where
     H: Host,
@@ -77,33 +86,65 @@ where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: fmt::Display,
 {
-    let (sender, answered) = oneshot::channel();
+    let (sender, mut answered) = oneshot::channel();
     let tasks = call.calls.clone();
-    let task = tasks.spawn(call.run(request, sender));
-    let mut caller = EndsWithCaller(Some(task.abort_handle()));
-    let answer = match answered.await {
-        Ok(answer) => answer,
-        Err(_) => Err(no_answer(task).await),
+    let counted = tasks.token();
+    let mut running: Running<H> = Box::pin(call.run(request, sender));
+    let mut ended = None;
+    let answer = poll_fn(|context| {
+        if let Poll::Ready(end) = running.as_mut().poll(context) {
+            ended = Some(end);
+        }
+        match answered.try_recv() {
+            Ok(answer) => Poll::Ready(Some(answer)),
+            Err(_) if ended.is_some() => Poll::Ready(None),
+            Err(_) => Poll::Pending,
+        }
+    });
+    let Some(answer) = answer.await else {
+        let outcome = ended.map_or(Ok(()), |ended| ended.outcome);
+        return Err(outcome.err().unwrap_or(CallError::NoAnswer));
     };
-    caller.0 = None;
-    answer
+    let mut answer = answer?;
+    gather(answer.body_mut(), &mut running, &mut ended).await;
+    match ended {
+        Some(Ended { outcome: Err(error), .. }) => return Err(error),
+        Some(Ended { rest: Some(rest), .. }) if answer.body().is_whole() => rest.settle_now(),
+        Some(Ended { rest: Some(rest), .. }) => drop(tasks.spawn(rest.settle())),
+        Some(_) => {}
+        None => drop(tasks.spawn(go_on(running))),
+    }
+    drop(counted);
+    Ok(answer)
 }
 
-/// The guest has ended without an answer, for a reason that its task knows.
-async fn no_answer(task: JoinHandle<Result<(), CallError>>) -> CallError {
-    match task.await {
-        Ok(Err(error)) => error,
-        Ok(Ok(())) => CallError::NoAnswer,
-        Err(_) => CallError::Trap { reason: "its task has ended".to_owned() },
+/// Runs what is left of a call whose answer is on its way.
+async fn go_on<H: Host>(running: Running<H>) {
+    if let Some(rest) = running.await.rest {
+        rest.settle().await;
     }
 }
 
+/// Takes what of the answer's body is there already, as long as the guest writes it without waiting
+/// for anything: then it needs no task, and the body goes out with its head.
+async fn gather<H: Host>(
+    body: &mut AnswerBody,
+    running: &mut Running<H>,
+    ended: &mut Option<Ended<H>>,
+) {
+    let take = |context: &mut Context<'_>| {
+        while body.hold(context) && ended.is_none() {
+            if let Poll::Ready(end) = running.as_mut().poll(context) {
+                *ended = Some(end);
+            }
+        }
+        Poll::Ready(())
+    };
+    poll_fn(take).await;
+}
+
 impl<H: Host, E: FnOnce(Result<(), &CallError>) + Send + 'static> Call<H, E> {
-    async fn run<B>(
-        self,
-        request: Request<B>,
-        answered: oneshot::Sender<Answer>,
-    ) -> Result<(), CallError>
+    async fn run<B>(self, request: Request<B>, answered: oneshot::Sender<Answer>) -> Ended<H>
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: fmt::Display,
@@ -151,17 +192,28 @@ impl<H: Host, E: FnOnce(Result<(), &CallError>) + Send + 'static> Call<H, E> {
             drop(instance);
             drop(running);
             ended(outcome.as_ref().copied());
-            return outcome;
+            return Ended { outcome, rest: None };
         };
         drop(running);
         ended(Ok(()));
-        // A guest may have kept its handle on the answer's body and never end it: then it is not used
-        // again, and the body breaks off with its instance.
+        Ended { outcome, rest: Some(Rest { instance, pool, progress, wall }) }
+    }
+}
+
+impl<H: Host> Rest<H> {
+    /// The answer's body has come to its end.
+    fn settle_now(self) {
+        self.pool.put(self.instance);
+    }
+
+    /// Waits until the answer's body has been sent. A guest may have kept its handle on it and never
+    /// end it: then it is not used again, and the body breaks off with its instance.
+    async fn settle(self) {
+        let Rest { instance, pool, progress, wall } = self;
         tokio::select! {
             () = progress.sent() => pool.put(instance),
             () = progress.stalled(wall) => progress.fail(),
         }
-        outcome
     }
 }
 
