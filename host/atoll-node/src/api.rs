@@ -113,7 +113,7 @@ pub(crate) fn router(node: Arc<Node>, settings: ApiSettings) -> Router {
         .method_not_allowed_fallback(wrong_method)
         .merge(guarded)
         .layer(from_fn(guard::harden))
-        .layer(from_fn(linger::linger))
+        .layer(from_fn(linger::layer))
         .layer(from_fn_with_state(counts, count::count))
         .with_state(api)
 }

@@ -11,7 +11,7 @@ mod trace;
 use crate::handlers::Handlers;
 use crate::handlers::deployed::{Deployed, Standing};
 use crate::handlers::guest::GuestHost;
-use crate::listen::{host, linger};
+use crate::listen::{self, host, linger};
 use crate::node::Node;
 use crate::problem::Problem;
 use crate::proxy::{Proxy, Routed};
@@ -23,19 +23,20 @@ use atoll_core::http_cache::keys::ATOLL_KEYS;
 use atoll_core::route::Target;
 use atoll_wasm::component::{self, Component, Handler};
 use atoll_wasm::error::CallError;
-use axum::Router;
 use axum::body::Body;
-use axum::extract::{Request, State};
-use axum::middleware::from_fn;
+use axum::extract::Request;
 use axum::response::{IntoResponse as _, Response};
 use exchange::Exchange;
-use http::StatusCode;
+use http::header::CONTENT_LENGTH;
 use http::uri::Authority;
+use http::{Method, StatusCode};
+use http_body::Body as _;
 use request_log::RequestLog;
 use run_span::Run;
 use std::cmp::Ordering;
 use std::path::Path;
 use std::sync::Arc;
+use tower::service_fn;
 
 /// What requests share.
 #[derive(Debug)]
@@ -57,26 +58,44 @@ pub(crate) struct Telling<'t> {
     pub(crate) tracer: Option<Tracer>,
 }
 
-/// The gateway's one route: whatever comes is matched against the deployed handlers and the routes
-/// to upstreams.
+/// The gateway: whatever comes is matched against the deployed handlers and the routes to upstreams.
 ///
 /// # Errors
 ///
 /// The log cannot be opened.
-pub(crate) fn router(
+pub(crate) fn service(
     node: &Node,
     handlers: Arc<Handlers>,
     proxy: Arc<Proxy>,
     telling: Telling<'_>,
-) -> anyhow::Result<Router> {
+) -> anyhow::Result<impl listen::Door + use<>> {
     let uploads = Uploads::new(node.store().memory_bytes_max());
     let Telling { request_log, tracer } = telling;
     let log = request_log.map(|target| RequestLog::open(node, target)).transpose()?;
     let gateway = Arc::new(Gateway { handlers, proxy, uploads, log, tracer });
-    Ok(Router::new().fallback(dispatch).layer(from_fn(linger::linger)).with_state(gateway))
+    // Without a router: it has one route, and each layer of one copies what a request is made of.
+    Ok(service_fn(move |request: Request| {
+        let gateway = Arc::clone(&gateway);
+        async move {
+            let method = request.method().clone();
+            let answer = linger::linger(request, |request| dispatch(gateway, request)).await;
+            Ok(without_body(&method, answer))
+        }
+    }))
 }
 
-async fn dispatch(State(gateway): State<Arc<Gateway>>, mut request: Request) -> Response {
+/// The answer as its method has it: to HEAD the length is that of what GET would bring.
+fn without_body(method: &Method, mut answer: Response) -> Response {
+    if method == Method::HEAD {
+        if let Some(bytes) = answer.body().size_hint().exact() {
+            answer.headers_mut().entry(CONTENT_LENGTH).or_insert_with(|| bytes.into());
+        }
+        *answer.body_mut() = Body::empty();
+    }
+    answer
+}
+
+async fn dispatch(gateway: Arc<Gateway>, mut request: Request) -> Response {
     if gateway.log.is_none() && gateway.tracer.is_none() {
         return answer(&gateway, request).await.into_response();
     }

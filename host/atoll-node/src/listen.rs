@@ -1,4 +1,4 @@
-//! HTTP listeners: connections in, requests to a router, within bounds.
+//! HTTP listeners: connections in, requests to what answers them, within bounds.
 //!
 //! Knows nothing about paths. `axum::serve` has no time-out for headers and no bound on
 //! connections.
@@ -12,7 +12,6 @@ mod opening;
 mod stall;
 
 use anyhow::Context;
-use axum::Router;
 use axum::body::Body;
 use files::WithFiles;
 use http::header::CONNECTION;
@@ -25,6 +24,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use interim::WithInterim;
 use opening::Version;
 use stall::WriteStall;
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tower::ServiceExt as _;
+use tower::{Service, ServiceExt as _};
 use tracing::{debug, warn};
 
 /// Most HTTP connections that one listener holds; a further one waits in the kernel's queue.
@@ -84,8 +84,25 @@ pub(crate) fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<std::net::
     })
 }
 
-/// Serves `router` until `shutdown`, then lets requests in flight end.
-pub(crate) async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) {
+/// What answers the requests of a listener.
+pub(crate) trait Door:
+    Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
+    + Clone
+    + Send
+    + 'static
+{
+}
+
+impl<S> Door for S where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + 'static
+{
+}
+
+/// Serves `door` until `shutdown`, then lets requests in flight end.
+pub(crate) async fn serve(listener: TcpListener, door: impl Door, shutdown: CancellationToken) {
     let places = Arc::new(Semaphore::new(CONNECTION_COUNT_MAX));
     let tasks = TaskTracker::new();
     loop {
@@ -104,7 +121,7 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, shutdown: Cance
                 }
             },
         };
-        let connection = serve_connection(stream, peer, router.clone(), shutdown.clone());
+        let connection = serve_connection(stream, peer, door.clone(), shutdown.clone());
         tasks.spawn(async move {
             if let Err(error) = connection.await {
                 debug!(%peer, error, "connection ended early");
@@ -121,7 +138,7 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, shutdown: Cance
 async fn serve_connection(
     stream: TcpStream,
     peer: SocketAddr,
-    router: Router,
+    door: impl Door,
     shutdown: CancellationToken,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     // Without it small answers wait for the client's acknowledgement.
@@ -133,13 +150,13 @@ async fn serve_connection(
         () = shutdown.cancelled() => return Ok(()),
     };
     match version {
-        Version::Http1 => serve_http1(stream, peer, router, shutdown).await,
+        Version::Http1 => serve_http1(stream, peer, door, shutdown).await,
         Version::Http2 => {
-            let router = router.map_request(move |mut request: Request<Body>| {
+            let door = door.map_request(move |mut request: Request<Body>| {
                 request.extensions_mut().insert(PeerAddress(peer));
                 request
             });
-            http2::serve(WriteStall::new(stream, WRITE_WAIT), router, shutdown).await
+            http2::serve(WriteStall::new(stream, WRITE_WAIT), door, shutdown).await
         }
     }
 }
@@ -147,7 +164,7 @@ async fn serve_connection(
 async fn serve_http1(
     stream: TcpStream,
     peer: SocketAddr,
-    router: Router,
+    door: impl Door,
     shutdown: CancellationToken,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let stream = WithFiles::new(stream);
@@ -161,7 +178,7 @@ async fn serve_http1(
             request.extensions_mut().insert(files.clone());
         }
         let is_small = head_bytes(&request) <= HEADER_BYTES_MAX;
-        let answer = is_small.then(|| router.clone().oneshot(request.map(Body::new)));
+        let answer = is_small.then(|| door.clone().oneshot(request.map(Body::new)));
         async {
             match answer {
                 Some(answer) => answer.await,

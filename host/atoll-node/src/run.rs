@@ -317,14 +317,14 @@ impl Doors {
                 request_log: config.request_log.as_deref(),
                 tracer: shared.tracer.clone(),
             };
-            let router = gateway::router(
+            let door = gateway::service(
                 shared.node,
                 Arc::clone(&shared.kit.handlers),
                 Arc::clone(&shared.kit.proxy),
                 telling,
             )?;
             let listener = tokio::net::TcpListener::from_std(listener)?;
-            tasks.spawn(listen::serve(listener, router, shared.shutdown.clone()));
+            tasks.spawn(listen::serve(listener, door, shared.shutdown.clone()));
         }
         if let Some(listener) = self.resp {
             let resp_config = resp::Config {

@@ -44,7 +44,7 @@ impl Trace {
     pub(crate) fn put(&self, headers: &mut HeaderMap) {
         headers.remove(&TRACESTATE);
         // Digits and dashes are a value.
-        if let Ok(parent) = HeaderValue::try_from(self.context.to_string()) {
+        if let Ok(parent) = HeaderValue::from_bytes(&self.context.field()) {
             headers.insert(TRACEPARENT, parent);
             for state in &self.state {
                 headers.append(TRACESTATE, state.clone());

@@ -138,8 +138,8 @@ enum Reading {
     Near,
 }
 
-/// A twentieth of what a tick is: limits do not tell the difference.
-const NEAR: Duration = Duration::from_micros(100);
+/// An eighth of what a tick is: limits hardly tell the difference.
+const NEAR: Duration = Duration::from_micros(250);
 
 thread_local! {
     /// This thread's last exact time, and when it was read.

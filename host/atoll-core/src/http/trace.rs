@@ -83,6 +83,16 @@ impl TraceContext {
         self.origin
     }
 
+    /// The field `traceparent`.
+    pub fn field(&self) -> [u8; FIELD_BYTES] {
+        let mut field = [b'-'; FIELD_BYTES];
+        write_digits(&[0], &mut field[..2]);
+        write_digits(&self.trace, &mut field[3..35]);
+        write_digits(&self.span, &mut field[36..52]);
+        write_digits(&[self.flags], &mut field[53..]);
+        field
+    }
+
     /// The trace's id: 32 digits.
     pub fn trace_id(&self) -> String {
         hex(&self.trace)
@@ -96,7 +106,8 @@ impl TraceContext {
 
 impl fmt::Display for TraceContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "00-{}-{}-{:02x}", self.trace_id(), self.span_id(), self.flags)
+        // Digits and dashes.
+        f.write_str(std::str::from_utf8(&self.field()).unwrap_or_default())
     }
 }
 
@@ -108,8 +119,19 @@ fn span_of(dice: [u8; 8]) -> [u8; 8] {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    let digit = |nibble: u8| char::from(b"0123456789abcdef"[usize::from(nibble & 0xF)]);
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]).collect()
+    bytes.iter().flat_map(|byte| two_digits(*byte).map(char::from)).collect()
+}
+
+/// Writes twice as many digits as there are bytes.
+fn write_digits(bytes: &[u8], to: &mut [u8]) {
+    for (byte, place) in bytes.iter().zip(to.chunks_exact_mut(2)) {
+        place.copy_from_slice(&two_digits(*byte));
+    }
+}
+
+fn two_digits(byte: u8) -> [u8; 2] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 0xF)]]
 }
 
 /// The trace, the caller's place and the flags. Later versions begin like the first and may have more

@@ -4,8 +4,8 @@ use super::exchange::of_the_connection;
 use crate::problem::Problem;
 use crate::upload;
 use axum::extract::Request;
-use http::Uri;
 use http::uri::{Authority, Scheme};
+use http::{Extensions, Uri};
 
 /// The request with an absolute target and without what concerns its connection. Its body has to
 /// come at the pace of any upload, and may be of any length: nobody holds the whole of it.
@@ -21,6 +21,8 @@ pub(super) fn request(request: Request, authority: Option<Authority>) -> Result<
     let nameless = || Authority::from_static("localhost");
     target.authority = authority.or(target.authority).or_else(|| Some(nameless()));
     target.path_and_query = target.path_and_query.or_else(|| "/".parse().ok());
+    // They are of this node's own stages, and would be copied with the head.
+    parts.extensions = Extensions::new();
     parts.uri = Uri::from_parts(target)
         .map_err(|_| Problem::bad_request("bad-target", "the target of the request is no path"))?;
     Ok(Request::from_parts(parts, body))

@@ -18,7 +18,7 @@ use std::task::Poll;
 use tower::ServiceExt as _;
 
 /// A gateway whose handler `hello` answers one request at once, at every path.
-async fn gateway() -> Router {
+async fn gateway() -> impl listen::Door {
     let config = Config::resolve(FileConfig::default()).expect("the defaults");
     let node = Node::new(&config).expect("a node");
     let cache = Arc::new(Cache::new(0));
@@ -42,7 +42,7 @@ async fn gateway() -> Router {
     let shared = Shared::new(&node, &purges, 0).expect("a bucket");
     let proxy = Proxy::new(&node, (&shared, &handlers), &[], None).expect("no routes");
     let telling = Telling { request_log: None, tracer: None };
-    router(&node, handlers, proxy, telling).expect("no log to open")
+    service(&node, handlers, proxy, telling).expect("no log to open")
 }
 
 fn request(headers: &[(&str, &str)], body: Body) -> Request {

@@ -4,7 +4,7 @@
 //! that takes nothing of an answer. So this drives the `h2` that hyper is made of.
 
 use super::interim::Interim;
-use super::{HEADER_BYTES_MAX, HEADER_WAIT, STREAM_COUNT_MAX, WRITE_WAIT};
+use super::{Door, HEADER_BYTES_MAX, HEADER_WAIT, STREAM_COUNT_MAX, WRITE_WAIT};
 use atoll_core::http_cache::fields::remove_of_the_connection;
 use axum::body::Body;
 use bytes::Bytes;
@@ -14,7 +14,6 @@ use http::header::{CONTENT_LENGTH, DATE, EXPECT};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt as _;
-use std::convert::Infallible;
 use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
@@ -22,7 +21,7 @@ use std::time::{Duration, SystemTime};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tower::{Service, ServiceExt as _};
+use tower::ServiceExt as _;
 use tracing::debug;
 
 /// Bytes of one request's body, and of all of a connection's, that a client may send ahead.
@@ -36,17 +35,11 @@ const PONG_WAIT: Duration = Duration::from_secs(20);
 
 /// Serves a connection whose client has begun with the preface, until it ends or, once `stop` is
 /// there, its requests have ended.
-pub(super) async fn serve<S, R, F>(
+pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
-    service: R,
+    service: impl Door,
     stop: CancellationToken,
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-    R: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future = F>,
-    R: Clone + Send + 'static,
-    F: Future<Output = Result<Response<Body>, Infallible>> + Send + 'static,
-{
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let mut builder = Builder::new();
     builder
         .initial_window_size(WINDOW_BYTES)
@@ -90,11 +83,11 @@ async fn dead(pings: Option<PingPong>) {
 }
 
 /// One request and its answer. Dropping what sends the answer resets the stream.
-async fn exchange<R, F>(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, service: R)
-where
-    R: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future = F>,
-    F: Future<Output = Result<Response<Body>, Infallible>> + Send,
-{
+async fn exchange(
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+    service: impl Door,
+) {
     let (interim, mut hints) = Interim::over_http2();
     let bytes = request.headers().get(CONTENT_LENGTH).and_then(|bytes| bytes.to_str().ok());
     let left_bytes = bytes.and_then(|bytes| bytes.parse().ok());

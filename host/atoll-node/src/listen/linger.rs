@@ -69,13 +69,21 @@ impl Drop for Lent {
 }
 
 /// Reads away what a refused request still sends.
-pub(crate) async fn linger(request: Request, next: Next) -> Response {
+pub(crate) async fn layer(request: Request, next: Next) -> Response {
+    linger(request, |request| next.run(request)).await
+}
+
+/// The same around `answer`.
+pub(crate) async fn linger<F>(request: Request, answer: impl FnOnce(Request) -> F) -> Response
+where
+    F: Future<Output = Response>,
+{
     if request.headers().contains_key(header::EXPECT) || request.body().is_end_stream() {
-        return next.run(request).await;
+        return answer(request).await;
     }
     let (back, mut returned) = oneshot::channel();
     let request = request.map(|body| Body::new(Lent { body, has_ended: false, back: Some(back) }));
-    let response = next.run(request).await;
+    let response = answer(request).await;
     let (status, left) = (response.status(), returned.try_recv());
     match left {
         Ok(left) if status.is_client_error() || status.is_server_error() => {
@@ -129,7 +137,7 @@ mod tests {
             request.headers_mut().insert(header::EXPECT, HeaderValue::from_static(expect));
         }
         let refuse = put(async || (StatusCode::PAYLOAD_TOO_LARGE, "no"));
-        let router = Router::new().route("/", refuse).layer(from_fn(linger));
+        let router = Router::new().route("/", refuse).layer(from_fn(layer));
         let response = router.oneshot(request).await.expect("an answer");
         assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
         assert_eq!(read.load(Ordering::Relaxed), 0, "the answer does not wait for the body");
@@ -149,7 +157,7 @@ mod tests {
     async fn an_answer_to_a_body_that_was_read_announces_its_length() {
         let refuse =
             put(async |body: Bytes| (StatusCode::CONFLICT, format!("{} bytes", body.len())));
-        let router = Router::new().route("/", refuse).layer(from_fn(linger));
+        let router = Router::new().route("/", refuse).layer(from_fn(layer));
         let pieces = stream::iter([Ok::<_, Infallible>(Bytes::from_static(b"abc"))]);
         for body in [Body::from("abc"), Body::from_stream(pieces)] {
             let request = Request::put("/").body(body).expect("a request");
