@@ -15,6 +15,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 
 use crate::Effort;
+use crate::cache::peers::Storage;
 use crate::cache::upstream::Upstream;
 use crate::cache::wrk::{CONNECTIONS, Outcome};
 use crate::server::Server;
@@ -44,7 +45,8 @@ pub(crate) struct Contestant {
 pub(crate) fn measure(atoll: &Path, effort: Effort) -> anyhow::Result<String> {
     let upstream = Upstream::start()?;
     let contestants = [
-        peers::atoll(atoll, upstream.address)?,
+        peers::atoll(atoll, upstream.address, Storage::Memory)?,
+        peers::atoll(atoll, upstream.address, Storage::Disk)?,
         peers::nginx(upstream.address)?,
         peers::varnish(upstream.address)?,
     ];

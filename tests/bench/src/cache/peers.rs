@@ -14,24 +14,42 @@ use crate::server::{self, Server};
 /// What each may keep: more than the bodies take.
 const CACHE_MIB: u32 = 256;
 
+/// Where a node keeps what is cached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Storage {
+    Memory,
+    /// Long bodies in files, as nginx has them.
+    Disk,
+}
+
 /// A node with one route.
 ///
 /// # Errors
 /// If it does not start.
-pub(crate) fn atoll(binary: &Path, upstream: SocketAddr) -> anyhow::Result<Contestant> {
+pub(crate) fn atoll(
+    binary: &Path,
+    upstream: SocketAddr,
+    storage: Storage,
+) -> anyhow::Result<Contestant> {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("atoll.toml");
     let route =
         format!("[[route]]\npath = \"/*\"\nupstream = \"http://{upstream}\"\ncache = true\n");
     fs::write(&file, route)?;
-    let flags = [
+    let mut flags = vec![
         "--config".to_owned(),
         file.to_string_lossy().into_owned(),
         "--cache-memory".to_owned(),
         format!("{CACHE_MIB}MiB"),
     ];
+    let mut name = "atoll";
+    if storage == Storage::Disk {
+        // Below the folder that the server works in.
+        flags.extend(["--data".to_owned(), "data".to_owned()]);
+        name = "atoll with a disk tier";
+    }
     let (server, doors) = server::start_atoll_with(binary, &flags)?;
-    Ok(Contestant { name: "atoll".to_owned(), server, address: doors.gateway })
+    Ok(Contestant { name: name.to_owned(), server, address: doors.gateway })
 }
 
 /// nginx with two workers, its cache in files that the kernel keeps in memory.
