@@ -78,25 +78,30 @@ fn a_handler_sends_requests_to_the_hosts_that_it_was_granted_alone() {
 
 #[test]
 fn a_standard_handler_that_misbehaves_ends_its_own_request_and_nothing_else() {
-    let limits = ["--cpu-ms", "300", "--wall-ms", "1500", "--memory-mib", "16"];
+    // Far apart: on a busy machine a guest that computes waits for its turns.
+    let limits = ["--cpu-ms", "300", "--wall-ms", "30000", "--memory-mib", "16"];
     let node = node_with_standard(&limits);
+    let soon = ["--name", "soon", "--route", "/soon/*", "--wall-ms", "1500"];
+    let guests = atoll_guests::build().unwrap_or_else(|error| panic!("{error:#}"));
+    deploy(&node, &guests.path("standard"), &soon);
     let cases = [
-        ("silence", 500, "handler-no-answer"),
-        ("panic", 502, "handler-trap"),
-        ("loop", 504, "handler-cpu-limit"),
-        ("sleep", 504, "handler-wall-limit"),
-        ("exit", 502, "handler-trap"),
-        ("error", 502, "handler-error"),
-        ("headers", 502, "handler-bad-response"),
+        ("/s/silence", 500, "handler-no-answer"),
+        ("/s/panic", 502, "handler-trap"),
+        ("/s/loop", 504, "handler-cpu-limit"),
+        ("/soon/sleep", 504, "handler-wall-limit"),
+        ("/s/exit", 502, "handler-trap"),
+        ("/s/error", 502, "handler-error"),
+        ("/s/headers", 502, "handler-bad-response"),
     ];
     for (path, status, code) in cases {
-        let answer = get(&node, &format!("/s/{path}"));
+        let answer = get(&node, path);
         assert_eq!((answer.status, &answer.json()["code"]), (status, &code.into()), "{path}");
         check(&node, "/s/hello", "hello from the standard\n");
     }
     // An answer that has begun cannot become a problem; it must not look whole either.
-    for (path, comes) in [("halfway", ""), ("short", ""), ("stall", "and then nothing")] {
-        let url = format!("http://{}/s/{path}", node.gateway);
+    for (path, comes) in [("/s/halfway", ""), ("/s/short", ""), ("/soon/stall", "and then nothing")]
+    {
+        let url = format!("http://{}{path}", node.gateway);
         let curl = output("curl", &["--silent", "--max-time", "20", &url]);
         assert!(!curl.status.success(), "{path} broke off");
         let came = String::from_utf8_lossy(&curl.stdout);
@@ -113,7 +118,7 @@ fn a_standard_handler_that_misbehaves_ends_its_own_request_and_nothing_else() {
 
 #[test]
 fn a_place_is_taken_until_the_guest_has_ended() {
-    let node = node_with_standard(&["--concurrency", "1", "--wall-ms", "1000"]);
+    let node = node_with_standard(&["--concurrency", "1", "--wall-ms", "5000"]);
     check_place_is_taken(&node, "and then nothing");
 }
 
@@ -216,8 +221,9 @@ fn check_interpreter(node: &TestNode, language: &str) {
     check(node, "/x/hello", &format!("hello from {language}\n"));
 }
 
-/// More processor time than by default: neither this engine nor its machine is fast in tests.
-const ROUTE: [&str; 4] = ["--route", "/x/*", "--cpu-ms", "2000"];
+/// More time than by default: neither this engine nor its machine is fast in tests, and who computes
+/// waits for its turns.
+const ROUTE: [&str; 6] = ["--route", "/x/*", "--cpu-ms", "2000", "--wall-ms", "60000"];
 
 #[test]
 fn a_handler_in_javascript_runs_unmodified() {
