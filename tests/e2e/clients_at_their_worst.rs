@@ -219,8 +219,11 @@ fn a_million_keys_fit_in_the_budget_of_140_bytes_each() {
         }
     }
     assert_eq!(client.command(&["DBSIZE"]), ":1000000");
-    let each = node.resident_bytes().saturating_sub(before) / 1_000_000;
-    assert!(each <= 140, "{each} bytes for each key");
+    // What the commands took for a moment, the allocator gives back a few seconds later.
+    wait_until("a key takes 140 bytes at most", || {
+        let each = node.resident_bytes().saturating_sub(before) / 1_000_000;
+        (each <= 140).then_some(())
+    });
     check_responsive(&node);
 }
 
