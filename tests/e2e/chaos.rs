@@ -7,6 +7,7 @@
 use crate::cluster::{Cluster, Content, Shape, difference, name};
 use crate::dice::Dice;
 use crate::node::{PATIENCE, RespClient, wait_until};
+use crate::pace::Pace;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -14,6 +15,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// Keys that all nodes write.
 const KEY_COUNT: usize = 2_000;
+/// Most nodes that write.
+const NODE_COUNT_MAX: usize = 3;
 /// Keys that are incremented and nothing else.
 const COUNTER_COUNT: usize = 20;
 /// Longest time from the last heal until nothing differs.
@@ -32,20 +35,58 @@ fn seed() -> u64 {
 }
 
 /// What all who write share.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Load {
     is_over: AtomicBool,
     /// Bytes by which each value is longer.
     padding: AtomicUsize,
-    write_count: AtomicU64,
+    /// Writes of each node so far, and how many it may make before it waits.
+    write_counts: [AtomicU64; NODE_COUNT_MAX],
+    limits: [AtomicU64; NODE_COUNT_MAX],
     /// What was added and answered, by counter.
     added: [AtomicU64; COUNTER_COUNT],
 }
 
+impl Default for Load {
+    fn default() -> Load {
+        Load {
+            is_over: AtomicBool::new(false),
+            padding: AtomicUsize::new(0),
+            write_counts: Default::default(),
+            limits: [const { AtomicU64::new(u64::MAX) }; NODE_COUNT_MAX],
+            added: Default::default(),
+        }
+    }
+}
+
 impl Load {
-    /// Writes a bit of everything, one after the other, until it is over.
-    fn write(&self, mut client: RespClient, mut dice: Dice) {
+    /// Writes so far, of all nodes.
+    fn write_count(&self) -> u64 {
+        self.write_counts.iter().map(|count| count.load(Relaxed)).sum()
+    }
+
+    /// Waits until each node has made so many more writes, and lets them make no others.
+    fn write_and_pause(&self, cluster: &Cluster, count: u64) {
+        for node in cluster.up() {
+            self.limits[node].store(self.write_counts[node].load(Relaxed) + count, Relaxed);
+        }
+        for node in cluster.up() {
+            let has = || self.write_counts[node].load(Relaxed) >= self.limits[node].load(Relaxed);
+            wait_until("more was written", || has().then_some(()));
+        }
+    }
+
+    fn go_on(&self) {
+        self.limits.iter().for_each(|limit| limit.store(u64::MAX, Relaxed));
+    }
+
+    /// Writes a bit of everything on a node, one after the other, until it is over.
+    fn write(&self, node: usize, mut client: RespClient, mut dice: Dice) {
         while !self.is_over.load(Relaxed) {
+            if self.write_counts[node].load(Relaxed) >= self.limits[node].load(Relaxed) {
+                std::thread::sleep(Duration::from_millis(1));
+                continue;
+            }
             let key = format!("k{}", dice.below(KEY_COUNT));
             let value = "x".repeat(self.padding.load(Relaxed) + dice.below(100));
             let (counter, both) = (dice.below(COUNTER_COUNT), format!("m{}", dice.below(5)));
@@ -66,7 +107,7 @@ impl Load {
                 }
             };
             assert!(!reply.starts_with('-'), "{reply}");
-            self.write_count.fetch_add(1, Relaxed);
+            self.write_counts[node].fetch_add(1, Relaxed);
         }
     }
 
@@ -80,7 +121,7 @@ impl Load {
         std::thread::scope(|scope| {
             for node in cluster.up() {
                 let (client, dice) = (cluster.client(node), Dice::new(dice.below(1 << 60) as u64));
-                scope.spawn(move || self.write(client, dice));
+                scope.spawn(move || self.write(node, client, dice));
             }
             // Whatever comes of it: who writes must be told to stop.
             let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| trouble(dice)));
@@ -123,18 +164,22 @@ fn break_links(cluster: &Cluster, dice: &mut Dice, length: Duration) -> u64 {
 /// Everything that a node holds, as its two doors show it.
 type Whole = (Content, BTreeMap<String, Value>);
 
-/// Waits until all nodes hold the same: values, deadlines, stamps. Returns it, and when the look
-/// that found it so began.
+/// Waits until all nodes hold the same: values, deadlines, stamps; for so long after `healed` as they
+/// may take, or a few looks where the machine is too busy for that. Returns it, and how long it took
+/// until the look that found it so began.
 #[track_caller]
-fn wait_equal(cluster: &Cluster) -> (Content, Instant) {
-    let deadline = Instant::now() + PATIENCE;
+fn wait_equal(cluster: &Cluster, healed: Instant) -> (Content, Duration) {
+    let (deadline, mut pace) = (Instant::now() + PATIENCE, Pace::default());
     loop {
         let begun = Instant::now();
         let look = |index| (index, (cluster.content(index, 0), cluster.listing(index)));
-        let wholes: Vec<(usize, Whole)> = cluster.up().map(look).collect();
+        let wholes: Vec<(usize, Whole)> = pace.of(|| cluster.up().map(look).collect());
         let (first, whole) = &wholes[0];
         let Some((odd, other)) = wholes.iter().find(|(_, other)| other != whole) else {
-            return (whole.0.clone(), begun);
+            let took = begun.saturating_duration_since(healed);
+            let bar = pace.bar(EQUAL_WITHIN, 4);
+            assert!(took <= bar, "equal only {took:?} after the last heal, held against {bar:?}");
+            return (whole.0.clone(), took);
         };
         assert!(
             begun < deadline,
@@ -157,18 +202,20 @@ fn check_mesh(length: Duration, seed: u64) {
     let flags = |_| vec!["--log-max".to_owned(), log_max.to_owned()];
     let cluster = Cluster::start_with(Shape::Mesh(3), flags);
     let (broken, healed) = load.during(&cluster, &mut dice, |dice| {
-        let broken = break_links(&cluster, dice, length);
+        let mut broken = break_links(&cluster, dice, length);
+        // On a busy machine it takes longer until there is something to compare.
+        while load.write_count() < KEY_COUNT as u64 {
+            broken += break_links(&cluster, dice, Duration::from_secs(1));
+        }
         (broken, Instant::now())
     });
-    let (content, equal) = wait_equal(&cluster);
-    let took = equal.saturating_duration_since(healed);
-    let writes = load.write_count.load(Relaxed);
+    let (content, took) = wait_equal(&cluster, healed);
+    let writes = load.write_count();
     let syncs = cluster.sum("syncs_received");
     eprintln!("{writes} writes, {broken} troubles, {syncs} comparisons, equal after {took:?}");
     load.check_counters(&content);
     assert!(content.len() > KEY_COUNT / 4 && broken > 0, "{} keys", content.len());
     assert_eq!(cluster.sum("divergence_total"), 0);
-    assert!(took <= EQUAL_WITHIN, "equal only {took:?} after the last heal");
 }
 
 #[test]
@@ -185,17 +232,18 @@ fn a_mesh_whose_links_break_for_a_minute_ends_equal_every_time() {
     }
 }
 
-/// Cuts a pair until so many more writes were made, each longer by so many bytes, and waits until
-/// it is linked again.
+/// Cuts a pair until each has made so many more writes, each longer by so many bytes, and waits until
+/// it is linked again. How long that takes depends on the machine, and how much is written does not.
 fn cut_for(cluster: &Cluster, load: &Load, (write_count, padding): (u64, usize)) {
+    load.write_and_pause(cluster, 1);
     cluster.cut(0, 1);
     cluster.wait_unlinked(0, 1);
     load.padding.store(padding, Relaxed);
-    let until = load.write_count.load(Relaxed) + write_count;
-    wait_until("more was written", || (load.write_count.load(Relaxed) >= until).then_some(()));
+    load.write_and_pause(cluster, write_count);
     load.padding.store(0, Relaxed);
     cluster.heal();
     cluster.wait_linked();
+    load.go_on();
 }
 
 /// Whether nothing but the newest writes is under way between two nodes.
@@ -217,17 +265,15 @@ fn a_pair_resumes_from_its_log_where_that_reaches_back_and_compares_where_not() 
         for round in 0..3 {
             wait_until("each keeps up with the other", || keeps_up(&cluster).then_some(()));
             let before = syncs();
-            cut_for(&cluster, &load, (100, 0));
+            cut_for(&cluster, &load, (50, 0));
             assert_eq!(syncs(), before, "round {round}: the log reached back");
             // More than twice the log, on each side.
-            cut_for(&cluster, &load, (2_000, 10_000));
+            cut_for(&cluster, &load, (1_000, 10_000));
             wait_until("both have compared", || (syncs() >= before + 2).then_some(()));
         }
         Instant::now()
     });
-    let (content, equal) = wait_equal(&cluster);
+    let (content, _) = wait_equal(&cluster, healed);
     load.check_counters(&content);
     assert_eq!(cluster.sum("divergence_total"), 0);
-    let took = equal.saturating_duration_since(healed);
-    assert!(took <= EQUAL_WITHIN, "equal only {took:?} after the last heal");
 }

@@ -1,9 +1,10 @@
 //! Clients that send nonsense, or next to nothing, or never read: the node stays responsive and its
 //! memory bounded.
 
-use crate::node::{RespClient, TestNode, wait_until};
+use crate::node::{Ends, RespClient, TestNode, wait_until};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 const MIB: u64 = 1 << 20;
@@ -218,8 +219,11 @@ fn a_million_keys_fit_in_the_budget_of_140_bytes_each() {
         }
     }
     assert_eq!(client.command(&["DBSIZE"]), ":1000000");
-    let each = node.resident_bytes().saturating_sub(before) / 1_000_000;
-    assert!(each <= 140, "{each} bytes for each key");
+    // What the commands took for a moment, the allocator gives back a few seconds later.
+    wait_until("a key takes 140 bytes at most", || {
+        let each = node.resident_bytes().saturating_sub(before) / 1_000_000;
+        (each <= 140).then_some(())
+    });
     check_responsive(&node);
 }
 
@@ -228,18 +232,21 @@ fn a_pipeline_of_long_commands_lets_others_have_their_turn() {
     let node = TestNode::start();
     let mut greedy = node.resp_client();
     assert_eq!(greedy.command(&["SETRANGE", "large", "16777215", "x"]), ":16777216");
-    let long = "*4\r\n$8\r\nSETRANGE\r\n$5\r\nlarge\r\n$1\r\n0\r\n$1\r\ny\r\n".repeat(200);
-    greedy.send(long.as_bytes());
-    let began = Instant::now();
-    for _ in 0..5 {
-        assert_eq!(node.resp_client().command(&["PING"]), "+PONG");
-    }
-    let waited = began.elapsed();
-    let began = Instant::now();
-    for _ in 0..200 {
-        assert_eq!(greedy.reply(), ":16777216");
-    }
-    let rest = began.elapsed();
-    // Had the pings come last, nothing would be left to wait for.
-    assert!(rest > waited, "five pings took {waited:?}, and {rest:?} of work was left");
+    let long = ["SETRANGE", "large", "0", "y"];
+    (0..200).for_each(|_| greedy.send_command(&long));
+    let are_others_answered = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        // It never comes to an end before the others have had their turns.
+        scope.spawn(|| {
+            while !are_others_answered.load(Ordering::SeqCst) {
+                assert_eq!(greedy.reply(), ":16777216");
+                greedy.send_command(&long);
+            }
+        });
+        let _ends = Ends(&are_others_answered);
+        for _ in 0..5 {
+            assert_eq!(node.resp_client().command(&["PING"]), "+PONG");
+        }
+    });
+    (0..200).for_each(|_| assert_eq!(greedy.reply(), ":16777216"));
 }

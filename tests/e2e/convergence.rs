@@ -56,11 +56,15 @@ fn wait_tells_the_truth_while_a_peer_is_stopped() {
 fn deadlines_travel_with_their_values_and_pass_without_their_writer() {
     let cluster = Cluster::start(Shape::Pair);
     let mut client = cluster.client(0);
+    client.command(&["SET", "long", "v", "PX", "600000"]);
     client.command(&["SET", "short", "v", "PX", "600"]);
     client.command(&["SET", "later", "v"]);
     client.command(&["PEXPIRE", "later", "600"]);
-    client.command(&["WAIT", "1", "5000"]);
-    assert_eq!(cluster.command(1, &["GET", "later"]), "$v");
+    // It has come with its deadline, and so have those that may have ended meanwhile.
+    assert_eq!(client.command(&["WAIT", "1", "5000"]), ":1");
+    assert_eq!(cluster.command(1, &["GET", "long"]), "$v");
+    let deadline = client.command(&["PEXPIRETIME", "long"]);
+    assert_eq!(cluster.command(1, &["PEXPIRETIME", "long"]), deadline);
     cluster.node(0).signal("STOP");
     cluster.wait_for(1, &["GET", "short"], "$-1");
     cluster.wait_for(1, &["GET", "later"], "$-1");

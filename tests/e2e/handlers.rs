@@ -1,7 +1,7 @@
 //! Handlers: deployed, called, replaced, removed, and what one that misbehaves can do.
 
 use crate::api::atoll;
-use crate::node::{Answer, TestNode};
+use crate::node::{Answer, Ends, TestNode};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// The path of a built handler.
@@ -147,11 +147,11 @@ fn a_handler_that_misbehaves_ends_its_own_request_and_nothing_else() {
                 }
             });
         }
+        let _ends = Ends(&stop);
         for _ in 0..20 {
             assert_eq!(get(&node, "/hello/x").status, 200);
             assert_eq!(node.resp_client().command(&["PING"]), "+PONG");
         }
-        stop.store(true, Ordering::Relaxed);
     });
     let grown = node.resident_bytes().saturating_sub(before);
     assert!(grown < 128 << 20, "{grown} bytes more");
@@ -180,10 +180,10 @@ fn no_request_is_lost_while_a_handler_is_replaced() {
                 }
             });
         }
+        let _ends = Ends(&done);
         for _ in 0..5 {
             deploy(&node, "counter", &["--name", "counter", "--route", "/counter/*"]);
         }
-        done.store(true, Ordering::Relaxed);
     });
     let counted = node.resp_client().command(&["GET", "counter:swap"]);
     assert_eq!(counted, format!("${}", asked.load(Ordering::Relaxed)));

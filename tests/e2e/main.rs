@@ -21,6 +21,7 @@ mod http2;
 mod links;
 mod messages;
 mod node;
+mod pace;
 mod platform;
 mod proxy;
 mod redis_equality;

@@ -78,25 +78,29 @@ fn a_handler_sends_requests_to_the_hosts_that_it_was_granted_alone() {
 
 #[test]
 fn a_standard_handler_that_misbehaves_ends_its_own_request_and_nothing_else() {
-    let limits = ["--cpu-ms", "300", "--wall-ms", "1500", "--memory-mib", "16"];
+    // Far apart: on a busy machine a guest that computes waits for its turns.
+    let limits = ["--cpu-ms", "300", "--wall-ms", "30000", "--memory-mib", "16"];
     let node = node_with_standard(&limits);
+    let soon = ["--name", "soon", "--route", "/soon/*", "--wall-ms", "1500"];
+    let guests = atoll_guests::build().unwrap_or_else(|error| panic!("{error:#}"));
+    deploy(&node, &guests.path("standard"), &soon);
     let cases = [
-        ("silence", 500, "handler-no-answer"),
-        ("panic", 502, "handler-trap"),
-        ("loop", 504, "handler-cpu-limit"),
-        ("sleep", 504, "handler-wall-limit"),
-        ("exit", 502, "handler-trap"),
-        ("error", 502, "handler-error"),
-        ("headers", 502, "handler-bad-response"),
+        ("/s/silence", 500, "handler-no-answer"),
+        ("/s/panic", 502, "handler-trap"),
+        ("/s/loop", 504, "handler-cpu-limit"),
+        ("/soon/sleep", 504, "handler-wall-limit"),
+        ("/s/exit", 502, "handler-trap"),
+        ("/s/error", 502, "handler-error"),
+        ("/s/headers", 502, "handler-bad-response"),
     ];
     for (path, status, code) in cases {
-        let answer = get(&node, &format!("/s/{path}"));
+        let answer = get(&node, path);
         assert_eq!((answer.status, &answer.json()["code"]), (status, &code.into()), "{path}");
         check(&node, "/s/hello", "hello from the standard\n");
     }
-    check_does_not_look_whole(&node, "halfway", "the first half");
-    check_does_not_look_whole(&node, "short", "ten bytes.");
-    let came = check_does_not_look_whole(&node, "stall", "and then nothing");
+    check_does_not_look_whole(&node, "/s/halfway", "the first half");
+    check_does_not_look_whole(&node, "/s/short", "ten bytes.");
+    let came = check_does_not_look_whole(&node, "/soon/stall", "and then nothing");
     assert_eq!(came, "and then nothing", "it was sent before the guest waited");
     // Most of them fail before anything was sent: then the client is told why.
     let is_told = || get(&node, "/s/halfway").status == 502;
@@ -113,18 +117,18 @@ fn a_standard_handler_that_misbehaves_ends_its_own_request_and_nothing_else() {
 /// A guest that fails after the head of its answer: what was sent breaks off, and is a problem where
 /// nothing was sent yet.
 #[track_caller]
-fn check_does_not_look_whole(node: &TestNode, name: &str, written: &str) -> String {
-    let url = format!("http://{}/s/{name}", node.gateway);
+fn check_does_not_look_whole(node: &TestNode, path: &str, written: &str) -> String {
+    let url = format!("http://{}{path}", node.gateway);
     let curl = output("curl", &["--silent", "--fail", "--max-time", "20", &url]);
-    assert!(!curl.status.success(), "{name} looks whole");
+    assert!(!curl.status.success(), "{path} looks whole");
     let came = String::from_utf8_lossy(&curl.stdout).into_owned();
-    assert!(written.starts_with(&came), "{name}: {came:?}");
+    assert!(written.starts_with(&came), "{path}: {came:?}");
     came
 }
 
 #[test]
 fn a_place_is_taken_until_the_guest_has_ended() {
-    let node = node_with_standard(&["--concurrency", "1", "--wall-ms", "1000"]);
+    let node = node_with_standard(&["--concurrency", "1", "--wall-ms", "5000"]);
     check_place_is_taken(&node, "and then nothing");
 }
 
@@ -227,8 +231,9 @@ fn check_interpreter(node: &TestNode, language: &str) {
     check(node, "/x/hello", &format!("hello from {language}\n"));
 }
 
-/// More processor time than by default: neither this engine nor its machine is fast in tests.
-const ROUTE: [&str; 4] = ["--route", "/x/*", "--cpu-ms", "2000"];
+/// More time than by default: neither this engine nor its machine is fast in tests, and who computes
+/// waits for its turns.
+const ROUTE: [&str; 6] = ["--route", "/x/*", "--cpu-ms", "2000", "--wall-ms", "60000"];
 
 #[test]
 fn a_handler_in_javascript_runs_unmodified() {

@@ -3,7 +3,7 @@
 use crate::cluster::{Cluster, Shape};
 use crate::dice::Dice;
 use crate::node::TestNode;
-use crate::redis_equality::{RedisServer, comparable, random_command, same};
+use crate::redis_equality::{RedisServer, comparable, random_command, same, timed};
 use crate::reply::{Client, Reply};
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ fn words(text: &str) -> Vec<String> {
 /// Gives both servers a command by the client of that number.
 fn call(clients: &mut [[Client; 2]; 2], by: usize, command: &[String]) -> [Reply; 2] {
     let arguments: Vec<&[u8]> = command.iter().map(|word| word.as_bytes()).collect();
-    clients.each_mut().map(|of| comparable(&command[0], of[by].call(&arguments)))
+    timed(|| clients.each_mut().map(|of| comparable(&command[0], of[by].call(&arguments))))
 }
 
 /// One transaction, in the middle of which another client writes. Returns the replies of both

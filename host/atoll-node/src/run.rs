@@ -17,7 +17,7 @@ use crate::{api, cache, gateway, journal, listen, peers, resp, sweep, telemetry}
 use anyhow::{Context, bail};
 use atoll_core::replica::saved::Saved;
 use std::io::Write as _;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -423,17 +423,43 @@ impl Addresses {
             resp = door(self.resp, "redis://"),
             peers = self.peers_line(config),
         );
-        if let Some(api) = self.api {
-            banner += &format!(
-                "\nTry:\n  curl -X PUT http://{api}/v1/kv/default/hello -d world\n  \
-                 curl http://{api}/v1/kv/default/hello\n"
+        banner += &self.tries(config);
+        banner
+    }
+
+    /// What to type next, as it works on this machine; a token and a password are left to the
+    /// variables that they may have come from.
+    fn tries(&self, config: &Config) -> String {
+        let mut tries = String::new();
+        if let Some(api) = self.api.map(on_this_machine) {
+            let token = match config.api_token {
+                Some(_) => " -H \"Authorization: Bearer $ATOLL_API_TOKEN\"",
+                None => "",
+            };
+            tries += &format!(
+                "\nTry:\n  curl{token} -X PUT http://{api}/v1/kv/default/hello -d world\n  \
+                 curl{token} http://{api}/v1/kv/default/hello\n"
             );
         }
         if let Some(resp) = self.resp {
-            banner += &format!("  redis-cli -p {} GET hello\n", resp.port());
+            let password = match config.resp_password {
+                Some(_) => "REDISCLI_AUTH=\"$ATOLL_RESP_PASSWORD\" ",
+                None => "",
+            };
+            tries += &format!("  {password}redis-cli -p {} GET hello\n", resp.port());
         }
-        banner
+        tries
     }
+}
+
+/// Where a door is found that may be open at every address.
+fn on_this_machine(mut address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    address
 }
 
 /// The signals that tell the process to stop.

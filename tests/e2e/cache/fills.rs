@@ -1,7 +1,7 @@
 //! Many long bodies at once: what they take of memory together.
 
 use super::origin::{Act, Origin, ask, response};
-use crate::node::{TestNode, wait_until};
+use crate::node::{Ends, TestNode, wait_until};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ fn bodies_that_come_at_once_share_a_budget_and_each_is_answered_whole() {
                 std::thread::sleep(Duration::from_millis(2));
             }
         });
-        let node = &node;
+        let (node, _ends) = (&node, Ends(&is_over));
         let asked: Vec<_> = (0..COUNT)
             .map(|number| scope.spawn(move || ask(node, "GET", &format!("/{number}"), &[])))
             .collect();
@@ -43,7 +43,6 @@ fn bodies_that_come_at_once_share_a_budget_and_each_is_answered_whole() {
             let answer = answer.join().expect("no panic");
             assert!(answer.is_whole && answer.body.len() == BYTES, "{}", answer.start);
         }
-        is_over.store(true, Ordering::Relaxed);
     });
     let highest = highest.into_inner();
     // What comes with one read of each connection goes on top of the budget and the windows.

@@ -72,7 +72,8 @@ fn nothing_older_than_a_purge_is_served_over_many_kills() {
     let seconds = std::env::var("ATOLL_PURGE_SECONDS").ok().and_then(|text| text.parse().ok());
     let ends = Instant::now() + Duration::from_secs(seconds.unwrap_or(8));
     let (mut floor, mut kills, mut hits, mut purges) = (0, 0, 0, 0);
-    while Instant::now() < ends {
+    // Few of them would not mean anything.
+    while Instant::now() < ends || kills <= 2 || purges <= 2 || hits <= 20 {
         for _ in 0..dice.below(30) {
             let (path, kind) = (dice.pick(&PATHS), dice.pick(&["1", "2"]));
             let (got, is_hit) = version_at(&dies, path, kind);
@@ -118,5 +119,4 @@ fn nothing_older_than_a_purge_is_served_over_many_kills() {
         }
     }
     println!("{kills} kills, {purges} purges, {hits} hits");
-    assert!(kills > 2 && purges > 2 && hits > 20, "{kills} kills, {purges} purges, {hits} hits");
 }

@@ -61,15 +61,22 @@ fn each_request_is_a_line_of_the_request_log() {
     );
     let text = text.replace("/a*", "/a/*");
     let node = node_with(&text, &["--request-log", log.to_str().expect("a path")]);
+    // A line is written once its answer has gone: the next request waits for it.
+    let wait_for_lines = |count: usize| -> Vec<Value> {
+        wait_until(&format!("line {count}"), || {
+            let text = std::fs::read_to_string(&log).ok()?;
+            let lines: Result<Vec<_>, _> = text.lines().map(serde_json::from_str).collect();
+            lines.ok().filter(|lines| lines.len() == count)
+        })
+    };
     ask(&node, "GET", "/a/b?c=%22d", &[("User-Agent", "test \"1\"")]);
+    wait_for_lines(1);
     ask(&node, "GET", "/a/b?c=%22d", &[("Range", "bytes=2-4")]);
+    wait_for_lines(2);
     ask_with_body(&node, ("POST", "/a/b"), &[], "x");
+    wait_for_lines(3);
     ask(&node, "GET", "/nothing", &[]);
-    let lines: Vec<Value> = wait_until("four lines", || {
-        let text = std::fs::read_to_string(&log).ok()?;
-        let lines: Result<Vec<_>, _> = text.lines().map(serde_json::from_str).collect();
-        lines.ok().filter(|lines| lines.len() == 4)
-    });
+    let lines = wait_for_lines(4);
     let of = |name: &str| lines.iter().map(|line| line[name].clone()).collect::<Vec<_>>();
     assert_eq!(of("method"), ["GET", "GET", "POST", "GET"]);
     assert_eq!(of("status"), [200, 206, 200, 404]);

@@ -4,6 +4,7 @@ use crate::node::{PATIENCE, TestNode};
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -18,6 +19,9 @@ pub(crate) enum Act {
     Slowly(Vec<Vec<u8>>, Duration),
     /// Sends bytes at once, and more after a pause.
     SlowlyAfter(Vec<u8>, Vec<u8>, Duration),
+    /// Sends a response that may be stored a byte at a time, one every 50 ms: so many, and more until
+    /// it is told to end.
+    Drip(usize, Arc<AtomicBool>),
 }
 
 /// A request or a response, as it came.
@@ -117,6 +121,10 @@ fn serve(
                 }
                 (vec![more], pause, false)
             }
+            Act::Drip(count, is_over) => match drip(out, count, &is_over) {
+                Ok(()) => continue,
+                Err(_) => return,
+            },
         };
         for piece in pieces {
             std::thread::sleep(pause);
@@ -128,6 +136,19 @@ fn serve(
             return;
         }
     }
+}
+
+fn drip(out: &mut TcpStream, count: usize, is_over: &AtomicBool) -> std::io::Result<()> {
+    let head =
+        b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nTransfer-Encoding: chunked\r\n\r\n";
+    out.write_all(head)?;
+    let mut sent = 0;
+    while sent < count || !is_over.load(Ordering::SeqCst) {
+        std::thread::sleep(Duration::from_millis(50));
+        out.write_all(b"1\r\nx\r\n")?;
+        sent += 1;
+    }
+    out.write_all(b"0\r\n\r\n")
 }
 
 /// Reads a request, or a response where `to_the_end` says that it may end with the connection.

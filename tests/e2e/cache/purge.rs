@@ -2,10 +2,11 @@
 
 use super::origin::{Act, Origin, ask, node_before, response};
 use crate::dice::Dice;
-use crate::node::{ATOLL, TestNode, wait_until};
+use crate::node::{ATOLL, Ends, TestNode, wait_until};
+use crate::pace::Pace;
 use crate::tools::run;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 const FRESH: (&str, &str) = ("Cache-Control", "max-age=3600");
@@ -164,18 +165,18 @@ fn version_at(node: &TestNode) -> u64 {
 
 #[test]
 fn a_purge_that_all_nodes_have_confirmed_is_effective_on_each() {
-    let trio = Trio::start();
+    let (trio, mut pace) = (Trio::start(), Pace::default());
     for round in 1..=30_u64 {
         for node in &trio.nodes {
-            version_at(node);
+            pace.of(|| version_at(node));
         }
         trio.publish(round);
         for node in &trio.nodes {
             // A node confirms what its store holds; its cache follows a moment later.
             let confirmed = Instant::now();
             wait_until("the purge", || (version_at(node) == round).then_some(()));
-            let took = confirmed.elapsed();
-            assert!(took < Duration::from_secs(1), "{took:?} in round {round}");
+            let (took, bar) = (confirmed.elapsed(), pace.bar(Duration::from_secs(1), 50));
+            assert!(took < bar, "{took:?} in round {round}, held against {bar:?}");
         }
     }
 }
@@ -251,7 +252,17 @@ fn nor_where_nodes_share_what_they_fetch() {
     };
     let (written, taken, outdated) = (shared("written"), shared("taken"), shared("outdated"));
     println!("{written} written, {taken} taken, {outdated} were too old to be");
-    assert!(written > 0 && taken > 0, "{written} and {taken}");
+    // On a busy machine each was perhaps fetched in the moment of a purge, and too old for others.
+    wait_until("one is taken", || {
+        let [one, two, three] = &trio.nodes;
+        version_at(one);
+        order(one, "?wait=all&timeout=2000", r#"{"tags": ["none"]}"#);
+        version_at(two);
+        version_at(three);
+        let taken = shared("taken");
+        order(one, "?wait=all&timeout=2000", r#"{"all": true}"#);
+        (shared("written") > 0 && taken > 0).then_some(())
+    });
 }
 
 /// How many requests to the node that fetches for all ended so.
@@ -265,31 +276,36 @@ fn purge_under_load(trio: &Trio) -> String {
     // No request to a node that begins now may be answered with less.
     let floors = [const { AtomicU64::new(0) }; 3];
     let ends = Instant::now() + duration();
-    let mut times = Vec::new();
+    let (mut times, mut pace) = (Vec::new(), Pace::default());
+    let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         for reader in 0..6 {
-            let floors = &floors;
+            let (floors, is_over) = (&floors, &is_over);
             scope.spawn(move || {
-                while Instant::now() < ends {
+                while !is_over.load(Ordering::Relaxed) {
                     let wanted = floors[reader % 3].load(Ordering::SeqCst);
                     let got = version_at(&trio.nodes[reader % 3]);
                     assert!(got >= wanted, "{got} after a purge of what is older than {wanted}");
                 }
             });
         }
+        let _ends = Ends(&is_over);
         let mut dice = Dice::new(5);
-        while Instant::now() < ends {
+        // Few would not mean anything.
+        while Instant::now() < ends || times.len() < 5 {
             let version = times.len() as u64 + 1;
             times.push(purge_at_random(trio, &mut dice, version, &floors));
+            pace.of(|| version_at(&trio.nodes[dice.below(3)]));
             std::thread::sleep(Duration::from_millis(dice.below(40) as u64));
         }
     });
     times.sort_unstable();
     let count = times.len();
-    assert!(count >= 5, "{count} purges are too few to mean anything");
     let at = |percent: usize| times[(count - 1) * percent / 100];
-    // The bar is 50 ms. The machine is busy with the load of this very test, and with others.
-    assert!(at(50) < Duration::from_millis(50), "half of {count} purges took {:?}", at(50));
+    // It is an order, three nodes that are asked until they have it, and the way to two of them. The
+    // machine is busy with the load of this very test, and with others.
+    let bar = pace.bar(Duration::from_millis(50), 10);
+    assert!(at(50) < bar, "half of {count} purges took {:?}, held against {bar:?}", at(50));
     let (half, most, all) = (at(50), at(99), at(100));
     format!("{count} purges: half in {half:?}, 99 of 100 in {most:?}, all in {all:?}")
 }

@@ -2,7 +2,10 @@
 
 use super::origin::{Act, Origin, ask, ask_with_body, node_before, response};
 use crate::node::wait_until;
-use std::time::{Duration, Instant};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
+use std::time::Duration;
 
 const FRESH: (&str, &str) = ("Cache-Control", "max-age=3600");
 
@@ -13,13 +16,16 @@ fn a_thousand_clients_for_one_cold_key_are_one_request_and_follow_its_body() {
         let pieces = vec![head.to_vec(), b"0123456789".to_vec(), b"abcdefghij".to_vec()];
         Act::Slowly(pieces, Duration::from_millis(400))
     });
+    // A socket for each client, and one for its other end in the node.
+    rlimit::increase_nofile_limit(u64::MAX).expect("the limit of open files can be raised");
     let node = node_before(&origin, "");
     let answers: Vec<_> = std::thread::scope(|scope| {
         let clients = (0..1_000).map(|_| scope.spawn(|| ask(&node, "GET", "/cold", &[])));
         let clients: Vec<_> = clients.collect();
         clients.into_iter().map(|client| client.join().expect("no panic")).collect()
     });
-    assert!(answers.iter().all(|answer| answer.text() == "0123456789abcdefghij"));
+    let odd = answers.iter().find(|answer| answer.text() != "0123456789abcdefghij");
+    assert!(odd.is_none(), "{odd:?}");
     assert_eq!(origin.seen("/cold").len(), 1);
     let metrics = node.http("GET", node.api, "/metrics", b"").text().to_owned();
     assert!(metrics.contains("atoll_upstream_requests_total{route=\"/*\"} 1\n"), "{metrics}");
@@ -27,13 +33,19 @@ fn a_thousand_clients_for_one_cold_key_are_one_request_and_follow_its_body() {
 
 #[test]
 fn what_cannot_be_shared_releases_those_who_wait_at_once() {
-    let origin = Origin::start(|_, count| {
-        let body = count.to_string();
-        let answer = response(200, &[("Cache-Control", "private")], &body);
+    let came = AtomicUsize::new(0);
+    let origin = Origin::start(move |_, count| {
+        came.fetch_add(1, Ordering::SeqCst);
+        // One after the other they would never all be here.
+        if count > 0 {
+            wait_until("all others ask at once", || {
+                (came.load(Ordering::SeqCst) == 20).then_some(())
+            });
+        }
+        let answer = response(200, &[("Cache-Control", "private")], &count.to_string());
         Act::Slowly(vec![answer], Duration::from_millis(500))
     });
     let node = node_before(&origin, "");
-    let started = Instant::now();
     let mut bodies: Vec<String> = std::thread::scope(|scope| {
         let clients = (0..20).map(|_| scope.spawn(|| ask(&node, "GET", "/private", &[]).text()));
         let clients: Vec<_> = clients.collect();
@@ -42,11 +54,6 @@ fn what_cannot_be_shared_releases_those_who_wait_at_once() {
     bodies.sort();
     bodies.dedup();
     assert_eq!(bodies.len(), 20, "each has an answer of its own");
-    assert!(
-        started.elapsed() < Duration::from_secs(5),
-        "{:?}: one after the other",
-        started.elapsed()
-    );
 }
 
 #[test]
@@ -105,15 +112,15 @@ fn stale_stands_in_for_an_upstream_that_fails_where_it_may() {
 
 #[test]
 fn stale_is_served_at_once_while_it_is_validated() {
-    let origin = Origin::start(|_, count| {
+    let (go, may_answer) = channel();
+    let may_answer = Mutex::new(may_answer);
+    let origin = Origin::start(move |_, count| {
         let fields = [("Cache-Control", "max-age=0, stale-while-revalidate=60"), ("ETag", "\"a\"")];
-        match count {
-            0 => Act::Send(response(200, &fields, "old")),
-            _ => {
-                let fresh = response(200, &[FRESH, ("ETag", "\"b\"")], "new");
-                Act::Slowly(vec![fresh], Duration::from_millis(1_500))
-            }
+        if count == 0 {
+            return Act::Send(response(200, &fields, "old"));
         }
+        may_answer.lock().expect("no panic").recv().expect("the test goes on");
+        Act::Send(response(200, &[FRESH, ("ETag", "\"b\"")], "new"))
     });
     let node = node_before(&origin, "");
     assert_eq!(ask(&node, "GET", "/a", &[]).text(), "old");
@@ -122,6 +129,7 @@ fn stale_is_served_at_once_while_it_is_validated() {
         assert_eq!(answer.text(), "old");
         assert!(answer.field("cache-status").contains("; hit; ttl="), "{answer:?}");
     }
+    go.send(()).expect("the upstream waits");
     wait_until("the new one", || (ask(&node, "GET", "/a", &[]).text() == "new").then_some(()));
     assert_eq!(origin.seen("/a").len(), 2, "one validation for all");
 }

@@ -3,7 +3,7 @@
 
 use crate::cluster::{Cluster, Shape, name};
 use crate::dice::Dice;
-use crate::node::{RespClient, wait_until};
+use crate::node::{Ends, RespClient, wait_until};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -125,13 +125,14 @@ fn check_rejoin(log_max: &str, comparisons: RangeInclusive<u64>) {
                 scope.spawn(move || probe(client, is_over))
             })
             .collect();
+        let ends = Ends(&is_over);
         cluster.heal();
         cluster.wait_linked();
         for node in cluster.up() {
             cluster.wait_for(node, &["DBSIZE"], ":52000");
         }
         settle(&cluster);
-        is_over.store(true, Relaxed);
+        drop(ends);
         probes.into_iter().map(|probe| probe.join().expect("it ends")).max()
     });
     let moved = cluster.bytes() - before;

@@ -1,7 +1,7 @@
 //! What must hold while a handler is deployed over and over.
 
 use super::{component, get, ok};
-use crate::node::TestNode;
+use crate::node::{Ends, TestNode};
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -9,15 +9,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 const DEPLOYMENTS: usize = 200;
 /// Every so many bring a component that the node has never seen, and must compile.
 const NEW_EVERY: usize = 10;
-
-/// Ends the load when it goes.
-struct Ends<'a>(&'a AtomicBool);
-
-impl Drop for Ends<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
 
 #[test]
 fn two_hundred_deployments_under_load_fail_not_one_request() {

@@ -52,7 +52,13 @@ fn a_trace_goes_through_a_handler_to_whom_it_asks_and_into_the_log() {
         ["--name", "s", "--route", "/s/*", "--grant", "kv:default=rw", "--grant", &grant];
     deploy(&node, "standard", &standard);
 
+    // A line is written once its answer has gone: the next request waits for it.
+    let lines = || std::fs::read_to_string(&log).unwrap_or_default();
+    let wait_for_lines = |count| {
+        wait_until("it is logged", || (lines().lines().count() == count).then_some(()));
+    };
     let seen = get_traced(&node, "/h/trace");
+    wait_for_lines(1);
     let (parent, state) = seen.split_once(' ').expect("two fields");
     let span =
         parent.strip_prefix(&format!("00-{TRACE}-")).and_then(|rest| rest.strip_suffix("-01"));
@@ -60,6 +66,7 @@ fn a_trace_goes_through_a_handler_to_whom_it_asks_and_into_the_log() {
     assert!(span.len() == 16 && span != PARENT && state == "vendor=1", "{seen}");
 
     assert_eq!(get_traced(&node, &format!("/s/fetch?{address}/x")), "200 ok");
+    wait_for_lines(2);
     let head = heads.recv().expect("it was asked").to_ascii_lowercase();
     assert!(head.contains(&format!("traceparent: 00-{TRACE}-")), "{head}");
     assert!(!head.contains(PARENT) && head.contains("tracestate: vendor=1"), "{head}");
@@ -67,8 +74,7 @@ fn a_trace_goes_through_a_handler_to_whom_it_asks_and_into_the_log() {
     // Where none is named, one begins, and what came with none is left out.
     let begun = get(&node, "/h/trace").text().to_owned();
     assert!(begun.starts_with("00-") && begun.ends_with("-02 none"), "{begun}");
-    let lines = || std::fs::read_to_string(&log).unwrap_or_default();
-    wait_until("all three are logged", || (lines().lines().count() == 3).then_some(()));
+    wait_for_lines(3);
     let lines: Vec<Value> =
         lines().lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     assert_eq!((&lines[0]["trace"], &lines[0]["span"]), (&TRACE.into(), &span.into()));

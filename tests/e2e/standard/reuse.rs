@@ -12,7 +12,7 @@ fn instances(node: &TestNode) -> Value {
 
 #[test]
 fn an_instance_answers_again_and_keeps_no_connection_or_line_from_the_request_before() {
-    let node = node_with_standard(&["--reuse", "1000", "--wall-ms", "1500"]);
+    let node = node_with_standard(&["--reuse", "1000", "--wall-ms", "5000"]);
     // The next request may come while the last one's answer is on its way: then it has another.
     let count = || get(&node, "/s/count").text().trim().parse::<u32>().expect("a number");
     wait_until("an instance has answered five", || (count() >= 5).then_some(()));
@@ -35,7 +35,7 @@ fn an_instance_answers_again_and_keeps_no_connection_or_line_from_the_request_be
 
 #[test]
 fn an_instance_that_does_not_end_its_answer_is_not_used_again() {
-    let node = node_with_standard(&["--reuse", "1000", "--wall-ms", "500"]);
+    let node = node_with_standard(&["--reuse", "1000", "--wall-ms", "3000"]);
     check(&node, "/s/count", "1\n");
     let url = format!("http://{}/s/keep-body", node.gateway);
     let curl = output("curl", &["--silent", "--max-time", "20", &url]);
@@ -57,12 +57,11 @@ fn a_python_handler_is_used_again_and_a_javascript_one_cannot_be() {
         &tools::python(),
         &[&["--name", "app", "--route", "/app/*"], &often[..]].concat(),
     );
-    for _ in 0..20 {
+    // The next request may come while the last one's answer is on its way: then it has another.
+    wait_until("an instance has answered often", || {
         assert_eq!(get(&node, "/app/hello").status, 200);
-    }
-    let about = instances(&node);
-    // The next request may come while the last one's answer is on its way.
-    assert!(about["reused"].as_u64().is_some_and(|reused| reused >= 15), "{about}");
+        instances(&node)["reused"].as_u64().filter(|reused| *reused >= 15)
+    });
     let (success, _, stderr) = crate::api::atoll(&node, &["remove", "app"]);
     assert!(success, "{stderr}");
 
@@ -71,15 +70,22 @@ fn a_python_handler_is_used_again_and_a_javascript_one_cannot_be() {
         &tools::javascript(),
         &[&["--name", "app", "--route", "/app/*"], &often[..]].concat(),
     );
-    let answers: Vec<u16> = (0..12).map(|_| get(&node, "/app/hello").status).collect();
-    assert_eq!(answers, [200; 12], "what a used instance fails at, a fresh one answers");
+    wait_until("reuse is given up", || {
+        let status = get(&node, "/app/hello").status;
+        assert_eq!(status, 200, "what a used instance fails at, a fresh one answers");
+        node.log().contains("reuse is given up").then_some(())
+    });
     node.wait_for_log("reuse seems to break this handler");
-    node.wait_for_log("reuse is given up");
+    for _ in 0..3 {
+        assert_eq!(get(&node, "/app/hello").status, 200, "and goes on so");
+    }
     assert_eq!(node.log().matches("reuse seems to break").count(), 1, "it is said once");
+    // Counted when a request has ended, which may be after its answer.
+    let retries = "atoll_handler_retries_total{handler=\"app\",release=\"live\"}";
+    wait_until("three retries are counted", || {
+        (node.figure::<u64>(retries) == Some(3)).then_some(())
+    });
     let about = instances(&node);
     assert_eq!(about["retried"], 3, "{about}");
-    let metrics = node.http("GET", node.api, "/metrics", b"");
-    let row = "atoll_handler_retries_total{handler=\"app\",release=\"live\"} 3";
-    assert!(metrics.text().contains(row), "{}", metrics.text());
     assert!(about["given_up"].as_str().is_some_and(|why| why.contains("3 instances")), "{about}");
 }

@@ -20,9 +20,14 @@ fn node_with_service(arguments: &[&str]) -> TestNode {
 }
 
 fn deploy(node: &TestNode, arguments: &[&str]) {
+    deploy_at(node, &[&["--route", "/s/*"], arguments].concat());
+}
+
+/// The same at another route.
+fn deploy_at(node: &TestNode, arguments: &[&str]) {
     let guests = atoll_guests::build().unwrap_or_else(|error| panic!("{error:#}"));
     let component = guests.path("service").display().to_string();
-    let arguments = [&["deploy", &component, "--route", "/s/*"], arguments].concat();
+    let arguments = [&["deploy", &component], arguments].concat();
     let (success, stdout, stderr) = atoll(node, &arguments);
     assert!(success, "{stdout}{stderr}");
     assert!(stdout.contains("wasi:http/service"), "{stdout}");
@@ -105,28 +110,30 @@ fn requests_go_to_the_hosts_that_were_granted_alone() {
 }
 
 #[track_caller]
-fn check_problem(node: &TestNode, name: &str, status: u16, code: &str) {
-    let answer: Answer = get(node, &format!("/s/{name}"));
-    assert_eq!((answer.status, &answer.json()["code"]), (status, &code.into()), "{name}");
+fn check_problem(node: &TestNode, path: &str, status: u16, code: &str) {
+    let answer: Answer = get(node, path);
+    assert_eq!((answer.status, &answer.json()["code"]), (status, &code.into()), "{path}");
     check(node, "/s/hello", "hello from 0.3\n");
 }
 
 #[test]
 fn a_handler_of_0_3_that_misbehaves_ends_its_own_request_and_nothing_else() {
     // Far apart: on a busy machine a guest that computes waits for its turns.
-    let limits = ["--cpu-ms", "250", "--wall-ms", "3000", "--memory-mib", "16"];
+    let limits = ["--cpu-ms", "250", "--wall-ms", "30000", "--memory-mib", "16"];
     let node = node_with_service(&limits);
-    check_problem(&node, "never", 504, "handler-wall-limit");
-    check_problem(&node, "sleep", 504, "handler-wall-limit");
-    check_problem(&node, "loop", 504, "handler-cpu-limit");
-    check_problem(&node, "memory", 502, "handler-memory-limit");
-    check_problem(&node, "panic", 502, "handler-trap");
-    check_problem(&node, "error", 502, "handler-error");
-    check_problem(&node, "status", 502, "handler-bad-response");
-    check_problem(&node, "headers", 502, "handler-bad-response");
-    check_problem(&node, "announce", 502, "handler-response-limit");
-    for name in ["halfway", "short", "stall", "keep-body", "loop-later"] {
-        check_does_not_look_whole(&node, name, "ten bytes.");
+    let soon = ["--name", "soon", "--route", "/soon/*", "--wall-ms", "3000"];
+    deploy_at(&node, &soon);
+    check_problem(&node, "/soon/never", 504, "handler-wall-limit");
+    check_problem(&node, "/soon/sleep", 504, "handler-wall-limit");
+    check_problem(&node, "/s/loop", 504, "handler-cpu-limit");
+    check_problem(&node, "/s/memory", 502, "handler-memory-limit");
+    check_problem(&node, "/s/panic", 502, "handler-trap");
+    check_problem(&node, "/s/error", 502, "handler-error");
+    check_problem(&node, "/s/status", 502, "handler-bad-response");
+    check_problem(&node, "/s/headers", 502, "handler-bad-response");
+    check_problem(&node, "/s/announce", 502, "handler-response-limit");
+    for path in ["/s/halfway", "/s/short", "/soon/stall", "/soon/keep-body", "/s/loop-later"] {
+        check_does_not_look_whole(&node, path, "ten bytes.");
     }
     let url = format!("http://{}/s/big", node.gateway);
     let curl = output("curl", &["--silent", "--max-time", "20", &url]);
@@ -139,11 +146,11 @@ fn a_handler_of_0_3_that_misbehaves_ends_its_own_request_and_nothing_else() {
 
 #[test]
 fn an_instance_is_fresh_each_time_unless_reuse_was_asked_for() {
-    let node = node_with_service(&["--wall-ms", "1000"]);
+    let node = node_with_service(&["--wall-ms", "5000"]);
     for _ in 0..3 {
         check(&node, "/s/count", "1\n");
     }
-    deploy(&node, &["--wall-ms", "1000", "--reuse", "1000"]);
+    deploy(&node, &["--wall-ms", "5000", "--reuse", "1000"]);
     // The next request may come while the last one's answer is on its way: then it has another.
     let count = || get(&node, "/s/count").text().trim().parse::<u32>().expect("a number");
     wait_until("an instance has answered five", || (count() >= 5).then_some(()));
@@ -156,6 +163,6 @@ fn an_instance_is_fresh_each_time_unless_reuse_was_asked_for() {
 
 #[test]
 fn a_place_is_taken_until_a_handler_of_0_3_has_ended() {
-    let node = node_with_service(&["--concurrency", "1", "--wall-ms", "1000"]);
+    let node = node_with_service(&["--concurrency", "1", "--wall-ms", "5000"]);
     check_place_is_taken(&node, "ten bytes.");
 }

@@ -5,6 +5,7 @@
 use crate::tools::run;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 const COMPONENTIZE_JS: &str = "@bytecodealliance/componentize-js@0.23.0";
 const COMPONENTIZE_PY: &str = "componentize-py==0.25.1";
@@ -14,8 +15,29 @@ const WASI: &str = "0.2.10";
 /// The sources of the handlers.
 const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/e2e/standard");
 
+/// One for each tool: several tests need it, and the first of them installs it.
+static JS: Mutex<()> = Mutex::new(());
+static PYTHON: Mutex<()> = Mutex::new(());
+static BINDGEN: Mutex<()> = Mutex::new(());
+
+/// One for each component: several tests deploy it, and the first of them makes it.
+static IN_JS: Mutex<()> = Mutex::new(());
+static IN_PYTHON: Mutex<()> = Mutex::new(());
+static IN_C: Mutex<()> = Mutex::new(());
+
+/// What `make` makes, while nobody else makes the same.
+fn alone<T>(turn: &Mutex<()>, make: impl FnOnce() -> T) -> T {
+    // Where another's turn ended in a panic, this one may succeed.
+    let _turn = turn.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    make()
+}
+
 /// A folder with componentize-js in its `node_modules`.
 pub(crate) fn componentize_js() -> PathBuf {
+    alone(&JS, install_js)
+}
+
+fn install_js() -> PathBuf {
     let folder = folder("componentize-js");
     if !folder.join("node_modules/@bytecodealliance/componentize-js").exists() {
         let tools = folder.display().to_string();
@@ -27,6 +49,10 @@ pub(crate) fn componentize_js() -> PathBuf {
 
 /// A virtual environment with componentize-py.
 pub(crate) fn componentize_py() -> PathBuf {
+    alone(&PYTHON, install_py)
+}
+
+fn install_py() -> PathBuf {
     let venv = folder("componentize-py").join("venv");
     if !venv.join("bin/componentize-py").exists() {
         run("python3", &["-m", "venv", &venv.display().to_string()]);
@@ -39,6 +65,10 @@ pub(crate) fn componentize_py() -> PathBuf {
 
 /// The handler in JavaScript.
 pub(super) fn javascript() -> PathBuf {
+    alone(&IN_JS, make_javascript)
+}
+
+fn make_javascript() -> PathBuf {
     let folder = folder("componentize-js");
     let tools = folder.display().to_string();
     made(&folder, &["handler.js", "build.mjs", "world.wit"], |output| {
@@ -50,6 +80,10 @@ pub(super) fn javascript() -> PathBuf {
 
 /// The handler in Python.
 pub(super) fn python() -> PathBuf {
+    alone(&IN_PYTHON, make_python)
+}
+
+fn make_python() -> PathBuf {
     let folder = folder("componentize-py");
     made(&folder, &["app.py", "world.wit"], |output| {
         let program = componentize_py().join("bin/componentize-py").display().to_string();
@@ -65,6 +99,10 @@ pub(super) fn python() -> PathBuf {
 
 /// A folder with `wit-bindgen` in it, as its users install it.
 pub(crate) fn wit_bindgen() -> PathBuf {
+    alone(&BINDGEN, install_bindgen)
+}
+
+fn install_bindgen() -> PathBuf {
     let folder = folder("wit-bindgen");
     if !folder.join("bin/wit-bindgen").exists() {
         let version = ["wit-bindgen-cli", "--version", "0.61.0", "--locked", "--debug"];
@@ -77,6 +115,10 @@ pub(crate) fn wit_bindgen() -> PathBuf {
 
 /// The handler in C.
 pub(super) fn c() -> PathBuf {
+    alone(&IN_C, make_c)
+}
+
+fn make_c() -> PathBuf {
     let folder = folder("c");
     made(&folder, &["handler.c", "world.wit"], |output| {
         let bindings = folder.join("bindings").display().to_string();

@@ -3,6 +3,9 @@
 //! Pieces are kept for as long as the whole is to be stored. Once that is given up, because it became
 //! too long, only what the slowest reader has yet to take is kept, and the upstream waits for it. Of a
 //! body that is written to the disk as it comes, a window is kept; who is behind that reads the file.
+//!
+//! Nobody gets the last byte of a body that is to be stored before it is: whoever has had an answer
+//! whole finds it stored.
 
 use super::budget::Budget;
 use super::limits::{FIRST_READER_WAIT, WINDOW_BYTES, WINDOW_BYTES_MIN};
@@ -157,6 +160,8 @@ impl Fill {
     /// From now on it is not going to be stored.
     pub(crate) fn give_up_storing(&self) {
         self.state().is_windowed = true;
+        // Its end is not held back any more.
+        self.grown.send_replace(());
     }
 
     /// Waits until the readers have taken enough. Returns whether there are any left. The first one
@@ -184,9 +189,14 @@ impl Fill {
         }
     }
 
-    /// The whole body has come. Returns what of it is kept: all, where no file has it.
-    pub(crate) fn complete(&self) -> Vec<Bytes> {
-        self.end(End::Complete)
+    /// What is kept: all that has come, where no file has it and it is to be stored.
+    pub(crate) fn pieces(&self) -> Vec<Bytes> {
+        self.state().pieces.iter().cloned().collect()
+    }
+
+    /// The whole body has come, and is stored if it is to be.
+    pub(crate) fn complete(&self) {
+        self.end(End::Complete);
     }
 
     /// The upstream broke off: readers are told.
@@ -194,13 +204,9 @@ impl Fill {
         self.end(End::Broken);
     }
 
-    fn end(&self, end: End) -> Vec<Bytes> {
-        let mut state = self.state();
-        state.end = Some(end);
-        let pieces = state.pieces.iter().cloned().collect();
-        drop(state);
+    fn end(&self, end: End) {
+        self.state().end = Some(end);
         self.grown.send_replace(());
-        pieces
     }
 
     /// Reads from the start. `None` where that is no longer kept.
@@ -224,6 +230,12 @@ impl Fill {
 }
 
 impl State {
+    /// How far a body of this length may be read now: not to its end while it is yet to be stored.
+    fn readable_bytes(&self, length: Option<u64>) -> u64 {
+        let is_to_be_stored = self.end.is_none() && !self.is_windowed;
+        length.filter(|_| is_to_be_stored).map_or(u64::MAX, |length| length.saturating_sub(1))
+    }
+
     /// Lets go of what every reader has taken, unless it is to be stored.
     fn forget_taken(&mut self) {
         // The first reader wants all of it.
@@ -310,13 +322,22 @@ impl Reader {
 
     fn step(&mut self) -> Step {
         let mut state = self.fill.state();
+        let readable_bytes = state.readable_bytes(self.fill.head.length);
         if self.offset < state.gone_bytes {
             let Some(file) = &state.spooled.file else { return Step::Stop(Some(Broken)) };
-            return Step::ReadFile(Arc::clone(file), state.gone_bytes);
+            let end = state.gone_bytes.min(readable_bytes);
+            return if self.offset < end {
+                Step::ReadFile(Arc::clone(file), end)
+            } else {
+                Step::Wait
+            };
         }
         // One who has read the file goes on with what is kept.
         self.at = self.at.max(state.gone);
         if let Some(piece) = state.pieces.get(self.at - state.gone).cloned() {
+            if self.offset + piece.len() as u64 > readable_bytes {
+                return Step::Wait;
+            }
             self.at += 1;
             self.offset += piece.len() as u64;
             state.readers.insert(self.number, self.at);

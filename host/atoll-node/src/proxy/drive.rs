@@ -8,7 +8,7 @@ use crate::cache::body::StoredBody;
 use crate::cache::disk::limits::{SPOOL_BYTES_MIN, SPOOL_WRITE_BYTES};
 use crate::cache::disk::spool::Spool;
 use crate::cache::fill::Fill;
-use crate::cache::flight::Lead;
+use crate::cache::flight::{Landing, Lead};
 use crate::cache::limits::{OBJECT_BYTES_DEFAULT, WINDOW_BYTES_MIN};
 use crate::cache::stored::{Ingredients, Stored};
 use crate::upstream::ResponseBody;
@@ -29,7 +29,8 @@ enum Way {
 }
 
 impl Proxy {
-    /// Reads the body to its end, and stores it then.
+    /// Reads the body to its end, and stores it then. Those who wait are told as soon as there is
+    /// something to read; the end of it they get once it is stored.
     pub(super) async fn drive(
         &self,
         route: &Route,
@@ -37,22 +38,58 @@ impl Proxy {
         (fill, mut body): (Arc<Fill>, ResponseBody),
         lead: Lead,
     ) {
+        let expected = fill.head.span.map(|span| span.length()).or(fill.head.length);
+        // All of an empty one is its head.
+        let is_empty = expected == Some(0);
+        if !is_empty {
+            lead.land(Landing::Filling(Arc::clone(&fill)));
+        }
+        let mut lead = Some(lead);
+        let came = (&*fill, &mut body);
+        let Some(way) = self.read(route, asked, came, (expected, &mut lead)).await else {
+            fill.fail();
+            return;
+        };
+        let stored = match way {
+            Way::Disk(spool, _) => Some(StoredBody::Disk(spool.finish())),
+            Way::Memory => Some(StoredBody::of(fill.pieces())),
+            Way::Nowhere => None,
+        };
+        if let Some(stored) = stored.filter(|_| lead.is_some()) {
+            self.store(route, asked, (&fill, stored), fill.head.fetched_us);
+        }
+        fill.complete();
+        if let Some(lead) = lead.filter(|_| is_empty) {
+            lead.land(Landing::Filling(fill));
+        }
+        // Whoever sends may have something to do behind the last byte.
+        while let Some(Ok(_)) = body.frame().await {}
+    }
+
+    /// Reads the body until so many bytes as are expected have come, or its end has. `None` where it
+    /// broke off or nobody reads it any more; else where it has gone. Lets go of the lead where it
+    /// will not be stored.
+    async fn read(
+        &self,
+        route: &Route,
+        asked: &Asked,
+        (fill, body): (&Fill, &mut ResponseBody),
+        (expected, lead): (Option<u64>, &mut Option<Lead>),
+    ) -> Option<Way> {
         let settings = route.cache.as_ref();
         let bytes_max = settings.map_or(0, |settings| settings.object_bytes_max);
         let memory_bytes_max = settings.map_or(0, |settings| self.memory_bytes_max(settings));
-        let began_us = fill.head.fetched_us;
-        let mut lead = Some(lead);
         let mut bytes = 0;
-        let mut way = self.way_for(&fill, 0).await;
-        while let Some(frame) = body.frame().await {
-            let Ok(frame) = frame else { return fill.fail() };
+        let mut way = self.way_for(fill, 0).await;
+        while expected != Some(bytes) {
+            let Some(frame) = body.frame().await else { break };
             // Trailers are not kept.
-            let Ok(data) = frame.into_data() else { continue };
+            let Ok(data) = frame.ok()?.into_data() else { continue };
             bytes = fill.push(&data);
             way = match way {
-                Way::Memory if bytes >= SPOOL_BYTES_MIN => self.way_for(&fill, bytes).await,
+                Way::Memory if bytes >= SPOOL_BYTES_MIN => self.way_for(fill, bytes).await,
                 Way::Disk(spool, waiting) if waiting + data.len() >= SPOOL_WRITE_BYTES => {
-                    write(&fill, spool).await
+                    write(fill, spool).await
                 }
                 Way::Disk(spool, waiting) => Way::Disk(spool, waiting + data.len()),
                 way => way,
@@ -65,7 +102,7 @@ impl Proxy {
                 // The next one may find room: no mark that it cannot be stored.
                 fill.give_up_storing();
                 self.cache.fills().note_given_up();
-                (lead, way) = (None, Way::Nowhere);
+                (*lead, way) = (None, Way::Nowhere);
             }
             let is_given_up = match way {
                 Way::Memory => bytes > memory_bytes_max,
@@ -76,28 +113,19 @@ impl Proxy {
                 // Who comes from now on begins anew: the beginning will not be kept.
                 fill.give_up_storing();
                 self.cache.mark_pass(&asked.key);
-                (lead, way) = (None, Way::Nowhere);
+                (*lead, way) = (None, Way::Nowhere);
             }
             if lead.is_none() && !fill.has_room().await {
                 // Who comes too late is told.
-                return fill.fail();
+                return None;
             }
         }
-        let expected = fill.head.span.map(|span| span.length()).or(fill.head.length);
         if expected.is_some_and(|length| length != bytes) {
-            return fill.fail();
+            return None;
         }
-        if let Way::Disk(spool, _) = way {
-            way = write(&fill, spool).await;
-        }
-        let pieces = fill.complete();
-        let body = match way {
-            Way::Disk(spool, _) => StoredBody::Disk(spool.finish()),
-            Way::Memory => StoredBody::of(pieces),
-            Way::Nowhere => return,
-        };
-        if lead.is_some() {
-            self.store(route, asked, (&fill, body), began_us);
+        match way {
+            Way::Disk(spool, _) => Some(write(fill, spool).await),
+            way => Some(way),
         }
     }
 

@@ -156,10 +156,7 @@ impl Proxy {
         let own = job.own.take();
         let is_kept_out = fetched.response.extensions().get::<NotStored>().is_some();
         match self.open(route, &job.asked, (fetched, lead.began_us()), marks) {
-            Ok((fill, body)) => {
-                lead.land(Landing::Filling(Arc::clone(&fill)));
-                self.drive(route, &job.asked, (fill, body), lead).await;
-            }
+            Ok(opened) => self.drive(route, &job.asked, opened, lead).await,
             Err((mut response, refusal)) => {
                 // What a filter keeps out of the cache is for no other node's either.
                 if !is_kept_out {

@@ -48,10 +48,59 @@ async fn readers_get_the_same_body_whenever_they_come() {
     let late = fill.reader().expect("all is kept").into_body(None);
     let part = fill.reader().expect("all is kept").into_body(Some((3, 6)));
     fill.push(&Bytes::from_static(b"56789"));
-    assert_eq!(fill.complete().concat(), b"0123456789");
+    assert_eq!(fill.pieces().concat(), b"0123456789");
+    fill.complete();
     assert_eq!(text(early).await.expect("whole"), "0123456789");
     assert_eq!(text(late).await.expect("whole"), "0123456789");
     assert_eq!(text(part).await.expect("a part"), "3456");
+}
+
+/// Looks whether a reader gets no more for now.
+#[track_caller]
+fn check_waits(reader: &mut Reader) {
+    assert!(matches!(reader.step(), Step::Wait));
+}
+
+#[tokio::test]
+async fn the_end_of_a_body_of_known_length_comes_once_it_is_stored_or_will_not_be() {
+    let stored = fill(Some(10));
+    let mut reader = stored.reader().expect("it has just begun");
+    stored.push(&Bytes::from_static(b"01234"));
+    stored.push(&Bytes::from_static(b"56789"));
+    assert_eq!(reader.next().await.expect("a piece").expect("whole"), "01234");
+    check_waits(&mut reader);
+    stored.complete();
+    assert_eq!(reader.next().await.expect("a piece").expect("whole"), "56789");
+    assert!(reader.next().await.is_none());
+
+    let given_up = fill(Some(5));
+    let mut reader = given_up.reader().expect("it has just begun");
+    given_up.push(&Bytes::from_static(b"01234"));
+    check_waits(&mut reader);
+    let waiting = tokio::spawn(async move { reader.next().await });
+    tokio::task::yield_now().await;
+    given_up.give_up_storing();
+    let piece = waiting.await.expect("no panic").expect("a piece");
+    assert_eq!(piece.expect("whole"), "01234");
+}
+
+#[tokio::test]
+async fn who_reads_the_file_of_a_body_waits_before_its_last_byte_as_well() {
+    let budget = Arc::new(Budget::new(0));
+    let fill = fill_within(Some(200_000), &budget);
+    let file = Arc::new(tempfile::tempfile().expect("a file"));
+    let mut reader = fill.reader().expect("it has just begun");
+    fill.begin_spooling(&file);
+    let piece = Bytes::from(vec![7; 200_000]);
+    fill.push(&piece);
+    std::io::Write::write_all(&mut &*file, &piece).expect("room");
+    fill.note_spooled(1);
+    assert_eq!(budget.taken(), 0, "nothing is kept beside the file");
+    assert_eq!(reader.next().await.expect("a piece").expect("whole").len(), 199_999);
+    check_waits(&mut reader);
+    fill.complete();
+    assert_eq!(reader.next().await.expect("a piece").expect("whole").len(), 1);
+    assert!(reader.next().await.is_none());
 }
 
 #[tokio::test]

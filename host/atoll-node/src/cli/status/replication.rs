@@ -76,7 +76,8 @@ fn troubles(status: &Replication) -> Vec<String> {
         let skew = status.skew_ms.unsigned_abs();
         troubles.push(format!("this node's clock is {skew} ms {side} the others': set it right"));
     }
-    if status.floor_held {
+    // One that has no peers waits a few seconds after its start for whoever may dial it: no trouble.
+    if status.floor_held && !status.peers.is_empty() {
         let words = "a configured peer was never met: deleted keys are kept until it is";
         troubles.push(words.to_owned());
     } else if status.floor_age_ms >= FLOOR_SHOWN_MS {

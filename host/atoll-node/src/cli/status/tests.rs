@@ -120,6 +120,14 @@ fn each_trouble_has_its_line() {
 }
 
 #[test]
+fn a_node_without_peers_that_has_just_started_has_no_trouble() {
+    let mut status = alone();
+    status["floor_held"] = json!(true);
+    let text = shown(status);
+    assert!(!text.contains("  ! "), "{text}");
+}
+
+#[test]
 fn a_hostile_name_is_shown_and_not_obeyed() {
     let mut status = linked();
     status["links"][0]["node"] = json!("\u{1b}[2J");
