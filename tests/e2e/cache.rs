@@ -22,3 +22,4 @@ mod secure;
 mod shield;
 mod suite;
 mod trouble;
+mod upstream_http2;
