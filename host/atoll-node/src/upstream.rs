@@ -10,6 +10,7 @@ mod exchange;
 pub(crate) mod health;
 mod interim;
 pub(crate) mod limits;
+mod rewind;
 mod server;
 
 use crate::https;
@@ -24,7 +25,8 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderValue, Request, Response, StatusCode, Uri, Version, header};
 use http_body::Body as _;
 use interim::Hints;
-use limits::{EJECTED, FAILURES_IN_A_ROW_MAX};
+use limits::{EJECTED, FAILURES_IN_A_ROW_MAX, REFUSED_COUNT_MAX};
+use rewind::Rewind;
 use server::{Place, Server};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -108,13 +110,6 @@ pub(crate) struct Upstream {
     settings: Settings,
 }
 
-/// How often a request was sent before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Try {
-    First,
-    Second,
-}
-
 impl std::str::FromStr for Address {
     type Err = anyhow::Error;
 
@@ -155,36 +150,41 @@ impl Upstream {
 
     /// Sends a request, whose URI is the client's, and waits for the head of the response.
     ///
-    /// One without a body is sent once more, to another address where there is one, if no
-    /// connection could be made, if the server says that it has not looked at it, or if its method
-    /// is idempotent and the connection ended first: it had been kept and was about to be closed.
+    /// It is sent once more, to another address where there is one, if no connection could be made
+    /// or if its method is idempotent and the connection ended first: it had been kept and was about
+    /// to be closed. It is sent a few times more if a server says that it has not looked at it. Of a
+    /// body only so much may have gone as was kept.
     pub(crate) async fn send(
         &self,
         request: Request<Body>,
     ) -> Result<Response<ResponseBody>, UpstreamError> {
         let (parts, body) = request.into_parts();
-        if !body.is_end_stream() {
-            let server = self.choose(None);
-            return self.attempt(&server, Request::from_parts(parts, body), Try::First).await;
+        let body = (!body.is_end_stream()).then(|| Rewind::new(body));
+        let whole = || body.as_ref().map_or_else(|| Some(Body::empty()), Rewind::whole);
+        let mut server = self.choose(None);
+        // Nothing has gone yet, so there is one.
+        let mut sent = whole().unwrap_or_default();
+        let mut resent_count = 0;
+        loop {
+            let request = Request::from_parts(parts.clone(), sent);
+            let error = match self.attempt(&server, request, resent_count).await {
+                Ok(response) => return Ok(response),
+                Err(error) => error,
+            };
+            let again = match error {
+                UpstreamError::Connect => resent_count == 0 && self.servers.len() > 1,
+                UpstreamError::Refused => resent_count < REFUSED_COUNT_MAX,
+                UpstreamError::Closed => resent_count == 0 && parts.method.is_idempotent(),
+                _ => false,
+            };
+            sent = match again.then(&whole).flatten() {
+                Some(whole) => whole,
+                None => return Err(error),
+            };
+            resent_count += 1;
+            debug!(upstream = %server.address.authority, %error, "request is sent once more");
+            server = self.choose(Some(&server));
         }
-        let first = self.choose(None);
-        let copy = Request::from_parts(parts.clone(), Body::empty());
-        let error = match self.attempt(&first, copy, Try::First).await {
-            Ok(response) => return Ok(response),
-            Err(error) => error,
-        };
-        let again = match error {
-            UpstreamError::Connect => self.servers.len() > 1,
-            UpstreamError::Refused => true,
-            UpstreamError::Closed => parts.method.is_idempotent(),
-            _ => false,
-        };
-        if !again {
-            return Err(error);
-        }
-        debug!(upstream = %first.address.authority, %error, "request is sent once more");
-        let second = self.choose(Some(&first));
-        self.attempt(&second, Request::from_parts(parts, Body::empty()), Try::Second).await
     }
 
     /// The address with the fewest requests under way that is not left alone.
@@ -206,7 +206,7 @@ impl Upstream {
         &self,
         server: &Arc<Server>,
         mut request: Request<Body>,
-        number: Try,
+        resent_count: u32,
     ) -> Result<Response<ResponseBody>, UpstreamError> {
         let place = Place::take(server);
         let path = request.uri().path_and_query().cloned();
@@ -220,7 +220,7 @@ impl Upstream {
             let name = HeaderValue::from_str(server.address.authority.as_str());
             request.headers_mut().insert(header::HOST, name.map_err(|_| UpstreamError::Broken)?);
         }
-        let mut span = begin_span(&mut request, number);
+        let mut span = begin_span(&mut request, resent_count);
         let progress = Arc::new(Progress::new());
         let hints = Hints::of(&mut request);
         let request = request.map(|body| hints.hold(Watched::new(body, Arc::clone(&progress))));
@@ -273,14 +273,14 @@ impl Upstream {
 }
 
 /// Begins the span of a request, where it is traced, and tells the upstream of its trace.
-fn begin_span(request: &mut Request<Body>, number: Try) -> Option<Span> {
+fn begin_span(request: &mut Request<Body>, resent_count: u32) -> Option<Span> {
     let trace = Arc::clone(trace::of(request.extensions())?);
     let name = || attribute::method_name(request.method()).to_owned();
     let mut span = trace.begin(Kind::Client, name);
     if let Some(span) = &mut span {
         span.extend(attribute::of_outgoing(request.method(), request.uri()));
-        if number == Try::Second {
-            span.set(attribute::RESEND_COUNT, attribute::number(1));
+        if resent_count > 0 {
+            span.set(attribute::RESEND_COUNT, attribute::number(resent_count));
         }
     }
     span.as_ref().map_or(&trace, Span::trace).put(request.headers_mut());

@@ -262,13 +262,20 @@ fn a_request_that_the_upstream_has_not_looked_at_is_sent_again() {
                 "/refused" if is_first => respond.send_reset(Reason::REFUSED_STREAM),
                 "/always" => respond.send_reset(Reason::REFUSED_STREAM),
                 "/reset" => respond.send_reset(Reason::INTERNAL_ERROR),
-                _ => answer(&mut respond, "x"),
+                _ => {
+                    let sent = read(&mut request.into_body()).await;
+                    let stream = respond.send_response(response(200), false);
+                    let sent = stream.and_then(|mut stream| stream.send_data(sent.into(), true));
+                    sent.expect("the client is there");
+                }
             }
         }
     });
     let node = server.node(OWN_NAME);
-    check(&ask(&node, "POST", "/refused", &[]), 200, "x");
+    check(&ask(&node, "POST", "/refused", &[]), 200, "");
     assert_eq!(refused.load(Ordering::Relaxed), 2);
+    refused.store(0, Ordering::Relaxed);
+    check(&ask_with_body(&node, ("POST", "/refused"), &[], "hello"), 200, "hello");
     check(&ask(&node, "POST", "/always", &[]), 502, "upstream-refused");
     // It may have done what was asked for.
     let before = refused.load(Ordering::Relaxed);
