@@ -22,4 +22,5 @@ mod secure;
 mod shield;
 mod suite;
 mod trouble;
+mod upstream_http2;
 mod whole;

@@ -8,6 +8,7 @@ mod cli;
 mod config;
 mod gateway;
 mod handlers;
+mod http2;
 mod https;
 mod journal;
 mod listen;

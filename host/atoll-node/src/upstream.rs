@@ -4,15 +4,19 @@
 //! one that fails again and again is left alone for a while.
 
 mod body;
+mod connections;
+mod dial;
+mod exchange;
 pub(crate) mod health;
+mod interim;
 pub(crate) mod limits;
+mod rewind;
+mod server;
 
 use crate::https;
-use crate::listen::interim::Interim;
 use crate::trace::span::{Kind, Span};
 use crate::trace::{self, attribute};
 use anyhow::Context;
-use atoll_core::http_cache::fields;
 use axum::body::Body;
 pub(crate) use body::ResponseBody;
 use body::{Progress, Sending, Watched};
@@ -20,15 +24,13 @@ use health::Checks;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderValue, Request, Response, StatusCode, Uri, Version, header};
 use http_body::Body as _;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
-use limits::{EJECTED, FAILURES_IN_A_ROW_MAX, IDLE_COUNT_MAX, IDLE_WAIT};
+use interim::Hints;
+use limits::{EJECTED, FAILURES_IN_A_ROW_MAX, REFUSED_COUNT_MAX};
+use rewind::Rewind;
+use server::{Place, Server};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 /// How long each step of an exchange may take.
@@ -68,6 +70,9 @@ pub(crate) enum UpstreamError {
     Connect,
     #[error("the upstream ended the connection before it answered")]
     Closed,
+    /// It has done nothing of it, so that any method may be sent again.
+    #[error("the upstream did not take the request")]
+    Refused,
     #[error("the upstream did not answer in time")]
     Late,
     #[error("the upstream's answer is not HTTP as it should be")]
@@ -86,6 +91,7 @@ impl UpstreamError {
         match self {
             UpstreamError::Connect => (StatusCode::BAD_GATEWAY, "upstream-unreachable"),
             UpstreamError::Closed => (StatusCode::BAD_GATEWAY, "upstream-closed"),
+            UpstreamError::Refused => (StatusCode::BAD_GATEWAY, "upstream-refused"),
             UpstreamError::Late => (StatusCode::GATEWAY_TIMEOUT, "upstream-timeout"),
             UpstreamError::Broken => (StatusCode::BAD_GATEWAY, "upstream-bad-response"),
             UpstreamError::Filter(status, code) => (*status, code),
@@ -98,47 +104,10 @@ impl UpstreamError {
 /// The upstream of a route.
 #[derive(Debug)]
 pub(crate) struct Upstream {
-    client: Client<HttpsConnector<HttpConnector>, Watched>,
     servers: Vec<Arc<Server>>,
     next: AtomicUsize,
     started: Instant,
     settings: Settings,
-}
-
-/// One address and how it has been doing.
-#[derive(Debug)]
-struct Server {
-    address: Address,
-    under_way: AtomicUsize,
-    failures_in_a_row: AtomicU32,
-    /// In ms since the upstream was made.
-    ejected_until_ms: AtomicU64,
-    /// What the health checks say.
-    is_down: AtomicBool,
-}
-
-/// How often a request was sent before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Try {
-    First,
-    Second,
-}
-
-/// A request that is under way at a server, until it is dropped.
-#[derive(Debug)]
-struct Place(Arc<Server>);
-
-impl Place {
-    fn take(server: &Arc<Server>) -> Place {
-        server.under_way.fetch_add(1, Ordering::Relaxed);
-        Place(Arc::clone(server))
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 impl std::str::FromStr for Address {
@@ -161,47 +130,17 @@ impl std::str::FromStr for Address {
 impl Upstream {
     /// Opens no connection yet.
     pub(crate) fn new(settings: Settings) -> anyhow::Result<Upstream> {
-        let http = https::tcp(settings.times.connect);
         let needs_tls = settings.addresses.iter().any(|a| a.scheme == Scheme::HTTPS);
         let tls = match needs_tls {
             true => https::trusting_the_system()
                 .context("the system has no certificates of authorities to check upstreams with")?,
             false => https::trusting_nobody(),
         };
-        let builder = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http();
-        // HTTP/2 has one name for the server and the host: it cannot be told another.
-        let connector = if settings.own_host {
-            builder.enable_all_versions().wrap_connector(http)
-        } else {
-            builder.enable_http1().wrap_connector(http)
-        };
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE_WAIT)
-            .pool_max_idle_per_host(IDLE_COUNT_MAX)
-            .http1_max_headers(limits::HEADER_COUNT_MAX)
-            .http1_max_buf_size(limits::HEADER_BYTES_MAX)
-            .http2_max_header_list_size(limits::HEADER_BYTES_MAX as u32)
-            .set_host(false)
-            .build(connector);
-        let servers = settings.addresses.iter().map(|address| {
-            Arc::new(Server {
-                address: address.clone(),
-                under_way: AtomicUsize::new(0),
-                failures_in_a_row: AtomicU32::new(0),
-                ejected_until_ms: AtomicU64::new(0),
-                is_down: AtomicBool::new(false),
-            })
-        });
-        let servers = servers.collect();
-        Ok(Upstream {
-            client,
-            servers,
-            next: AtomicUsize::new(0),
-            started: Instant::now(),
-            settings,
-        })
+        let servers = settings.addresses.iter();
+        let servers = servers
+            .map(|address| Ok(Arc::new(Server::new(address, &settings, tls.clone())?)))
+            .collect::<anyhow::Result<_>>()?;
+        Ok(Upstream { servers, next: AtomicUsize::new(0), started: Instant::now(), settings })
     }
 
     /// Whether one of its addresses goes by such a name.
@@ -211,35 +150,41 @@ impl Upstream {
 
     /// Sends a request, whose URI is the client's, and waits for the head of the response.
     ///
-    /// One without a body is sent once more, to another address where there is one, if no
-    /// connection could be made or if its method is idempotent and the connection ended first: it
-    /// had been kept and was about to be closed.
+    /// It is sent once more, to another address where there is one, if no connection could be made
+    /// or if its method is idempotent and the connection ended first: it had been kept and was about
+    /// to be closed. It is sent a few times more if a server says that it has not looked at it. Of a
+    /// body only so much may have gone as was kept.
     pub(crate) async fn send(
         &self,
         request: Request<Body>,
     ) -> Result<Response<ResponseBody>, UpstreamError> {
         let (parts, body) = request.into_parts();
-        if !body.is_end_stream() {
-            let server = self.choose(None);
-            return self.attempt(&server, Request::from_parts(parts, body), Try::First).await;
+        let body = (!body.is_end_stream()).then(|| Rewind::new(body));
+        let whole = || body.as_ref().map_or_else(|| Some(Body::empty()), Rewind::whole);
+        let mut server = self.choose(None);
+        // Nothing has gone yet, so there is one.
+        let mut sent = whole().unwrap_or_default();
+        let mut resent_count = 0;
+        loop {
+            let request = Request::from_parts(parts.clone(), sent);
+            let error = match self.attempt(&server, request, resent_count).await {
+                Ok(response) => return Ok(response),
+                Err(error) => error,
+            };
+            let again = match error {
+                UpstreamError::Connect => resent_count == 0 && self.servers.len() > 1,
+                UpstreamError::Refused => resent_count < REFUSED_COUNT_MAX,
+                UpstreamError::Closed => resent_count == 0 && parts.method.is_idempotent(),
+                _ => false,
+            };
+            sent = match again.then(&whole).flatten() {
+                Some(whole) => whole,
+                None => return Err(error),
+            };
+            resent_count += 1;
+            debug!(upstream = %server.address.authority, %error, "request is sent once more");
+            server = self.choose(Some(&server));
         }
-        let first = self.choose(None);
-        let copy = Request::from_parts(parts.clone(), Body::empty());
-        let error = match self.attempt(&first, copy, Try::First).await {
-            Ok(response) => return Ok(response),
-            Err(error) => error,
-        };
-        let again = match error {
-            UpstreamError::Connect => self.servers.len() > 1,
-            UpstreamError::Closed => parts.method.is_idempotent(),
-            _ => false,
-        };
-        if !again {
-            return Err(error);
-        }
-        debug!(upstream = %first.address.authority, %error, "request is sent once more");
-        let second = self.choose(Some(&first));
-        self.attempt(&second, Request::from_parts(parts, Body::empty()), Try::Second).await
     }
 
     /// The address with the fewest requests under way that is not left alone.
@@ -261,7 +206,7 @@ impl Upstream {
         &self,
         server: &Arc<Server>,
         mut request: Request<Body>,
-        number: Try,
+        resent_count: u32,
     ) -> Result<Response<ResponseBody>, UpstreamError> {
         let place = Place::take(server);
         let path = request.uri().path_and_query().cloned();
@@ -275,17 +220,13 @@ impl Upstream {
             let name = HeaderValue::from_str(server.address.authority.as_str());
             request.headers_mut().insert(header::HOST, name.map_err(|_| UpstreamError::Broken)?);
         }
-        let mut span = begin_span(&mut request, number);
+        let mut span = begin_span(&mut request, resent_count);
         let progress = Arc::new(Progress::new());
-        let asked_for = CancellationToken::new();
-        let holds_body = request.headers().contains_key(header::EXPECT);
-        tell_of_interim(&mut request, holds_body.then(|| asked_for.clone()));
-        let request = request.map(|body| {
-            let body = Watched::new(body, Arc::clone(&progress));
-            if holds_body { body.held(asked_for) } else { body }
-        });
+        let hints = Hints::of(&mut request);
+        let request = request.map(|body| hints.hold(Watched::new(body, Arc::clone(&progress))));
+        let mut seat = None;
         let response = tokio::select! {
-            response = self.client.request(request) => response.map_err(|error| kind(&error)),
+            response = server.send(request, &hints, &mut seat) => response,
             () = progress.overdue(self.settings.times) => Err(UpstreamError::Late),
         };
         let response = response.map_err(|error| match (progress.sending(), error) {
@@ -293,6 +234,9 @@ impl Upstream {
             (Sending::Waited, UpstreamError::Late) => UpstreamError::BodyLate,
             (_, error) => error,
         });
+        if let (Err(UpstreamError::Late), Some(seat)) = (&response, seat) {
+            seat.retire();
+        }
         self.note(server, response.as_ref().err());
         if let Some(span) = &mut span {
             match &response {
@@ -329,53 +273,16 @@ impl Upstream {
 }
 
 /// Begins the span of a request, where it is traced, and tells the upstream of its trace.
-fn begin_span(request: &mut Request<Body>, number: Try) -> Option<Span> {
+fn begin_span(request: &mut Request<Body>, resent_count: u32) -> Option<Span> {
     let trace = Arc::clone(trace::of(request.extensions())?);
     let name = || attribute::method_name(request.method()).to_owned();
     let mut span = trace.begin(Kind::Client, name);
     if let Some(span) = &mut span {
         span.extend(attribute::of_outgoing(request.method(), request.uri()));
-        if number == Try::Second {
-            span.set(attribute::RESEND_COUNT, attribute::number(1));
+        if resent_count > 0 {
+            span.set(attribute::RESEND_COUNT, attribute::number(resent_count));
         }
     }
     span.as_ref().map_or(&trace, Span::trace).put(request.headers_mut());
     span
-}
-
-/// Passes on interim responses to the client, where there is a way, and lets a body go that waits
-/// for 100. An upstream over HTTP/2 tells of none: hyper's client leaves them out.
-fn tell_of_interim(request: &mut Request<Body>, asked_for: Option<CancellationToken>) {
-    let interim = request.extensions_mut().remove::<Interim>();
-    if interim.is_none() && asked_for.is_none() {
-        return;
-    }
-    hyper::ext::on_informational(request, move |response| {
-        if response.status() == StatusCode::CONTINUE {
-            // To tell the client so is the gateway's part: it does when its body is read.
-            if let Some(asked_for) = &asked_for {
-                asked_for.cancel();
-            }
-        } else if let Some(interim) = &interim {
-            let mut headers = response.headers().clone();
-            fields::remove_of_the_connection(&mut headers);
-            interim.send(response.status(), &headers);
-        }
-    });
-}
-
-fn kind(error: &hyper_util::client::legacy::Error) -> UpstreamError {
-    if error.is_connect() {
-        return UpstreamError::Connect;
-    }
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        if let Some(cause) = cause.downcast_ref::<hyper::Error>()
-            && (cause.is_parse() || cause.is_user())
-        {
-            return UpstreamError::Broken;
-        }
-        source = cause.source();
-    }
-    UpstreamError::Closed
 }

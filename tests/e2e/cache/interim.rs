@@ -10,7 +10,7 @@ use std::sync::Mutex;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-type Reader = BufReader<TcpStream>;
+pub(super) type Reader = BufReader<TcpStream>;
 
 /// An upstream that deals with each connection itself. It ends with the test's process.
 fn upstream(script: impl Fn(&mut Reader) + Send + Sync + 'static) -> SocketAddr {
@@ -33,7 +33,7 @@ fn node_to(address: SocketAddr, more: &str) -> TestNode {
 }
 
 /// The next head, in lower case; empty at the end of the connection.
-fn head(reader: &mut Reader) -> String {
+pub(super) fn head(reader: &mut Reader) -> String {
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
         match reader.read_line(&mut head) {
@@ -45,18 +45,18 @@ fn head(reader: &mut Reader) -> String {
 }
 
 #[track_caller]
-fn send(reader: &mut Reader, text: &str) {
+pub(super) fn send(reader: &mut Reader, text: &str) {
     reader.get_mut().write_all(text.as_bytes()).expect("it is taken");
 }
 
 #[track_caller]
-fn body(reader: &mut Reader, bytes: usize) -> String {
+pub(super) fn body(reader: &mut Reader, bytes: usize) -> String {
     let mut body = vec![0; bytes];
     reader.read_exact(&mut body).expect("a body");
     String::from_utf8(body).expect("text")
 }
 
-fn client(node: &TestNode) -> Reader {
+pub(super) fn client(node: &TestNode) -> Reader {
     let stream = TcpStream::connect(node.gateway).expect("the gateway is open");
     stream.set_read_timeout(Some(PATIENCE)).expect("a time-out can be set");
     BufReader::new(stream)
@@ -134,7 +134,7 @@ fn a_client_of_http_1_0_gets_no_interim_response() {
     assert!(answer.starts_with("http/1.0 200"), "{answer}");
 }
 
-const WAITING: &str =
+pub(super) const WAITING: &str =
     "PUT /a HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n";
 
 #[test]

@@ -13,13 +13,14 @@ use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
 use std::convert::Infallible;
 use std::sync::Arc;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
-/// A server named `localhost` that says what it was asked, and the authority that vouches for it.
-struct Secure {
-    port: u16,
+/// A server named `localhost`, and the authority that vouches for it.
+pub(crate) struct Secure {
+    pub(crate) port: u16,
     authority: tempfile::NamedTempFile,
     _runtime: Runtime,
 }
@@ -37,7 +38,21 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Inf
 }
 
 impl Secure {
+    /// One that says what it was asked.
     fn start() -> Secure {
+        Secure::serving(&["h2", "http/1.1"], |stream| async {
+            let server = auto::Builder::new(TokioExecutor::new());
+            let service = service_fn(answer);
+            drop(server.serve_connection(TokioIo::new(stream), service).await);
+        })
+    }
+
+    /// One that offers these protocols and deals with each connection by `serve`.
+    pub(crate) fn serving<F, A>(protocols: &[&str], serve: F) -> Secure
+    where
+        F: Fn(TlsStream<TcpStream>) -> A + Clone + Send + 'static,
+        A: Future<Output = ()> + Send,
+    {
         let key = || KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new(Vec::new()).expect("parameters");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -57,27 +72,27 @@ impl Secure {
                 PrivateKeyDer::Pkcs8(own.serialize_der().into()),
             )
             .expect("key and certificate belong together");
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
         let runtime = Runtime::new().expect("a runtime");
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("a free port");
         let port = listener.local_addr().expect("an address").port();
         let acceptor = TlsAcceptor::from(Arc::new(config));
         runtime.spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let acceptor = acceptor.clone();
+                let (acceptor, serve) = (acceptor.clone(), serve.clone());
                 tokio::spawn(async move {
                     // One that does not trust us is the client's affair.
-                    let Ok(stream) = acceptor.accept(stream).await else { return };
-                    let server = auto::Builder::new(TokioExecutor::new());
-                    let service = service_fn(answer);
-                    drop(server.serve_connection(TokioIo::new(stream), service).await);
+                    if let Ok(stream) = acceptor.accept(stream).await {
+                        serve(stream).await;
+                    }
                 });
             }
         });
         Secure { port, authority, _runtime: runtime }
     }
 
-    fn node(&self, more: &str) -> TestNode {
+    /// A node with one cached route to it, and more lines for that route.
+    pub(crate) fn node(&self, more: &str) -> TestNode {
         self.node_that_trusts(self.authority.path().to_str().expect("a path"), more)
     }
 

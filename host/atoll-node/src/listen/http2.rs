@@ -5,6 +5,7 @@
 
 use super::interim::Interim;
 use super::{Door, HEADER_BYTES_MAX, HEADER_WAIT, STREAM_COUNT_MAX, WRITE_WAIT};
+use crate::http2::{self, Ended, Received};
 use atoll_core::http_cache::fields::remove_of_the_connection;
 use axum::body::Body;
 use bytes::Bytes;
@@ -13,7 +14,6 @@ use h2::{Ping, PingPong, Reason, RecvStream, SendStream};
 use http::header::{CONTENT_LENGTH, DATE, EXPECT};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
-use http_body_util::BodyExt as _;
 use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
@@ -89,15 +89,14 @@ async fn exchange(
     service: impl Door,
 ) {
     let (interim, mut hints) = Interim::over_http2();
-    let bytes = request.headers().get(CONTENT_LENGTH).and_then(|bytes| bytes.to_str().ok());
-    let left_bytes = bytes.and_then(|bytes| bytes.parse().ok());
     let waits = request
         .headers()
         .get(EXPECT)
         .is_some_and(|expected| expected.as_bytes().eq_ignore_ascii_case(b"100-continue"));
     let asks = waits.then(|| interim.clone());
-    let mut request =
-        request.map(|stream| Body::new(Upload { stream, left_bytes, is_data_over: false, asks }));
+    let (parts, stream) = request.into_parts();
+    let body = Received::new(stream, &parts.headers);
+    let mut request = Request::from_parts(parts, Body::new(Upload { body, asks }));
     request.extensions_mut().insert(interim);
     let answer = {
         let mut answer = pin!(service.oneshot(request));
@@ -140,14 +139,20 @@ async fn send(answer: Response<Body>, respond: &mut SendResponse<Bytes>) -> Resu
     if is_whole {
         return Ok(());
     }
-    match pipe(body, &mut stream).await {
+    match http2::send(body, &mut stream, WRITE_WAIT, || {}).await {
         Ok(()) => Ok(()),
-        Err(Ended::Client(error)) => Err(error),
-        Err(Ended::Here(reason)) => {
-            stream.send_reset(reason);
-            Err(reason.into())
+        Err(Ended::Peer(error)) => Err(error),
+        Err(Ended::Late) => Err(reset(&mut stream, Reason::CANCEL)),
+        Err(Ended::Body(error)) => {
+            debug!(error = &*error.into_inner(), "a body broke off");
+            Err(reset(&mut stream, Reason::INTERNAL_ERROR))
         }
     }
+}
+
+fn reset(stream: &mut SendStream<Bytes>, reason: Reason) -> h2::Error {
+    stream.send_reset(reason);
+    reason.into()
 }
 
 /// The fields that this hop has, and none that HTTP/2 cannot have (RFC 9113 section 8.2.2).
@@ -163,101 +168,10 @@ fn complete(headers: &mut HeaderMap, body: &Body) {
     }
 }
 
-/// Why a body was not sent to its end.
-enum Ended {
-    /// The client has reset the stream, or its connection is gone.
-    Client(h2::Error),
-    /// What the client is told.
-    Here(Reason),
-}
-
-impl From<h2::Error> for Ended {
-    fn from(error: h2::Error) -> Ended {
-        Ended::Client(error)
-    }
-}
-
-/// Sends the body as it comes.
-async fn pipe(mut body: Body, stream: &mut SendStream<Bytes>) -> Result<(), Ended> {
-    loop {
-        let frame = tokio::select! {
-            frame = body.frame() => frame,
-            reset = reset(stream) => return Err(Ended::Client(reset?.into())),
-        };
-        match frame {
-            None => {
-                stream.send_data(Bytes::new(), true)?;
-                return Ok(());
-            }
-            Some(Err(error)) => {
-                debug!(error = &*error.into_inner(), "a body broke off");
-                return Err(Ended::Here(Reason::INTERNAL_ERROR));
-            }
-            Some(Ok(frame)) => match frame.into_data() {
-                Ok(data) => {
-                    let is_last = body.is_end_stream();
-                    send_data(stream, data, is_last).await?;
-                    if is_last {
-                        return Ok(());
-                    }
-                }
-                Err(frame) => {
-                    if let Ok(trailers) = frame.into_trailers() {
-                        stream.send_trailers(trailers)?;
-                        return Ok(());
-                    }
-                }
-            },
-        }
-    }
-}
-
-/// Sends a piece as the client takes it, who has [`WRITE_WAIT`] for each part. No more is handed over
-/// than there is room for: `h2` would keep it for as long as the client likes.
-async fn send_data(
-    stream: &mut SendStream<Bytes>,
-    mut data: Bytes,
-    is_last: bool,
-) -> Result<(), Ended> {
-    if data.is_empty() && is_last {
-        stream.send_data(data, true)?;
-        return Ok(());
-    }
-    while !data.is_empty() {
-        stream.reserve_capacity(data.len());
-        match timeout(WRITE_WAIT, room(stream)).await {
-            Ok(room) => room?,
-            Err(_) => return Err(Ended::Here(Reason::CANCEL)),
-        }
-        let part = data.split_to(stream.capacity().min(data.len()));
-        stream.send_data(part, is_last && data.is_empty())?;
-    }
-    Ok(())
-}
-
-/// Ends once the client takes more.
-async fn room(stream: &mut SendStream<Bytes>) -> Result<(), h2::Error> {
-    while stream.capacity() == 0 {
-        match std::future::poll_fn(|context| stream.poll_capacity(context)).await {
-            Some(Ok(_)) => {}
-            Some(Err(error)) => return Err(error),
-            None => return Err(Reason::CANCEL.into()),
-        }
-    }
-    Ok(())
-}
-
-async fn reset(stream: &mut SendStream<Bytes>) -> Result<Reason, h2::Error> {
-    std::future::poll_fn(|context| stream.poll_reset(context)).await
-}
-
 /// The body of a request. One that the client breaks off is an error.
 #[derive(Debug)]
 struct Upload {
-    stream: RecvStream,
-    /// What is to come, where the client has said it. `h2` sees to it that this is true.
-    left_bytes: Option<u64>,
-    is_data_over: bool,
+    body: Received,
     /// The way to a client that waits to be asked for it.
     asks: Option<Interim>,
 }
@@ -273,33 +187,16 @@ impl http_body::Body for Upload {
         if let Some(client) = self.asks.take() {
             client.send(StatusCode::CONTINUE, &HeaderMap::new());
         }
-        if !self.is_data_over {
-            match ready!(self.stream.poll_data(context)) {
-                Some(Ok(data)) => {
-                    let bytes = data.len() as u64;
-                    self.left_bytes = self.left_bytes.map(|left| left.saturating_sub(bytes));
-                    // Whoever asks for the next piece has room for it.
-                    let released = self.stream.flow_control().release_capacity(data.len());
-                    return Poll::Ready(Some(match released {
-                        Ok(()) => Ok(Frame::data(data)),
-                        Err(error) => Err(io::Error::other(error)),
-                    }));
-                }
-                Some(Err(error)) => return Poll::Ready(Some(Err(io::Error::other(error)))),
-                None => self.is_data_over = true,
-            }
-        }
-        let trailers = ready!(self.stream.poll_trailers(context));
-        let trailers = trailers.map(|trailers| trailers.map(Frame::trailers));
-        Poll::Ready(trailers.map_err(io::Error::other).transpose())
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        Poll::Ready(frame.map(|frame| frame.map_err(io::Error::other)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.stream.is_end_stream()
+        self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.left_bytes.map_or_else(SizeHint::default, SizeHint::with_exact)
+        self.body.size_hint()
     }
 }
 

@@ -1,7 +1,9 @@
 //! Bodies on their way to an upstream and back, and the clocks that run beside them.
 
+use super::Times;
+use super::exchange::Download;
 use super::limits::CONTINUE_WAIT;
-use super::{Place, Times};
+use super::server::Place;
 use crate::trace::span::Span;
 use axum::body::Body;
 use bytes::Bytes;
@@ -11,7 +13,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
@@ -24,6 +26,7 @@ pub(super) struct Progress {
     /// In ms since `started`.
     last_ms: AtomicU64,
     body: AtomicU8,
+    has_begun: AtomicBool,
 }
 
 /// How the client does with the body of its request.
@@ -40,7 +43,12 @@ pub(super) enum Sending {
 
 impl Progress {
     pub(super) fn new() -> Progress {
-        Progress { started: Instant::now(), last_ms: AtomicU64::new(0), body: AtomicU8::new(0) }
+        Progress {
+            started: Instant::now(),
+            last_ms: AtomicU64::new(0),
+            body: AtomicU8::new(0),
+            has_begun: AtomicBool::new(false),
+        }
     }
 
     /// How the client does with the body.
@@ -52,7 +60,13 @@ impl Progress {
         }
     }
 
-    fn touch(&self) {
+    /// Whether something of the body was asked for.
+    pub(super) fn has_begun(&self) -> bool {
+        self.has_begun.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the upstream has taken something.
+    pub(super) fn touch(&self) {
         self.last_ms.store(self.started.elapsed().as_millis() as u64, Ordering::Relaxed);
     }
 
@@ -90,6 +104,10 @@ impl Watched {
         Watched { body, progress, leave: None }
     }
 
+    pub(super) fn progress(&self) -> Arc<Progress> {
+        Arc::clone(&self.progress)
+    }
+
     /// Sends nothing before the upstream has asked for it, or has let `CONTINUE_WAIT` pass: one
     /// that does not know of 100 waits for the body (RFC 9110 section 10.1.1).
     pub(super) fn held(mut self, asked_for: CancellationToken) -> Watched {
@@ -113,6 +131,7 @@ impl http_body::Body for Watched {
             ready!(leave.as_mut().poll(context));
             self.leave = None;
         }
+        self.progress.has_begun.store(true, Ordering::Relaxed);
         let frame = Pin::new(&mut self.body).poll_frame(context);
         let sending = match &frame {
             Poll::Pending => Sending::Waited,
@@ -140,9 +159,66 @@ pub(crate) enum BodyError {
     #[error("the upstream paused for too long")]
     Stalled,
     #[error("the upstream ended the response too early")]
-    Cut(#[from] hyper::Error),
+    Cut(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("the handler ended the response too early")]
     Guest(axum::Error),
+}
+
+/// A body as it comes over a connection.
+#[derive(Debug)]
+pub(super) enum FromUpstream {
+    Http1(Incoming),
+    Http2(Box<Download>),
+}
+
+impl FromUpstream {
+    pub(super) fn of_http2(body: Download) -> FromUpstream {
+        FromUpstream::Http2(Box::new(body))
+    }
+
+    /// Lets no more requests go the same way.
+    fn retire(&self) {
+        match self {
+            // Hyper ends it when its body is dropped.
+            FromUpstream::Http1(_) => {}
+            FromUpstream::Http2(body) => body.retire(),
+        }
+    }
+}
+
+impl http_body::Body for FromUpstream {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut *self {
+            FromUpstream::Http1(body) => {
+                let frame = ready!(Pin::new(body).poll_frame(context));
+                Poll::Ready(frame.map(|frame| frame.map_err(|error| BodyError::Cut(error.into()))))
+            }
+            FromUpstream::Http2(body) => {
+                let frame = ready!(Pin::new(body.as_mut()).poll_frame(context));
+                Poll::Ready(frame.map(|frame| frame.map_err(|error| BodyError::Cut(error.into()))))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            FromUpstream::Http1(body) => body.is_end_stream(),
+            FromUpstream::Http2(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            FromUpstream::Http1(body) => body.size_hint(),
+            FromUpstream::Http2(body) => body.size_hint(),
+        }
+    }
 }
 
 /// The body of a response. It fails where the upstream pauses for too long.
@@ -159,7 +235,7 @@ pub(crate) struct ResponseBody {
 #[derive(Debug)]
 enum Coming {
     Upstream {
-        body: Incoming,
+        body: FromUpstream,
         wait: Duration,
         /// Until its end: the place at its server, and what is told of it in traces.
         _held: (Place, Option<Box<Span>>),
@@ -170,7 +246,7 @@ enum Coming {
 
 impl ResponseBody {
     pub(super) fn new(
-        body: Incoming,
+        body: FromUpstream,
         held: (Place, Option<Box<Span>>),
         wait: Duration,
     ) -> ResponseBody {
@@ -209,13 +285,16 @@ impl http_body::Body for ResponseBody {
             Coming::Upstream { body, wait, .. } => {
                 if let Poll::Ready(frame) = Pin::new(body).poll_frame(context) {
                     self.pause = None;
-                    return Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Cut)));
+                    return Poll::Ready(frame);
                 }
                 *wait
             }
         };
         let pause = self.pause.get_or_insert_with(|| Box::pin(sleep(wait)));
         ready!(pause.as_mut().poll(context));
+        if let Coming::Upstream { body, .. } = &self.body {
+            body.retire();
+        }
         Poll::Ready(Some(Err(BodyError::Stalled)))
     }
 

@@ -1,8 +1,11 @@
 //! Health checks: each address of an upstream is asked again and again, and passed by while its
 //! answers are not good.
 
+use super::Upstream;
 use super::body::{Progress, Watched};
-use super::{Server, Upstream};
+use super::connections::Seat;
+use super::interim::Hints;
+use super::server::Server;
 use axum::body::Body;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, Uri, header};
@@ -51,7 +54,11 @@ impl Upstream {
                 () = shutdown.cancelled() => return,
                 _ = ticks.tick() => {}
             }
-            let is_good = timeout(checks.interval, self.is_good(server, checks)).await;
+            let mut seat = None;
+            let is_good = timeout(checks.interval, is_good(server, checks, &mut seat)).await;
+            if let (Err(_), Some(seat)) = (&is_good, seat) {
+                seat.retire();
+            }
             failures = if is_good.unwrap_or(false) { 0 } else { failures + 1 };
             let is_down = failures >= FAILURES_IN_A_ROW;
             if failures == 0 {
@@ -63,26 +70,27 @@ impl Upstream {
             }
         }
     }
+}
 
-    async fn is_good(&self, server: &Server, checks: &Checks) -> bool {
-        let address = &server.address;
-        let mut target = http::uri::Parts::default();
-        target.scheme = Some(address.scheme.clone());
-        target.authority = Some(address.authority.clone());
-        target.path_and_query = Some(checks.path.clone());
-        let host = HeaderValue::from_str(address.authority.as_str());
-        let (Ok(uri), Ok(host)) = (Uri::from_parts(target), host) else { return false };
-        let mut request = Request::new(Watched::new(Body::empty(), Arc::new(Progress::new())));
-        *request.uri_mut() = uri;
-        request.headers_mut().insert(header::HOST, host);
-        let agent = HeaderValue::from_static("atoll health check");
-        request.headers_mut().insert(header::USER_AGENT, agent);
-        let Ok(response) = self.client.request(request).await else { return false };
-        let status = response.status();
-        // Of what is longer nothing more is read, and the connection is not used again.
-        drop(Limited::new(response.into_body(), BODY_BYTES_MAX).collect().await);
-        status.is_success() || status.is_redirection()
-    }
+async fn is_good(server: &Server, checks: &Checks, seat: &mut Option<Arc<Seat>>) -> bool {
+    let address = &server.address;
+    let mut target = http::uri::Parts::default();
+    target.scheme = Some(address.scheme.clone());
+    target.authority = Some(address.authority.clone());
+    target.path_and_query = Some(checks.path.clone());
+    let host = HeaderValue::from_str(address.authority.as_str());
+    let (Ok(uri), Ok(host)) = (Uri::from_parts(target), host) else { return false };
+    let mut request = Request::new(Watched::new(Body::empty(), Arc::new(Progress::new())));
+    *request.uri_mut() = uri;
+    request.headers_mut().insert(header::HOST, host);
+    let agent = HeaderValue::from_static("atoll health check");
+    request.headers_mut().insert(header::USER_AGENT, agent);
+    let response = server.send(request, &Hints::default(), seat).await;
+    let Ok(response) = response else { return false };
+    let status = response.status();
+    // Of what is longer nothing more is read, and the connection is not used again.
+    drop(Limited::new(response.into_body(), BODY_BYTES_MAX).collect().await);
+    status.is_success() || status.is_redirection()
 }
 
 fn note(server: &Server, is_down: bool) {

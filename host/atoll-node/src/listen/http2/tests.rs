@@ -6,6 +6,7 @@ use axum::extract::State;
 use axum::routing::{get, post};
 use h2::client;
 use http::StatusCode;
+use http_body_util::BodyExt as _;
 use std::sync::Arc;
 use tokio::io::DuplexStream;
 use tokio::sync::Notify;
