@@ -17,6 +17,7 @@ pub(crate) mod origin;
 mod passing;
 mod purge;
 mod replicate;
+mod replicate_guests;
 mod routes;
 mod secure;
 mod shield;

@@ -47,6 +47,9 @@ pub struct HandlerRecord {
     /// Whether its answers are cached as they allow.
     #[serde(default)]
     pub cache: bool,
+    /// Whether what one node has cached of them all nodes use.
+    #[serde(default)]
+    pub replicate: bool,
     /// Whether requests of a filter that fails go on without it, and past the cache.
     #[serde(default)]
     pub pass_on_failure: bool,
@@ -152,6 +155,9 @@ pub enum ManifestError {
          atoll.toml, filter = \"NAME\""
     )]
     Filter,
+    /// Answers are to be shared that are not cached.
+    #[error("--replicate is for handlers whose answers are cached; give --cache as well")]
+    Replicate,
     /// A setting has no name, or the settings are too many or too long.
     #[error(
         "the setting {0:?} is refused: a handler has at most {CONFIG_COUNT_MAX}, each with a name \
@@ -188,6 +194,9 @@ impl HandlerRecord {
         let is_filter = self.world == FILTER_WORLD;
         if is_filter && (!self.routes.is_empty() || self.cache || self.reuse.is_some()) {
             return Err(ManifestError::Filter);
+        }
+        if self.replicate && !self.cache {
+            return Err(ManifestError::Replicate);
         }
         // Which world it is of is found out once it is compiled.
         let has_enough =
@@ -369,6 +378,7 @@ mod tests {
             limits: HandlerLimits::default(),
             reuse: Some(HandlerReuse { requests: 100, idle_ms: 1_000 }),
             cache: true,
+            replicate: true,
             pass_on_failure: false,
             deployed_ms: 1,
             restores: None,
@@ -410,6 +420,7 @@ mod tests {
         check_refused(|r| (r.routes.clear(), r.watch = None).1, "1 to 32 routes");
         check_refused(|r| r.grants.clear(), "needs a grant to read it");
         check_refused(|r| r.world = FILTER_WORLD.into(), "filter = \"NAME\"");
+        check_refused(|r| r.cache = false, "give --cache as well");
         check_refused(|r| r.routes = vec!["x".into()], "write e.g. /counter/*");
         check_refused(|r| r.grants = vec!["kv:_sys=rw".into()], "write kv:BUCKET=rw");
         check_refused(|r| r.grants = vec!["fs:/=rw".into()], "write kv:BUCKET=rw");

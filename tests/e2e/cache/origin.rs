@@ -93,6 +93,11 @@ impl Origin {
         let seen = self.seen.lock().expect("no panic");
         seen.iter().filter(|request| request.path() == path).cloned().collect()
     }
+
+    /// How many requests there were so far.
+    pub(crate) fn request_count(&self) -> usize {
+        self.seen.lock().expect("no panic").len()
+    }
 }
 
 fn serve(

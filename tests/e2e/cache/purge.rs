@@ -265,6 +265,22 @@ fn nor_where_nodes_share_what_they_fetch() {
     });
 }
 
+#[test]
+fn nor_where_the_node_that_fetches_for_all_shares_what_it_has_fetched() {
+    let trio = Trio::start_with("shield = true\nreplicate = true");
+    wait_until("a node is asked by another", || {
+        version_at(&trio.nodes[0]);
+        order(&trio.nodes[0], "", r#"{"all": true}"#);
+        let asked = trio.nodes.iter().map(|node| shielded(node, "answered"));
+        (asked.sum::<u64>() > 0).then_some(())
+    });
+    println!("{}", purge_under_load(&trio));
+    let told = ["answered", "outdated", "refused", "failed"]
+        .map(|outcome| trio.nodes.iter().map(|node| shielded(node, outcome)).sum::<u64>());
+    println!("asked the owner: {told:?} answered, outdated, refused, failed");
+    assert!(told[0] > 0);
+}
+
 /// How many requests to the node that fetches for all ended so.
 fn shielded(node: &TestNode, outcome: &str) -> u64 {
     let name = format!("atoll_shield_requests_total{{outcome=\"{outcome}\"}}");

@@ -10,9 +10,19 @@ const FRESH: (&str, &str) = ("Cache-Control", "max-age=3600");
 
 /// A node with one route to `origin` that shares, linked with `others`.
 fn node(origin: &Origin, name: &str, others: &[&TestNode], flags: &[&str]) -> TestNode {
+    node_with((origin, ""), name, others, flags)
+}
+
+/// The same with more lines for the route.
+fn node_with(
+    (origin, more): (&Origin, &str),
+    name: &str,
+    others: &[&TestNode],
+    flags: &[&str],
+) -> TestNode {
     let file = tempfile::NamedTempFile::new().expect("a file");
     let text = format!(
-        "[[route]]\npath = \"/*\"\nupstream = \"http://{}\"\ncache = true\nreplicate = true\n",
+        "[[route]]\npath = \"/*\"\nupstream = \"http://{}\"\ncache = true\nreplicate = true\n{more}\n",
         origin.address
     );
     std::fs::write(file.path(), text).expect("the file is written");
@@ -25,23 +35,28 @@ fn node(origin: &Origin, name: &str, others: &[&TestNode], flags: &[&str]) -> Te
 }
 
 fn trio(origin: &Origin, flags: &[&str]) -> [TestNode; 3] {
-    let one = node(origin, "one", &[], flags);
-    let two = node(origin, "two", &[&one], flags);
-    let three = node(origin, "three", &[&one, &two], flags);
+    trio_with(origin, "", flags)
+}
+
+/// Three linked nodes, with more lines for the route.
+pub(super) fn trio_with(origin: &Origin, more: &str, flags: &[&str]) -> [TestNode; 3] {
+    let one = node_with((origin, more), "one", &[], flags);
+    let two = node_with((origin, more), "two", &[&one], flags);
+    let three = node_with((origin, more), "three", &[&one, &two], flags);
     let nodes = [one, two, three];
     nodes.iter().for_each(|node| settle(node, 2));
     nodes
 }
 
 /// Waits until so many others have what `node` has written.
-fn settle(node: &TestNode, count: usize) {
+pub(super) fn settle(node: &TestNode, count: usize) {
     wait_until("the others have it", || {
         purge(node, r#"{"tags": ["none"]}"#).filter(|confirmed| *confirmed == count)
     });
 }
 
 /// Returns how many other nodes have confirmed it, if all have.
-fn purge(node: &TestNode, order: &str) -> Option<usize> {
+pub(super) fn purge(node: &TestNode, order: &str) -> Option<usize> {
     let path = "/v1/purge?wait=all&timeout=2000";
     let answer = node.http("POST", node.api, path, order.as_bytes());
     assert!(answer.status < 300, "{}", answer.text());
@@ -49,12 +64,12 @@ fn purge(node: &TestNode, order: &str) -> Option<usize> {
     (answer.status == 200).then(|| done["confirmed"].as_array().map_or(0, Vec::len))
 }
 
-fn own_status(answer: &Message) -> String {
+pub(super) fn own_status(answer: &Message) -> String {
     answer.field("cache-status").rsplit(", ").next().unwrap_or_default().to_owned()
 }
 
 /// How often `outcome` was counted on a node, of all routes.
-fn count(node: &TestNode, outcome: &str) -> u64 {
+pub(super) fn count(node: &TestNode, outcome: &str) -> u64 {
     let metrics = node.http("GET", node.api, "/metrics", b"");
     let name = "atoll_cache_replicated_total{";
     let lines = metrics.text().lines().filter(|line| line.starts_with(name));
@@ -63,7 +78,7 @@ fn count(node: &TestNode, outcome: &str) -> u64 {
 }
 
 #[track_caller]
-fn check_shared(node: &TestNode, path: &str, fields: &[(&str, &str)], want: &Message) {
+pub(super) fn check_shared(node: &TestNode, path: &str, fields: &[(&str, &str)], want: &Message) {
     let answer = ask(node, "GET", path, fields);
     assert_eq!((answer.status(), &answer.body), (want.status(), &want.body), "{path}");
     let status = own_status(&answer);

@@ -346,3 +346,55 @@ fn a_filter_stands_around_what_another_node_has_fetched_and_each_hook_is_called_
     let forged = ask(&nodes[0], "GET", "/secret", &[("Atoll-Shield", "me 0")]);
     assert_eq!(forged.status(), 403);
 }
+
+#[test]
+fn where_what_it_fetches_is_shared_as_well_the_others_ask_it_only_for_what_they_lack() {
+    let origin = origin();
+    let mut nodes = trio(&origin, "replicate = true");
+    let own = |node: &TestNode, path: &str| {
+        let status = ask(node, "GET", path, &[]).field("cache-status");
+        status.rsplit(", ").next().unwrap_or_default().to_owned()
+    };
+    for round in 0..6 {
+        let path = format!("/slow/{round}");
+        std::thread::scope(|scope| {
+            let asked: Vec<_> =
+                nodes.iter().map(|node| scope.spawn(|| ask(node, "GET", &path, &[]))).collect();
+            for answer in asked {
+                assert_eq!(answer.join().expect("no panic").text(), format!("{path} 0"));
+            }
+        });
+        assert_eq!(origin.seen(&path).len(), 1, "{path}");
+    }
+    // Whichever node is asked first and whichever fetches: the third asks nobody.
+    let mut ways = Vec::new();
+    for round in 0..12 {
+        let path = format!("/cold/{round}");
+        let first = own(&nodes[round % 3], &path);
+        assert!(first.contains("fwd=uri-miss"), "{first}");
+        ways.push(first.ends_with("detail=shield"));
+        for other in [round + 1, round + 2] {
+            wait_until("it is there", || {
+                let status = own(&nodes[other % 3], &path);
+                (status.contains("hit") && !status.contains("fwd=")).then_some(())
+            });
+        }
+        assert_eq!(origin.seen(&path).len(), 1, "{path}");
+    }
+    assert!(ways.contains(&true) && ways.contains(&false), "{ways:?}");
+    let figure = |node: &TestNode, outcome: &str| -> u64 {
+        let name = format!("atoll_cache_replicated_total{{route=\"/*\",outcome=\"{outcome}\"}}");
+        node.figure(&name).unwrap_or(0)
+    };
+    let sum = |outcome: &str| -> u64 { nodes.iter().map(|node| figure(node, outcome)).sum() };
+    let fetched: usize = origin.request_count();
+    assert_eq!(sum("written"), fetched as u64, "who fetches writes, and nobody else");
+    assert!(sum("taken") > 0);
+    // What the owner of a URL has fetched is there without it.
+    let kept: Vec<String> = (0..12).map(|round| format!("/cold/{round}")).collect();
+    drop(nodes.remove(0));
+    for (path, node) in kept.iter().flat_map(|path| nodes.iter().map(move |node| (path, node))) {
+        assert_eq!(ask(node, "GET", path, &[]).text(), format!("{path} 0"));
+    }
+    assert_eq!(origin.request_count(), fetched);
+}

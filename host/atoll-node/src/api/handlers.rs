@@ -25,11 +25,12 @@ use std::sync::atomic::Ordering;
 
 /// Parameters of a deployment that are given once; `route`, `grant` and `config` may
 /// be repeated.
-const ONCE: [&str; 11] = [
+const ONCE: [&str; 12] = [
     "watch_on",
     "canary",
     "on_failure",
     "cache",
+    "replicate",
     "cpu_ms",
     "wall_ms",
     "memory_bytes",
@@ -163,7 +164,7 @@ async fn deploy(
     let grants = texts(&query, "grant")?;
     let config = config(&query)?;
     let (limits, reuse) = (limits(&query)?, reuse(&query)?);
-    let cache = number(&query, "cache", false)?;
+    let (cache, replicate) = (number(&query, "cache", false)?, number(&query, "replicate", false)?);
     let pass_on_failure = pass_on_failure(&query)?;
     api.node.permission().write()?;
     let gathered = api.uploads.gather(&parts.headers, body, COMPONENT_BYTES_MAX).await?;
@@ -178,6 +179,7 @@ async fn deploy(
         limits,
         reuse,
         cache,
+        replicate,
         pass_on_failure,
         component,
     };
@@ -287,7 +289,10 @@ fn number<T: std::str::FromStr>(query: &Query, name: &str, default: T) -> Result
     text.parse().map_err(|_| {
         Problem::bad_request(
             "bad-parameter",
-            format!("{name} is out of range: cache is true or false, all others are whole numbers"),
+            format!(
+                "{name} is out of range: cache and replicate are true or false, all others are \
+                 whole numbers"
+            ),
         )
     })
 }

@@ -161,6 +161,12 @@ impl Purges {
         self.cache.purge(scope, strength);
     }
 
+    /// Something was made invalid here of which no other node is told: what those fetched before is
+    /// not used here.
+    pub(crate) fn note_untold(&self) {
+        self.known().unwritten_all_ms = self.node.now().millis();
+    }
+
     /// Whether a node that included `marks` when it began to fetch, at `began_ms` by its clock, knew
     /// all purges that this one knows and that cover `subject`. Later ones count from when this node
     /// learns of them.

@@ -51,9 +51,20 @@ const _: () = assert!(2 * BODY_BYTES_MAX as usize <= VALUE_BYTES_MAX, "with its 
 /// The head of a record; a body follows that of a response.
 #[derive(Debug, Deserialize, Serialize)]
 struct Record {
-    /// What the route says, as a hash: others make other responses.
     route: u64,
+    #[serde(default)]
+    version: (u64, u64),
     kind: Kind,
+}
+
+/// What has made a response: another one makes other responses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Maker {
+    /// What the route says, or which handler it is, as a hash.
+    pub(crate) route: u64,
+    /// The version of the handler, or of the route's filter. Nodes change to another one after the
+    /// other, whatever of it their stores have.
+    pub(crate) version: (u64, u64),
 }
 
 #[derive(Debug, Deserialize, Serialize)]
@@ -79,8 +90,7 @@ struct Carried {
 /// What is to be shared.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sharing<'s> {
-    /// What the route says, as a hash.
-    pub(crate) route: u64,
+    pub(crate) maker: Maker,
     /// Longest body that is shared, in bytes.
     pub(crate) body_bytes_max: u64,
     /// What this node included when it began to fetch it.
@@ -99,7 +109,7 @@ pub(crate) enum Outcome {
     NotForOthers,
     /// There is no room. What was there before is gone.
     Full,
-    /// Another node has fetched a newer one, or this one takes no writes.
+    /// Another node has fetched a newer one, or one of a later version, or this one takes no writes.
     Kept,
 }
 
@@ -109,7 +119,8 @@ pub(crate) enum Taken {
     Stored(Arc<Stored>, Vary),
     /// Something that is older than a purge or a write that this node knows of.
     Outdated,
-    /// Something that a route made which says something else than this node's.
+    /// Something that was made by a route which says something else than this node's, or by another
+    /// version of the handler or filter.
     Unlike,
     Nothing,
 }
@@ -171,7 +182,13 @@ impl Shared {
         let selecting = selecting_key(names, sharing.request);
         let slot = slot(&stored.key, names, &selecting);
         let began_ms = super::ms_of(stored.fetched_us);
-        if self.read(&slot).is_some_and(|(record, ..)| record.began_ms() > began_ms) {
+        let is_newer = |record: &Record| match record.maker() {
+            Maker { route, version } if route == sharing.maker.route => {
+                (version, record.began_ms()) > (sharing.maker.version, began_ms)
+            }
+            _ => record.began_ms() > began_ms,
+        };
+        if self.read(&slot).is_some_and(|(record, ..)| is_newer(&record)) {
             return Ok(Outcome::Kept);
         }
         let now_ms = self.node.now().millis();
@@ -195,7 +212,7 @@ impl Shared {
         };
         let value = body_of(stored).and_then(|body| {
             let kind = Kind::Response(Box::new(carried(&body)));
-            encode(&Record { route: sharing.route, kind }, &body)
+            encode(&Record::of(sharing.maker, kind), &body)
         });
         let Some(value) = value else {
             self.remove(&slot)?;
@@ -206,7 +223,7 @@ impl Shared {
             return Ok(Outcome::Full);
         }
         if !names.is_empty() {
-            self.tell_apart(sharing.route, &stored.key, names, deadline)?;
+            self.tell_apart(sharing.maker, &stored.key, names, deadline)?;
         }
         self.write(&slot, value, deadline)?;
         Ok(Outcome::Written)
@@ -215,7 +232,7 @@ impl Shared {
     /// Says which fields tell the responses of `key` apart, for as long as there are any.
     fn tell_apart(
         &self,
-        route: u64,
+        maker: Maker,
         key: &str,
         names: &[HeaderName],
         deadline: Deadline,
@@ -224,9 +241,9 @@ impl Shared {
         let texts = texts(names);
         let is_told = self.read(&slot).is_some_and(|(record, _, _, until)| {
             let is_same = matches!(&record.kind, Kind::Varies(told) if *told == texts);
-            is_same && record.route == route && until >= deadline
+            is_same && record.maker() == maker && until >= deadline
         });
-        let record = Record { route, kind: Kind::Varies(texts) };
+        let record = Record::of(maker, Kind::Varies(texts));
         match encode(&record, &[]).filter(|_| !is_told) {
             Some(value) => self.write(&slot, value, deadline),
             None => Ok(()),
@@ -254,19 +271,20 @@ impl Shared {
         Some((record, value.slice(at..), origin, deadline))
     }
 
-    /// The response of another node for a request of the route `route`, ready to be stored here: one
-    /// that is as recent as `own`, and fresh for longer.
+    /// The response of another node for a request that `maker` would answer here, ready to be stored:
+    /// one that is as recent as `own`, and fresh for longer.
     pub(crate) fn take(
         &self,
-        (route, key): (u64, &str),
+        (maker, key): (Maker, &str),
         request: &HeaderMap,
         own: Option<&Stored>,
     ) -> Taken {
         let Some((record, body, writer)) = self.find(key, request) else {
             return Taken::Nothing;
         };
+        let made_by = record.maker();
         let carried = match record.kind {
-            _ if record.route != route => return Taken::Unlike,
+            _ if made_by != maker => return Taken::Unlike,
             Kind::Response(carried) => *carried,
             Kind::Varies(_) => return Taken::Nothing,
         };
@@ -313,7 +331,8 @@ impl Shared {
             span: None,
             fetched_us,
         });
-        stored.note_shared();
+        let stored = stored.taken(true);
+        stored.note_unused();
         Taken::Stored(Arc::new(stored), Vary::Fields(names))
     }
 
@@ -361,6 +380,14 @@ impl Cache {
 }
 
 impl Record {
+    fn of(Maker { route, version }: Maker, kind: Kind) -> Record {
+        Record { route, version, kind }
+    }
+
+    fn maker(&self) -> Maker {
+        Maker { route: self.route, version: self.version }
+    }
+
     /// When the fetch began, in ms; 0 where it is none.
     fn began_ms(&self) -> u64 {
         match &self.kind {

@@ -47,8 +47,11 @@ pub(crate) struct Stored {
     /// When its use was told to the disk tier last, in ms.
     told_ms: AtomicU64,
     outdated: AtomicBool,
-    /// Another node has fetched it, and nobody was answered with it yet.
-    shared: AtomicBool,
+    /// Another node has fetched it: `fetched_us` is when this one took it, which says nothing of when
+    /// the fetch began.
+    pub(crate) is_taken: bool,
+    /// The same, and nobody was answered with it yet.
+    is_unused: AtomicBool,
 }
 
 /// What a stored response is made of.
@@ -101,8 +104,14 @@ impl Stored {
             place: OnceLock::new(),
             told_ms: AtomicU64::new(0),
             outdated: AtomicBool::new(false),
-            shared: AtomicBool::new(false),
+            is_taken: false,
+            is_unused: AtomicBool::new(false),
         }
+    }
+
+    /// The same as something that another node has fetched, where `is_taken`.
+    pub(crate) fn taken(self, is_taken: bool) -> Stored {
+        Stored { is_taken, ..self }
     }
 
     /// `host/path?query`: what purges are about.
@@ -149,14 +158,14 @@ impl Stored {
         self.outdated.store(true, Ordering::Relaxed);
     }
 
-    /// Another node has fetched it.
-    pub(super) fn note_shared(&self) {
-        self.shared.store(true, Ordering::Relaxed);
+    /// It was just taken from another node.
+    pub(super) fn note_unused(&self) {
+        self.is_unused.store(true, Ordering::Relaxed);
     }
 
-    /// Whether another node has fetched it and this is its first use.
-    pub(crate) fn begins_shared(&self) -> bool {
-        self.shared.load(Ordering::Relaxed) && self.shared.swap(false, Ordering::Relaxed)
+    /// Whether it was just taken from another node and this is its first use.
+    pub(crate) fn begins_use(&self) -> bool {
+        self.is_unused.load(Ordering::Relaxed) && self.is_unused.swap(false, Ordering::Relaxed)
     }
 
     /// What it was told by the latest look at purges and keys.

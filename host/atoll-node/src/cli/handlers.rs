@@ -97,6 +97,10 @@ pub(super) struct DeployArgs {
     /// Cache its answers, as far as their Cache-Control allows it
     #[arg(long)]
     cache: bool,
+    /// What one node has cached, all use, for as long as neither a key that it was made from nor the
+    /// handler has changed
+    #[arg(long, requires = "cache")]
+    replicate: bool,
     /// What becomes of requests of a filter that fails: an error, or on without it and past the cache
     #[arg(long, value_name = "WHAT", value_parser = ["fail", "pass"])]
     on_failure: Option<String>,
@@ -287,6 +291,9 @@ impl DeployArgs {
         }
         if self.cache {
             push("cache", "true");
+        }
+        if self.replicate {
+            push("replicate", "true");
         }
         if let Some(what) = &self.on_failure {
             push("on_failure", what);

@@ -177,15 +177,6 @@ fn check_replicated(route: &FileRoute) -> anyhow::Result<()> {
         return Ok(());
     }
     ensure!(route.cache, "replicate is for routes with cache = true");
-    ensure!(
-        !route.shield,
-        "replicate and shield do not go together: both make one fetch serve all nodes; choose one"
-    );
-    ensure!(
-        route.filter.is_none(),
-        "replicate and filter do not go together: nodes change to a new version of a filter one \
-         after the other, and would use what the old one has made"
-    );
     Ok(())
 }
 
@@ -353,8 +344,6 @@ mod tests {
         let cached = format!("{PLAIN}cache = true\n");
         check_refused(&format!("{cached}replicate_max = \"1\""), "with replicate = true");
         let cached = format!("{cached}replicate = true\n");
-        check_refused(&format!("{cached}shield = true"), "replicate and shield do not go");
-        check_refused(&format!("{cached}filter = \"a\""), "replicate and filter do not go");
         check_refused(&format!("{cached}replicate_max = \"0\""), "replicate_max is 1 to");
         check_refused(&format!("{cached}replicate_max = \"1GiB\""), "replicate_max is 1 to");
         check_refused("[[route]]\npath = \"/*\"\nupstream = []\n", "1 to 64 addresses");

@@ -35,6 +35,7 @@ async fn gateway() -> impl listen::Door {
         limits: HandlerLimits { concurrency: 1, ..HandlerLimits::default() },
         reuse: None,
         cache: false,
+        replicate: false,
         pass_on_failure: false,
         component: Bytes::from(std::fs::read(path).expect("a built component")),
     };

@@ -37,6 +37,7 @@ pub(crate) struct Deployment {
     pub(crate) limits: HandlerLimits,
     pub(crate) reuse: Option<HandlerReuse>,
     pub(crate) cache: bool,
+    pub(crate) replicate: bool,
     pub(crate) pass_on_failure: bool,
     pub(crate) component: Bytes,
 }
@@ -148,6 +149,7 @@ impl Handlers {
             limits: wanted.limits,
             reuse: wanted.reuse,
             cache: wanted.cache,
+            replicate: wanted.replicate,
             pass_on_failure: wanted.pass_on_failure,
             restores: None,
             watch: wanted.watch,

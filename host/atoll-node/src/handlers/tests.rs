@@ -33,6 +33,7 @@ fn record(digest: &str) -> HandlerRecord {
         limits: HandlerLimits::default(),
         reuse: None,
         cache: false,
+        replicate: false,
         pass_on_failure: false,
         restores: None,
         canary: None,
@@ -69,6 +70,7 @@ async fn a_deployment_that_nobody_waits_for_ends_before_the_next_begins() {
         limits: HandlerLimits::default(),
         reuse: None,
         cache: false,
+        replicate: false,
         pass_on_failure: false,
         component: Bytes::from(std::fs::read(path).expect("a built component")),
     };

@@ -59,7 +59,7 @@ pub(super) fn from_stored(
     how: (Report, Option<CodedAs>),
 ) -> Response {
     let mut answer = with_stored(stored, asked, now_ms, how);
-    if asked.is_for_a_node() {
+    if asked.is_for_a_node() && !stored.is_taken {
         answer.extensions_mut().insert(FetchedUs(stored.fetched_us));
     }
     answer

@@ -191,7 +191,7 @@ impl Proxy {
             route.records.stored_bytes.inc_by(body_bytes);
             // Some of what was put together was fetched before.
             let marks = fill.head.marks.as_deref().filter(|_| fill.head.span.is_none());
-            self.share(route, &stored, (&fill.head.vary, &asked.parts.headers), marks);
+            self.share((route, asked), (&stored, &fill.head.vary), marks);
         }
     }
 }

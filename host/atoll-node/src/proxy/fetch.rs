@@ -106,10 +106,11 @@ impl Proxy {
 
     async fn run(&self, route: &Route, mut job: Job, lead: Lead) {
         let mut marks = self.marks_for(route);
-        let mut about = job.stored.clone().filter(|stored| stored.meta.has_validator);
+        let is_current = self.is_of_the_latest(route, &job.asked);
+        let mut about = job.stored.clone().filter(|stored| stored.meta.has_validator && is_current);
         // A purge that came since it was found, and before this fetch began, takes it as well.
         job.part = job.part.filter(|part| self.cache.holds(part));
-        let fetched = loop {
+        let mut fetched = loop {
             let fetched = match self.exchange(route, &job, about.as_deref()).await {
                 Ok(fetched) => fetched,
                 Err((status, code)) => return lead.land(Landing::Failed(status, code)),
@@ -135,15 +136,26 @@ impl Proxy {
                 // Another node may have asked about it before this one fetched it.
                 let shielded_us = fetched.shielded_us.map(|us| us.max(stored.fetched_us));
                 let began_us = shielded_us.unwrap_or(lead.began_us());
-                let landing = self.validated(route, &job, &stored, (&fetched, began_us));
+                // As old as what was taken: nobody here knows when that was fetched.
+                let is_taken = stored.is_taken && began_us == stored.fetched_us;
+                let landing =
+                    self.validated(route, &job, (&stored, is_taken), (&fetched, began_us));
                 if let Landing::Validated(renewed) = &landing {
-                    let request = &job.asked.parts.headers;
                     let vary = Vary::of(&renewed.headers);
-                    self.share(route, renewed, (&vary, request), marks.as_deref());
+                    let marks = marks.as_deref().filter(|_| shielded_us.is_none());
+                    self.share((route, &job.asked), (renewed, &vary), marks);
                 }
                 return lead.land(landing);
             }
         };
+        if fetched.shielded_us.is_some() {
+            // The node that has fetched it shares it, and knows what it included.
+            marks = None;
+        }
+        if !is_current {
+            // It is for those who began with that version.
+            fetched.response.extensions_mut().insert(NotStored);
+        }
         let status = fetched.response.status();
         let now_ms = fetched.exchanged.responded_ms;
         let stands_in = job.stored.as_ref().is_some_and(|stored| {
@@ -153,7 +165,19 @@ impl Proxy {
         if stands_in {
             return lead.land(Landing::Failed(status, ERROR));
         }
+        self.land_whole(route, job, (fetched, marks), lead).await;
+    }
+
+    /// Stores what was fetched for all that wait for it, or hands it to the one who has asked.
+    async fn land_whole(
+        &self,
+        route: &Route,
+        mut job: Job,
+        (fetched, marks): (Fetched, Option<Box<Vector>>),
+        lead: Lead,
+    ) {
         let own = job.own.take();
+        let status = fetched.response.status();
         let is_kept_out = fetched.response.extensions().get::<NotStored>().is_some();
         match self.open(route, &job.asked, (fetched, lead.began_us()), marks) {
             Ok(opened) => self.drive(route, &job.asked, opened, lead).await,
@@ -351,11 +375,11 @@ impl Proxy {
         &self,
         route: &Route,
         job: &Job,
-        stored: &Stored,
+        (stored, is_taken): (&Stored, bool),
         (fetched, began_us): (&Fetched, u64),
     ) -> Landing {
         let newer = (fetched.response.headers(), fetched.exchanged);
-        let renewed = self.renewed(route, stored, newer, began_us);
+        let renewed = Arc::new(self.renewed(route, stored, newer, began_us).taken(is_taken));
         let (control, _) = targeted::control_of(&renewed.headers);
         let is_taken_back = control.private == Scope::Whole
             || (control.no_store && !control.must_understand)
@@ -377,7 +401,7 @@ impl Proxy {
         stored: &Stored,
         (newer, exchanged): (&HeaderMap, Exchanged),
         fetched_us: u64,
-    ) -> Arc<Stored> {
+    ) -> Stored {
         let mut headers = stored.headers.clone();
         let mut update = newer.clone();
         let age = update.remove(header::AGE);
@@ -396,7 +420,7 @@ impl Proxy {
         let mut meta = storing::describe(answered, &control, is_targeted, (exchanged, rules));
         self.end_with_keys(&headers, &mut meta);
         fields::remove_not_stored(&mut headers, &control);
-        Arc::new(Stored::new(Ingredients {
+        Stored::new(Ingredients {
             key: stored.key.clone(),
             host_bytes: stored.host_bytes,
             status: stored.status,
@@ -406,7 +430,7 @@ impl Proxy {
             body: stored.body.clone(),
             span: stored.span,
             fetched_us,
-        }))
+        })
     }
 
     /// Brings what is stored up to date with a response to HEAD, or takes it for out of date.
@@ -424,7 +448,7 @@ impl Proxy {
         }
         let now_ms = ms_of(self.cache.now_us());
         let exchanged = Exchanged { requested_ms: ms_of(began_us), responded_ms: now_ms };
-        let renewed = self.renewed(route, stored, (&newer, exchanged), began_us);
+        let renewed = Arc::new(self.renewed(route, stored, (&newer, exchanged), began_us));
         let vary = Vary::of(&renewed.headers);
         self.cache.store(&renewed, &vary, &asked.parts.headers);
     }

@@ -6,6 +6,7 @@
 //! the filter would have kept out of the cache must not get in.
 
 use super::fetch::Asked;
+use super::latest::{self, Version};
 use super::shield::is_of_a_node;
 use super::{Proxy, Route};
 use crate::handlers::Handlers;
@@ -136,9 +137,9 @@ impl Proxy {
 }
 
 impl Filtered {
-    /// Which version of the filter it is.
-    pub(super) fn version(&self) -> (u64, u64) {
-        (self.deployed.record.deployed_ms, self.deployed.record.version)
+    /// The filter and its version.
+    pub(super) fn version(&self) -> (&str, Version) {
+        (&self.deployed.record.name, latest::version_of(&self.deployed.record))
     }
 
     /// Lets the filter look at a request. Some is its answer.

@@ -4,11 +4,14 @@
 //! handler has answered is stale once its record is written: a deployment or a removal on any node
 //! is such a write.
 
-use super::settings::{CacheSettings, RouteEdits};
+use super::latest::{self, Version};
+use super::settings::{CacheSettings, Replicated, RouteEdits};
 use super::{Proxy, Route, Source};
 use crate::cache::limits::OBJECT_BYTES_DEFAULT;
+use crate::cache::replicated::BODY_BYTES_DEFAULT;
 use crate::upstream::ResponseBody;
 use atoll_core::http_cache::key::QueryRules;
+use atoll_core::http_cache::keys::hash_of;
 use atoll_core::http_cache::report::Report;
 use atoll_core::http_cache::storing::Rules;
 use atoll_core::manifest::HandlerRecord;
@@ -34,11 +37,18 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
 #[derive(Debug)]
 pub(super) struct Guest {
     backend: Arc<dyn Backend>,
+    name: String,
+    version: Version,
     /// The key of the handler's record, as Atoll-Keys names it.
     record_key: Option<HeaderValue>,
 }
 
 impl Guest {
+    /// The handler and its version.
+    pub(super) fn version(&self) -> (&str, Version) {
+        (&self.name, self.version)
+    }
+
     /// Answers a request of a client, or one that the cache has made of it.
     pub(super) async fn send(
         &self,
@@ -66,7 +76,15 @@ impl Proxy {
 
     fn new_guest_route(&self, record: &HandlerRecord, backend: Arc<dyn Backend>) -> Route {
         let key = format!("\"_sys/{}\"", HandlerRecord::key(&record.name));
-        let guest = Guest { backend, record_key: HeaderValue::try_from(key).ok() };
+        let guest = Guest {
+            backend,
+            name: record.name.clone(),
+            version: latest::version_of(record),
+            record_key: HeaderValue::try_from(key).ok(),
+        };
+        if record.replicate {
+            self.shared.begin();
+        }
         let rules = Rules { may_guess: false, ..Rules::default() };
         let cache = CacheSettings {
             rules,
@@ -75,7 +93,9 @@ impl Proxy {
             compresses: false,
             follows_clients: true,
             is_shielded: false,
-            replicated: None,
+            replicated: record
+                .replicate
+                .then_some(Replicated { body_bytes_max: BODY_BYTES_DEFAULT }),
         };
         Route {
             source: Source::Guest(guest),
@@ -84,7 +104,8 @@ impl Proxy {
             filter: None,
             others: Vec::new(),
             records: self.figures.records(&format!("handler {}", record.name)),
-            hash: 0,
+            // All that matters of it is its version.
+            hash: hash_of("handler", record.name.as_bytes()),
         }
     }
 

@@ -213,13 +213,19 @@ impl Proxy {
             Found::Pass => return Next::Alone(Forward::UriMiss),
         };
         let seen_us = stored.fetched_us;
+        if stored.is_taken && asked.is_for_a_node() {
+            // Nobody here can say when its fetch began, and the one that asks knows why it did not
+            // take the same: what is fetched now is for all.
+            let stored = Some(stored);
+            return Next::Fetch(Errand { stored, seen_us, ..Errand::new(Forward::Stale) });
+        }
         if !answer::can_answer(&stored, asked) {
             let is_part = purged == Purged::No && parts::lacks_the_rest(&stored, asked);
             let part = is_part.then_some(stored);
             return Next::Fetch(Errand { part, seen_us, ..Errand::new(Forward::Partial) });
         }
         self.cache.note_hit(&stored, now_ms);
-        let detail = stored.begins_shared().then_some("replicated");
+        let detail = stored.begins_use().then_some("replicated");
         let report = Report { hit: true, detail, ..Report::default() };
         let reused = reuse::reuse(&stored.meta, &asked.control, purged, now_ms);
         match reused {
@@ -478,7 +484,7 @@ impl Proxy {
                 self.invalidate_group(&key::host_of(host), &group);
             }
             // What all nodes are told of takes the response as well.
-            if let Some(posted) = posted.filter(|_| !self.shared.is_used()) {
+            if let Some(posted) = posted.filter(|_| !self.shares()) {
                 return Ok(self.keep_posted(route, settings, posted, response));
             }
         }

@@ -5,22 +5,24 @@
 
 use super::fetch::Asked;
 use super::{Proxy, Route};
-use crate::cache::replicated::{Outcome, Sharing, Taken};
+use crate::cache::replicated::{Maker, Outcome, Sharing, Taken};
 use crate::cache::stored::{Stored, url_of};
 use crate::cache::{Found, ms_of};
+use crate::handlers::deployed::Release;
 use atoll_core::http_cache::purge::{Scope, Strength};
 use atoll_core::http_cache::reuse::{self, Purged, Reuse};
 use atoll_core::http_cache::sharing::place_of;
 use atoll_core::http_cache::vary::Vary;
 use atoll_core::replica::vector::Vector;
-use http::HeaderMap;
 use std::sync::Arc;
 use tracing::warn;
 
 impl Proxy {
     /// What was found, or what another node has fetched where that is better.
     pub(super) fn or_shared(&self, route: &Route, asked: &Asked, found: Found) -> Found {
-        if route.cache.as_ref().is_none_or(|cache| cache.replicated.is_none()) {
+        // What this node would take for another one, that one takes itself.
+        let is_replicated = route.cache.as_ref().is_some_and(|cache| cache.replicated.is_some());
+        if !is_replicated || asked.is_for_a_node() {
             return found;
         }
         let now_ms = ms_of(self.cache.now_us());
@@ -36,9 +38,9 @@ impl Proxy {
             }
             Found::OnDisk | Found::Pass => return found,
         };
-        let target = (route.hash, asked.key.as_str());
         let own = own.map(|stored| &**stored);
-        match self.shared.take(target, &asked.parts.headers, own) {
+        let maker = Maker { route: route.hash, version: asked.version(route) };
+        match self.shared.take((maker, &asked.key), &asked.parts.headers, own) {
             Taken::Nothing => found,
             Taken::Outdated => {
                 route.records.shared.outdated.inc();
@@ -49,7 +51,9 @@ impl Proxy {
                 found
             }
             Taken::Stored(stored, vary) => {
-                if !self.cache.store_taken(&stored, &vary, &asked.parts.headers) {
+                // In this order: see there.
+                let is_current = self.is_of_the_latest(route, asked);
+                if !is_current || !self.cache.store_taken(&stored, &vary, &asked.parts.headers) {
                     return found;
                 }
                 route.records.shared.taken.inc();
@@ -67,20 +71,20 @@ impl Proxy {
     /// Shares what was stored with the other nodes.
     pub(super) fn share(
         &self,
-        route: &Route,
-        stored: &Arc<Stored>,
-        (vary, request): (&Vary, &HeaderMap),
+        (route, asked): (&Route, &Asked),
+        (stored, vary): (&Arc<Stored>, &Vary),
         marks: Option<&Vector>,
     ) {
         let settings = route.cache.as_ref().and_then(|cache| cache.replicated);
         let (Some(settings), Some(marks)) = (settings, marks) else { return };
         let (shared, figures) = (Arc::clone(&self.shared), route.records.shared.clone());
-        let (stored, vary, request) = (Arc::clone(stored), vary.clone(), request.clone());
+        let request = asked.parts.headers.clone();
+        let (stored, vary) = (Arc::clone(stored), vary.clone());
         let (marks, in_memory) = (marks.clone(), !stored.body.is_on_disk());
-        let route = route.hash;
+        let maker = Maker { route: route.hash, version: asked.version(route) };
         let share = move || {
             let outcome = shared.share(Sharing {
-                route,
+                maker,
                 body_bytes_max: settings.body_bytes_max,
                 marks: &marks,
                 stored: &stored,
@@ -104,17 +108,27 @@ impl Proxy {
     /// Makes all that is stored under `key` invalid, on every node where any route shares.
     pub(super) fn invalidate(&self, key: &str) {
         self.cache.invalidate(key);
-        if self.shared.is_used() {
+        if self.shares() {
             self.purge_everywhere(&Scope::Place(place_of(url_of(key))));
+        } else {
+            self.shared.purges().note_untold();
         }
+    }
+
+    /// Whether any route or handler of this node shares its responses.
+    pub(super) fn shares(&self) -> bool {
+        // A handler's route is made for its first request here, which others may have had before.
+        let shares = |release: &Arc<Release>| release.record.replicate;
+        self.shared.is_used() || self.handlers.list().iter().any(shares)
     }
 
     /// The same for what is in a group of a host (RFC 9875).
     pub(super) fn invalidate_group(&self, host: &str, group: &str) {
         let scope = Scope::Group(format!("{host} {group}").into());
-        if self.shared.is_used() {
+        if self.shares() {
             self.purge_everywhere(&scope);
         } else {
+            self.shared.purges().note_untold();
             self.cache.purge(&scope, Strength::Hard);
         }
     }

@@ -13,7 +13,6 @@
 //! the owner's, which lies in the store.
 
 use super::fetch::Asked;
-use super::filters::Filtered;
 use super::records::ShieldFigures;
 use super::{Proxy, Route};
 use crate::node::Node;
@@ -286,9 +285,8 @@ impl Asked {
 
     /// What the response is for: the same on two nodes where they would store the same.
     pub(super) fn purpose(&self, route: &Route) -> u64 {
-        let filter = self.parts.extensions.get::<Arc<Filtered>>();
-        let filter = filter.map_or((0, 0), |filtered| filtered.version());
-        let text = format!("{:x} {} {} {}", route.hash, filter.0, filter.1, self.key);
+        let (deployed_ms, number) = self.version(route);
+        let text = format!("{:x} {deployed_ms} {number} {}", route.hash, self.key);
         xxh3_64_with_seed(text.as_bytes(), 0)
     }
 

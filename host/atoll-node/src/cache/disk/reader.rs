@@ -101,7 +101,7 @@ impl Disk {
             }
         };
         let parts = response.parts().map_err(Lost::Damaged)?;
-        Ok(Some(OnDisk::Response(Box::new(Stored::new(Ingredients {
+        let stored = Stored::new(Ingredients {
             key: response.url_key.into(),
             host_bytes: response.host_bytes,
             status: parts.status,
@@ -111,7 +111,8 @@ impl Disk {
             body,
             span: parts.span,
             fetched_us: response.fetched_us,
-        })))))
+        });
+        Ok(Some(OnDisk::Response(Box::new(stored.taken(response.is_taken)))))
     }
 
     /// Whether what an earlier process has stored must not be used: it was made invalid, or the clock

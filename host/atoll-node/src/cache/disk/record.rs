@@ -65,6 +65,9 @@ pub(in crate::cache) struct Response {
     responded_ms: u64,
     span: Option<(u64, u64, u64)>,
     pub(super) fetched_us: u64,
+    /// Whether another node has fetched it.
+    #[serde(default)]
+    pub(super) is_taken: bool,
     pub(in crate::cache) body: Place,
 }
 
@@ -142,6 +145,7 @@ impl Response {
             responded_ms: stored.exchanged.responded_ms,
             span: stored.span.map(|span| (span.first, span.last, span.total)),
             fetched_us: stored.fetched_us,
+            is_taken: stored.is_taken,
             body,
         }
     }

@@ -10,7 +10,7 @@ use atoll_core::http_cache::storing::Meta;
 use http::{HeaderValue, StatusCode};
 
 const KEY: &str = "example.com/a?b";
-const ROUTE: u64 = 7;
+const MAKER: Maker = Maker { route: 7, version: (5, 2) };
 
 /// A node with what it shares.
 struct Side {
@@ -78,7 +78,7 @@ impl Side {
     }
 
     fn share(&self, stored: &Stored, vary: &Vary, request: &HeaderMap, marks: &Vector) -> Outcome {
-        let sharing = Sharing { route: ROUTE, body_bytes_max: 1_000, marks, stored, vary, request };
+        let sharing = Sharing { maker: MAKER, body_bytes_max: 1_000, marks, stored, vary, request };
         self.shared.share(sharing).expect("there is room")
     }
 
@@ -105,7 +105,7 @@ impl Side {
     }
 
     fn take(&self, request: &HeaderMap) -> Option<String> {
-        match self.shared.take((ROUTE, KEY), request, None) {
+        match self.shared.take((MAKER, KEY), request, None) {
             Taken::Stored(stored, vary) => {
                 assert!(self.cache.store_taken(&stored, &vary, request));
                 assert!(stored.meta.initial_age_ms >= 5_000, "it has its age");
@@ -133,16 +133,18 @@ fn what_one_node_has_fetched_another_takes_for_the_requests_that_it_answers() {
     assert_eq!(two.take(&request("de")).as_deref(), Some("de"));
     assert_eq!(two.take(&request("fr")), None);
     assert!(matches!(two.cache.find(KEY, &request("en")), Found::Stored(..)));
-    assert!(matches!(two.shared.take((ROUTE + 1, KEY), &request("en"), None), Taken::Unlike));
+    for other in [Maker { route: 8, ..MAKER }, Maker { version: (5, 3), ..MAKER }] {
+        assert!(matches!(two.shared.take((other, KEY), &request("en"), None), Taken::Unlike));
+    }
     assert!(matches!(
-        two.shared.take((ROUTE, "example.com/a"), &request("en"), None),
+        two.shared.take((MAKER, "example.com/a"), &request("en"), None),
         Taken::Nothing
     ));
     // Where this node has one itself, the more recent one is used, and of two the one that lasts.
     let dated = |date: &'static str, lifetime_s: u64| {
         let mut own = two.stored("own", &[("date", date)]);
         own.meta.lifetime.lifetime_ms = lifetime_s * 1_000;
-        matches!(two.shared.take((ROUTE, KEY), &request("en"), Some(&own)), Taken::Stored(..))
+        matches!(two.shared.take((MAKER, KEY), &request("en"), Some(&own)), Taken::Stored(..))
     };
     assert!(dated("Sun, 22 Nov 2020 00:00:00 GMT", 6));
     assert!(!dated("Sun, 22 Nov 2020 00:00:00 GMT", 3_600));
@@ -242,6 +244,30 @@ fn a_page_made_from_a_key_is_taken_where_no_write_was_missed() {
 }
 
 #[test]
+fn what_an_earlier_version_has_made_replaces_nothing_of_a_later_one() {
+    let (node, none) = (side(1 << 20), HeaderMap::new());
+    let share = |text: &str, version: (u64, u64)| {
+        let (marks, stored) = (node.shared.marks(), node.stored(text, &[]));
+        let maker = Maker { version, ..MAKER };
+        let (vary, stored) = (all(), &stored);
+        let sharing = Sharing {
+            maker,
+            body_bytes_max: 9,
+            marks: &marks,
+            stored,
+            vary: &vary,
+            request: &none,
+        };
+        node.shared.share(sharing).expect("there is room")
+    };
+    assert_eq!(share("new", MAKER.version), Outcome::Written);
+    assert_eq!(share("old", (5, 1)), Outcome::Kept, "although it began later");
+    assert_eq!(node.take(&none).as_deref(), Some("new"));
+    assert_eq!(share("newer", (5, 3)), Outcome::Written);
+    assert_eq!(node.take(&none), None, "it is of a later version");
+}
+
+#[test]
 fn what_is_not_for_others_or_has_no_room_is_not_there_and_nor_is_what_was_before() {
     let (one, none) = (HeaderMap::new(), all());
     let check = |side: &Side, stored: &Stored, want: Outcome| {
@@ -282,13 +308,13 @@ fn a_record_of_another_version_or_a_torn_one_is_nothing() {
     for len in 0..value.len() {
         node.shared.write(&slot, value[..len].to_vec(), deadline).expect("there is room");
         assert!(
-            matches!(node.shared.take((ROUTE, KEY), &HeaderMap::new(), None), Taken::Nothing),
+            matches!(node.shared.take((MAKER, KEY), &HeaderMap::new(), None), Taken::Nothing),
             "{len}"
         );
     }
     let mut other = value.to_vec();
     other[6] = b'9';
     node.shared.write(&slot, other, deadline).expect("there is room");
-    assert!(matches!(node.shared.take((ROUTE, KEY), &HeaderMap::new(), None), Taken::Nothing));
+    assert!(matches!(node.shared.take((MAKER, KEY), &HeaderMap::new(), None), Taken::Nothing));
     assert_eq!(marks.get(Uuid::from_u128(1)).head, Hlc::MAX);
 }

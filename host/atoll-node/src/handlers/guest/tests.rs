@@ -28,6 +28,7 @@ fn guest(grants: &[&str]) -> (GuestHost, GuestBucket) {
         limits: HandlerLimits::default(),
         reuse: None,
         cache: false,
+        replicate: false,
         pass_on_failure: false,
         deployed_ms: 0,
         restores: None,
