@@ -5,6 +5,7 @@ mod c;
 mod logs;
 mod reuse;
 mod service;
+mod together;
 pub(crate) mod tools;
 
 use crate::api::atoll;

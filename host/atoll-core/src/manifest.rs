@@ -110,10 +110,21 @@ impl Default for HandlerLimits {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HandlerReuse {
-    /// Requests that one instance answers at most, one after the other.
+    /// Requests that one instance answers at most.
     pub requests: u32,
     /// How long an instance waits for its next request, in ms.
     pub idle_ms: u32,
+    /// Requests that one instance works on at once; 1 is one after the other.
+    #[serde(default = "one_at_once", skip_serializing_if = "is_one_at_once")]
+    pub at_once: u32,
+}
+
+fn one_at_once() -> u32 {
+    1
+}
+
+fn is_one_at_once(at_once: &u32) -> bool {
+    *at_once == 1
 }
 
 impl HandlerReuse {
@@ -124,6 +135,7 @@ impl HandlerReuse {
         check_ranges([
             ("reuse", u64::from(self.requests), 1, 1_000_000),
             ("reuse_idle_ms", u64::from(self.idle_ms), 1, 3_600_000),
+            ("reuse_at_once", u64::from(self.at_once), 1, 64),
         ])
     }
 }
@@ -376,7 +388,7 @@ mod tests {
             config: BTreeMap::from([("greeting".into(), "hello".into())]),
             world: "atoll:edge/handler".into(),
             limits: HandlerLimits::default(),
-            reuse: Some(HandlerReuse { requests: 100, idle_ms: 1_000 }),
+            reuse: Some(HandlerReuse { requests: 100, idle_ms: 1_000, at_once: 1 }),
             cache: true,
             replicate: true,
             pass_on_failure: false,
@@ -402,6 +414,17 @@ mod tests {
         let state = HandlerState { version: 3, error: Some("why".into()), api: None };
         assert_eq!(HandlerState::decode(&state.encode()), Ok(state));
         assert!(record().version_key() < HandlerRecord { version: 10, ..record() }.version_key());
+    }
+
+    #[test]
+    fn a_record_of_before_requests_shared_instances_reads_as_it_did() {
+        let names_it =
+            |record: &HandlerRecord| record.encode().windows(7).any(|window| window == b"at_once");
+        let several = HandlerReuse { requests: 100, idle_ms: 1_000, at_once: 16 };
+        let shared = HandlerRecord { reuse: Some(several), ..record() };
+        assert_eq!(HandlerRecord::decode(&shared.encode()), Ok(shared.clone()));
+        assert!(names_it(&shared) && !names_it(&record()), "older nodes read what lacks it");
+        assert!(!shared.runs_like(&record()), "its instances are others");
     }
 
     #[track_caller]
@@ -432,7 +455,10 @@ mod tests {
         );
         check_refused(|r| r.limits.memory_bytes = 1 << 40, "memory_bytes is");
         check_refused(|r| r.limits.cpu_ms = 0, "at least 1");
-        check_refused(|r| r.reuse = Some(HandlerReuse { requests: 0, idle_ms: 1 }), "reuse is 0");
+        let reuse = |requests, idle_ms, at_once| Some(HandlerReuse { requests, idle_ms, at_once });
+        check_refused(|r| r.reuse = reuse(0, 1, 1), "reuse is 0");
+        check_refused(|r| r.reuse = reuse(1, 0, 1), "reuse_idle_ms");
+        check_refused(|r| r.reuse = reuse(1, 1, 65), "reuse_at_once");
         check_refused(|r| *r = with_canary(with_canary(r.clone())), "without a canary");
         check_refused(
             |r| {
@@ -440,10 +466,6 @@ mod tests {
                 r.name = "other".into();
             },
             "another version of it",
-        );
-        check_refused(
-            |r| r.reuse = Some(HandlerReuse { requests: 1, idle_ms: 0 }),
-            "reuse_idle_ms",
         );
     }
 

@@ -266,6 +266,7 @@ fn failure(name: &str, error: &CallError) -> Problem {
         CallError::BadResponse(_) => (StatusCode::BAD_GATEWAY, "handler-bad-response"),
         CallError::Answered(_) => (StatusCode::BAD_GATEWAY, "handler-error"),
         CallError::NoAnswer => (StatusCode::INTERNAL_SERVER_ERROR, "handler-no-answer"),
+        CallError::InstanceLost => (StatusCode::BAD_GATEWAY, "handler-instance-lost"),
         CallError::Busy(_) => {
             return Problem::busy("handler-busy", format!("handler {name}: {error}"), 1);
         }

@@ -3,6 +3,7 @@
 pub mod filter;
 mod retry;
 mod shape;
+mod sharing;
 mod watcher;
 
 use std::fmt;
@@ -77,6 +78,8 @@ struct Base<H: Host> {
     watch: Option<Watch<H>>,
     /// Whether it may wait in host calls.
     waits: bool,
+    /// Whether it may hold up its whole instance while it does.
+    holds_up: bool,
     /// The values that its instances are making.
     fills: Arc<Fills>,
     /// Which one it is: an instance of another is never taken for one of its own.
@@ -111,11 +114,13 @@ impl<H: Host> Component<H> {
         let pre = shared.linker.instantiate_pre(component).map_err(mismatch)?;
         let watch = Watch::of(component, &pre);
         let waits = imports.iter().any(|import| shape::waits(import));
+        let holds_up = imports.iter().any(|import| shape::holds_up(import));
         let store_import = imports.iter().find(|import| shape::reaches_store(component, import));
         let store_import = store_import.cloned();
         let purges = imports.iter().any(|import| shape::purges(component, import));
         let (fills, id) = (Arc::default(), Arc::new(()));
-        let base = Base { shared, imports, store_import, purges, watch, waits, fills, id };
+        let base =
+            Base { shared, imports, store_import, purges, watch, waits, holds_up, fills, id };
         Ok(match world {
             World::Edge => {
                 Component::Edge(Handler { base, pre: HandlerPre::new(pre).map_err(mismatch)? })
@@ -198,6 +203,15 @@ impl<H: Host> Component<H> {
                 .await
             }
         }
+    }
+
+    /// Returns whether an instance can work on several requests at once.
+    ///
+    /// Those of `wasi:http` 0.3 can. One that imports what holds up its whole instance while it waits
+    /// (`atoll:edge/cache` and `atoll:edge/fetch`, the outgoing handler of `wasi:http` 0.2) cannot: one of
+    /// its requests may wait for another that it holds up.
+    pub fn can_share(&self) -> bool {
+        matches!(self, Component::Proxy(proxy) if proxy.can_share())
     }
 
     /// Returns a pool for instances of this component that may be used again. One for each version
@@ -313,6 +327,10 @@ impl<H: Host> Handler<H> {
 }
 
 impl<H: Host> Proxy<H> {
+    fn can_share(&self) -> bool {
+        matches!(self.callee, Callee::Service(_)) && !self.base.holds_up
+    }
+
     /// Answers one request in an instance of its own, or in one of `pool`. Returns when the guest has said how it
     /// answers; what it then has to wait for goes on in a task of the engine's, until it has written the body and
     /// returned. `ended` is told once how that went, unless the caller gave up before the answer.
@@ -348,6 +366,10 @@ impl<H: Host> Proxy<H> {
             let call = (self.base.instance(host, &limits), None, limits);
             return self.begin(call, running, request, ended).await;
         };
+        if pool.at_once() > 1 && self.can_share() {
+            let entered = (limits, running);
+            return self.serve_sharing(host, request, entered, pool, ended).await;
+        }
         let may_try_again =
             retry::is_idempotent(request.method().as_str()) && request.body().is_end_stream();
         let (began, spare) = (Instant::now(), may_try_again.then(|| host.clone()));
@@ -368,6 +390,19 @@ impl<H: Host> Proxy<H> {
         };
         let Some(ended) = ending.take_failed() else { return Err(error) };
         let limits = retry::limits_after(limits, began.elapsed());
+        self.try_again((spare, again), pool, limits, (served, error), ended).await
+    }
+
+    /// Gives a request to a fresh instance that it has to itself, after one that was told of so many others
+    /// has failed at it.
+    async fn try_again(
+        &self,
+        (spare, again): (H, http::Request<http_body_util::Empty<Bytes>>),
+        pool: &Arc<Pool<H>>,
+        limits: Limits,
+        (others, error): (u32, CallError),
+        ended: impl FnOnce(Result<(), &CallError>) + Send + 'static,
+    ) -> Result<http::Response<AnswerBody>, CallError> {
         let (limits, running) = match self.base.enter(&limits) {
             Ok(entered) => entered,
             Err(_) => {
@@ -379,8 +414,11 @@ impl<H: Host> Proxy<H> {
         pool.note_retry();
         let doubting = Arc::clone(pool);
         let ended = move |end: Result<(), &CallError>| {
-            if end.is_ok() {
-                doubting.note_doubt(served, &error);
+            // That another request has ended the instance says nothing about using it again.
+            match end {
+                _ if error == CallError::InstanceLost => {}
+                Ok(()) => doubting.note_doubt(others, &error),
+                Err(_) => doubting.forgive(),
             }
             ended(end);
         };

@@ -132,6 +132,12 @@ pub enum CallError {
     /// It returned and had not answered.
     #[error("the handler returned without an answer")]
     NoAnswer,
+    /// Another request ended the instance that the two shared.
+    #[error(
+        "another request ended the instance of the handler that both ran in; this one may not be made \
+         twice, and whether it was done is not known"
+    )]
+    InstanceLost,
     /// The guest was not started, or was refused memory, because others use what there is. Later it
     /// may work.
     #[error("{0}")]
@@ -150,6 +156,7 @@ impl CallError {
             CallError::BadResponse(_) => "bad-response",
             CallError::Answered(_) => "error",
             CallError::NoAnswer => "no-answer",
+            CallError::InstanceLost => "instance-lost",
             CallError::Busy(_) => "busy",
         }
     }

@@ -1,5 +1,7 @@
 //! One instance of a handler and its calls: what it holds, and how its end is told.
 
+mod sharing;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +20,10 @@ use crate::memory::{Budget, Limiter, Refusal};
 use crate::places::Places;
 use crate::processor::Meter;
 use crate::response;
-use crate::standard::{KeyValue, Standard};
+use crate::standard::{KeyValue, Outbound, Standard};
+
+use sharing::Sharing;
+pub(crate) use sharing::hook;
 
 /// What the host keeps for one instance: the data of its `Store`.
 #[derive(Debug)]
@@ -32,6 +37,8 @@ pub(crate) struct Guest<H: Host> {
     pub(crate) purges_left: u32,
     pub(crate) keyvalue: KeyValue<H::Bucket>,
     pub(crate) standard: Option<Box<Standard>>,
+    /// What sends the present call's requests.
+    pub(crate) outbound: Option<Outbound>,
     log: Option<Arc<Log>>,
     memory: Limiter,
     pub(crate) meter: Meter,
@@ -39,6 +46,8 @@ pub(crate) struct Guest<H: Host> {
     is_called: bool,
     /// Whether there was one before it.
     is_reused: bool,
+    /// Whose turn it is, where several calls share the instance. What is above is that one's.
+    sharing: Option<Box<Sharing<H>>>,
 }
 
 /// An instance, or a store that is ready for one: until its first call begins.
@@ -75,14 +84,12 @@ impl<H: Host> Instance<H> {
         // What the request before has kept is nobody's turn any more.
         guest.fillings = Places::new();
         guest.purges_left = PURGES_MAX;
+        guest.outbound = None;
         guest.keyvalue.begin();
         guest.memory.begin();
         guest.meter = Meter::start(limits.cpu_ms);
         if let Some(log) = &guest.log {
             log.begin();
-        }
-        if let Some(standard) = &mut guest.standard {
-            standard.begin();
         }
     }
 
@@ -106,7 +113,7 @@ impl<H: Host> Guest<H> {
     /// Tells the host what the call has used, once.
     pub(crate) fn tell_usage(&mut self) {
         if std::mem::take(&mut self.is_called) {
-            let (cpu, memory_bytes) = (self.meter.end_turn(), self.memory.held_bytes());
+            let (cpu, memory_bytes) = (self.spent(), self.memory.held_bytes());
             self.host.used(Usage { cpu, memory_bytes, is_reused: self.is_reused });
         }
     }
@@ -114,7 +121,7 @@ impl<H: Host> Guest<H> {
 
 impl<H: Host> Drop for Guest<H> {
     fn drop(&mut self) {
-        self.tell_usage();
+        self.tell_all_usage();
     }
 }
 
@@ -133,18 +140,20 @@ pub(crate) fn store<H: Host>(
         purges_left: PURGES_MAX,
         keyvalue: KeyValue::new(),
         standard: None,
+        outbound: None,
         log: None,
         memory: Limiter::new(Arc::clone(budget), limits.memory_bytes),
         meter: Meter::start(limits.cpu_ms),
         is_called: true,
         is_reused: false,
+        sharing: None,
     };
     let mut store = Store::new(engine, guest);
     store.limiter(|guest| &mut guest.memory);
     store.set_hostcall_fuel(HOSTCALL_BYTES_MAX);
     store.set_max_component_handles(COMPONENT_HANDLES_MAX);
     store.set_epoch_deadline(1);
-    store.epoch_deadline_callback(|mut context| Ok(context.data_mut().meter.tick()));
+    store.epoch_deadline_callback(|mut context| Ok(context.data_mut().tick()));
     store
 }
 
@@ -219,7 +228,7 @@ pub(crate) fn explain<H: Host>(
         return CallError::Busy(PLACES_TAKEN);
     }
     let trap = error.downcast_ref::<Trap>();
-    if trap == Some(&Trap::Interrupt) && guest.meter.is_spent() {
+    if trap == Some(&Trap::Interrupt) && guest.is_spent() {
         return CallError::CpuLimit { cpu_ms: limits.cpu_ms };
     }
     if trap == Some(&Trap::NoAsyncResult) {

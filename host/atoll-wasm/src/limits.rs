@@ -101,6 +101,11 @@ pub const FILTER_TAGS_MAX: usize = 128;
 
 /// Instances that wait to be used again, for each four that may run at once.
 pub(crate) const IDLE_SHARE: u32 = 4;
+/// Requests that one instance of `wasi:http` 0.3 may work on at once.
+pub const AT_ONCE_MAX: u32 = 64;
+/// Requests that such an instance takes in before it has to have been without any: what is kept for one
+/// that was answered is given back then.
+pub(crate) const BURST_MAX: u32 = 256;
 /// Instances in a row that may fail at a request which is not their first; then that is over.
 pub(crate) const REUSE_FAILURES_MAX: u32 = 3;
 /// Requests that an instance must have answered to be taken for worn out when it fails.

@@ -1,8 +1,8 @@
 //! The handler's log, as far as one call may write it.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::host::{Level, Logger};
 use crate::limits::{LOG_LINE_BYTES_MAX, LOG_LINES_MAX};
@@ -10,23 +10,49 @@ use crate::limits::{LOG_LINE_BYTES_MAX, LOG_LINES_MAX};
 /// Writes lines until the call has written as many as it may.
 pub(crate) struct Log {
     logger: Arc<dyn Logger>,
-    lines_left: AtomicU32,
+    lines: Mutex<Lines>,
+}
+
+/// How many lines a call may still write. A clone is the same call's.
+#[derive(Debug, Clone)]
+pub(crate) struct Lines(Arc<AtomicU32>);
+
+impl Lines {
+    pub(crate) fn new() -> Lines {
+        Lines(Arc::new(AtomicU32::new(LOG_LINES_MAX)))
+    }
 }
 
 impl Log {
     pub(crate) fn new(logger: Arc<dyn Logger>) -> Log {
-        Log { logger, lines_left: AtomicU32::new(LOG_LINES_MAX) }
+        Log { logger, lines: Mutex::new(Lines::new()) }
     }
 
     /// Another call begins, with as many lines as the first.
     pub(crate) fn begin(&self) {
-        self.lines_left.store(LOG_LINES_MAX, Ordering::Relaxed);
+        self.lines().0.store(LOG_LINES_MAX, Ordering::Relaxed);
+    }
+
+    /// It is another call's turn, of several that share the instance. Returns what the one before has left.
+    pub(crate) fn turn_to(&self, lines: Lines) -> Lines {
+        std::mem::replace(&mut *self.lines(), lines)
+    }
+
+    /// A log of its own for the call whose turn it is, and for its lines alone.
+    pub(crate) fn of_this_call(&self) -> Log {
+        Log { logger: Arc::clone(&self.logger), lines: Mutex::new(self.lines().clone()) }
+    }
+
+    /// A handle: whoever panicked has left a whole one.
+    fn lines(&self) -> MutexGuard<'_, Lines> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Keeps a line, cut at its bound.
     pub(crate) fn write(&self, level: Level, message: &str) {
         let take = |left: u32| left.checked_sub(1);
-        match self.lines_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take) {
+        let Lines(left) = self.lines().clone();
+        match left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take) {
             Err(_) => {}
             Ok(1) => self.logger.log(
                 Level::Warn,
@@ -39,7 +65,7 @@ impl Log {
 
 impl fmt::Debug for Log {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Log").field("lines_left", &self.lines_left).finish_non_exhaustive()
+        formatter.debug_struct("Log").field("lines", &self.lines).finish_non_exhaustive()
     }
 }
 

@@ -84,6 +84,12 @@ impl Limiter {
         self.held_bytes
     }
 
+    /// It is another call's turn, of several that share the instance: exchanges what was refused to the
+    /// one for what was refused to the other.
+    pub(crate) fn exchange_refusal(&mut self, refusal: &mut Option<Refusal>) {
+        std::mem::swap(&mut self.refusal, refusal);
+    }
+
     /// Returns the last no, if there was one.
     pub(crate) fn refusal(&self) -> Option<Refusal> {
         self.refusal

@@ -87,9 +87,25 @@ impl Meter {
     /// Decides what happens to a guest that computes: it lets others run first, or it has had its
     /// time.
     pub(crate) fn tick(&mut self) -> UpdateDeadline {
-        if self.time.count(Reading::Exact) >= self.limit_ns {
-            return UpdateDeadline::Interrupt;
+        if self.count_exactly_ns() >= self.limit_ns {
+            UpdateDeadline::Interrupt
+        } else {
+            self.pause()
         }
+    }
+
+    /// Returns what was used so far, the present turn included, in nanoseconds.
+    pub(crate) fn count_ns(&self) -> u64 {
+        self.time.count(Reading::Near)
+    }
+
+    /// The same by the kernel's word.
+    pub(crate) fn count_exactly_ns(&self) -> u64 {
+        self.time.count(Reading::Exact)
+    }
+
+    /// Lets others run before the guest goes on.
+    pub(crate) fn pause(&self) -> UpdateDeadline {
         self.time.end_turn(Reading::Near);
         // Not `UpdateDeadline::Yield`, which only puts the task back into its queue: with that the
         // runtime looks at its timers and sockets at every 61st turn. `yield_now` comes back after

@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 use crate::error::CallError;
 use crate::host::Host;
 use crate::instance::Instance;
-use crate::limits::{REUSE_FAILURES_MAX, WORN_OUT_MIN};
+use crate::limits::{AT_ONCE_MAX, BURST_MAX, REUSE_FAILURES_MAX, WORN_OUT_MIN};
 use crate::parking::{Lot, Parking, Place};
+use crate::standard::{Job, Session};
 
 /// How long instances are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +23,9 @@ pub struct Reuse {
     pub requests: u32,
     /// How long one waits for its next request, in milliseconds.
     pub idle_ms: u32,
+    /// Requests that one instance works on at once, at most [`AT_ONCE_MAX`]; 1 is one after the other.
+    /// More are for components that [can](crate::component::Component::can_share) do so.
+    pub at_once: u32,
 }
 
 /// The instances of one version of one handler that wait for their next request.
@@ -32,6 +36,8 @@ pub struct Pool<H: Host> {
     parking: Arc<Parking>,
     /// The one that waits for the shortest time last: it is used next, its memory is in the caches.
     idle: Mutex<Vec<Idle<H>>>,
+    /// Those that work on requests and may be given more.
+    sessions: Mutex<Vec<Arc<Session<H>>>>,
     /// Requests that one instance answers at most, as far as is known: see [`Pool::note_doubt`].
     life: AtomicU32,
     started: AtomicU64,
@@ -72,6 +78,7 @@ impl<H: Host> Pool<H> {
             component: Arc::clone(component),
             parking: Arc::clone(parking),
             idle: Mutex::default(),
+            sessions: Mutex::default(),
             life: AtomicU32::new(reuse.requests),
             started: AtomicU64::new(0),
             reused: AtomicU64::new(0),
@@ -135,15 +142,30 @@ impl<H: Host> Pool<H> {
         Arc::ptr_eq(&self.component, component)
     }
 
-    /// Returns the instance that came last, if it has not waited for too long.
+    /// Returns the instance that came last, if it has not waited for too long. Else there will be a new one.
     pub(crate) fn take(&self) -> Option<Instance<H>> {
+        let taken = self.take_idle();
+        if taken.is_none() {
+            self.note_start();
+        }
+        taken
+    }
+
+    /// Notes that an instance is made.
+    pub(crate) fn note_start(&self) {
+        self.started.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns the instance that came last, if it has not waited for too long.
+    pub(crate) fn take_idle(&self) -> Option<Instance<H>> {
         let wait = Duration::from_millis(self.reuse.idle_ms.into());
         let last = if self.broken.get().is_none() { self.idle().pop() } else { None };
         let life = self.life.load(Ordering::Relaxed);
         let is_good = |idle: &Idle<H>| idle.since.elapsed() < wait && idle.instance.served < life;
         let taken = last.filter(is_good).map(|idle| idle.instance);
-        let count = if taken.is_some() { &self.reused } else { &self.started };
-        count.fetch_add(1, Ordering::Relaxed);
+        if taken.is_some() {
+            self.reused.fetch_add(1, Ordering::Relaxed);
+        }
         taken
     }
 
@@ -151,7 +173,7 @@ impl<H: Host> Pool<H> {
     pub(crate) fn note(&self, served: u32, end: Result<(), &CallError>) {
         match end {
             // Not the guest's fault, and a first request says nothing about the next.
-            Err(CallError::Busy(_)) => {}
+            Err(CallError::Busy(_) | CallError::InstanceLost) => {}
             _ if served == 0 => {}
             Ok(()) => self.failed.store(0, Ordering::Relaxed),
             Err(error) => {
@@ -170,6 +192,13 @@ impl<H: Host> Pool<H> {
         }
     }
 
+    /// Notes that the fresh one has failed at it too: it was the request, not the use again.
+    pub(crate) fn forgive(&self) {
+        let less = |failed: u32| failed.checked_sub(1);
+        // None failed if another has answered meanwhile.
+        let _ = self.failed.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+    }
+
     /// Notes that the fresh one has answered what one could not that had answered `served` others.
     ///
     /// One that has answered a good many is worn out, most likely: a component of `componentize-js` traps
@@ -186,6 +215,40 @@ impl<H: Host> Pool<H> {
         }
         // The first reason stays.
         let _ = self.doubt.set(why);
+    }
+
+    /// Returns how many requests one instance may work on at once.
+    pub(crate) fn at_once(&self) -> u32 {
+        if self.broken.get().is_some() { 1 } else { self.reuse.at_once.min(AT_ONCE_MAX) }
+    }
+
+    /// Returns how many requests an instance may still take in that has answered `served`.
+    pub(crate) fn requests_left(&self, served: u32) -> u32 {
+        self.life.load(Ordering::Relaxed).saturating_sub(served).clamp(1, BURST_MAX)
+    }
+
+    /// Gives a request to an instance that works on others and has room for it. Gives it back if none has.
+    pub(crate) fn join(&self, job: Box<Job<H>>) -> Option<Box<Job<H>>> {
+        let mut job = Some(job);
+        if self.sessions().iter().any(|session| session.join(&mut job)) {
+            self.reused.fetch_add(1, Ordering::Relaxed);
+        }
+        job
+    }
+
+    /// An instance may be given more requests while it works on its first.
+    pub(crate) fn open(&self, session: &Arc<Session<H>>) {
+        self.sessions().push(Arc::clone(session));
+    }
+
+    /// It may not any more.
+    pub(crate) fn close(&self, session: &Arc<Session<H>>) {
+        self.sessions().retain(|open| !Arc::ptr_eq(open, session));
+    }
+
+    fn sessions(&self) -> MutexGuard<'_, Vec<Arc<Session<H>>>> {
+        // A list of handles: whoever panicked has left a whole one.
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes an instance back that has answered one more request.

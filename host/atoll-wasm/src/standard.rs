@@ -13,6 +13,7 @@ mod logging;
 mod outbound;
 mod progress;
 mod service;
+mod session;
 mod stdio;
 
 use std::fmt;
@@ -31,19 +32,19 @@ use crate::log::Log;
 pub use body::{AnswerBody, BrokenOff};
 pub(crate) use exchange::{Call, Callee, serve};
 pub(crate) use keyvalue::KeyValue;
-use outbound::Outbound;
+pub(crate) use outbound::Outbound;
+pub(crate) use session::{Job, Reply, Session, Start};
 
 /// What the engine's crates keep for one instance.
 pub(crate) struct Standard {
     wasi: WasiCtx,
     http: WasiHttpCtx,
     table: ResourceTable,
-    outbound: Outbound,
     output: [stdio::Lines; 2],
 }
 
 impl Standard {
-    fn new(log: &Arc<Log>, outbound: Outbound) -> Standard {
+    fn new(log: &Arc<Log>) -> Standard {
         let output =
             [Level::Info, Level::Warn].map(|level| stdio::Lines::new(Arc::clone(log), level));
         let [stdout, stderr] = output.clone();
@@ -57,12 +58,7 @@ impl Standard {
         http.set_field_size_limit(HEADER_BYTES_MAX);
         let mut table = ResourceTable::new();
         table.set_max_capacity(RESOURCES_MAX);
-        Standard { wasi: wasi.build(), http, table, outbound, output }
-    }
-
-    /// Another call begins.
-    pub(crate) fn begin(&mut self) {
-        self.outbound.begin();
+        Standard { wasi: wasi.build(), http, table, output }
     }
 
     /// The call is over.
@@ -82,17 +78,20 @@ impl<H: Host> Guest<H> {
     fn standard(&mut self) -> &mut Standard {
         if self.standard.is_none() {
             let log = Arc::clone(self.log());
-            let outbound = Outbound::new(self.host.fetcher(), Arc::clone(&log));
-            self.standard = Some(Box::new(Standard::new(&log, outbound)));
+            self.standard = Some(Box::new(Standard::new(&log)));
         }
         self.standard.as_mut().expect("it was just made")
     }
 }
 
 impl<H: Host> Guest<H> {
-    /// What sends this guest's requests, whichever interface it uses.
+    /// What sends this call's requests, whichever interface the guest uses.
     pub(crate) fn outbound(&mut self) -> &mut Outbound {
-        &mut self.standard().outbound
+        if self.outbound.is_none() {
+            let log = Arc::clone(self.log());
+            self.outbound = Some(Outbound::new(self.host.fetcher(), log));
+        }
+        self.outbound.as_mut().expect("it was just made")
     }
 }
 
@@ -105,12 +104,11 @@ impl<H: Host> WasiView for Guest<H> {
 
 impl<H: Host> WasiHttpView for Guest<H> {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
-        let standard = self.standard();
-        WasiHttpCtxView {
-            hooks: &mut standard.outbound,
-            table: &mut standard.table,
-            ctx: &mut standard.http,
-        }
+        self.outbound();
+        self.standard();
+        let outbound = self.outbound.as_mut().expect("it was just made");
+        let standard = self.standard.as_mut().expect("it was just made");
+        WasiHttpCtxView { hooks: outbound, table: &mut standard.table, ctx: &mut standard.http }
     }
 }
 

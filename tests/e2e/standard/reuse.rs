@@ -6,7 +6,7 @@ use crate::tools::output;
 use serde_json::Value;
 
 /// What the node says of the instances of its only handler.
-fn instances(node: &TestNode) -> Value {
+pub(super) fn instances(node: &TestNode) -> Value {
     node.http("GET", node.api, "/v1/handlers", b"").json()["handlers"][0]["instances"].clone()
 }
 

@@ -13,13 +13,13 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 /// A node with the handler at `/s/*`.
-fn node_with_service(arguments: &[&str]) -> TestNode {
+pub(super) fn node_with_service(arguments: &[&str]) -> TestNode {
     let node = TestNode::start_with(&["--log", "info"]);
     deploy(&node, arguments);
     node
 }
 
-fn deploy(node: &TestNode, arguments: &[&str]) {
+pub(super) fn deploy(node: &TestNode, arguments: &[&str]) {
     deploy_at(node, &[&["--route", "/s/*"], arguments].concat());
 }
 

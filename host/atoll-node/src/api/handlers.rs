@@ -25,7 +25,7 @@ use std::sync::atomic::Ordering;
 
 /// Parameters of a deployment that are given once; `route`, `grant` and `config` may
 /// be repeated.
-const ONCE: [&str; 12] = [
+const ONCE: [&str; 13] = [
     "watch_on",
     "canary",
     "on_failure",
@@ -38,6 +38,7 @@ const ONCE: [&str; 12] = [
     "concurrency",
     "reuse",
     "reuse_idle_ms",
+    "reuse_at_once",
 ];
 
 pub(super) fn router() -> Router<Arc<Api>> {
@@ -300,13 +301,20 @@ fn number<T: std::str::FromStr>(query: &Query, name: &str, default: T) -> Result
 /// Whether instances are to be used again, and for how long.
 fn reuse(query: &Query) -> Result<Option<HandlerReuse>, Problem> {
     let idle_ms = number(query, "reuse_idle_ms", HandlerReuse::IDLE_MS_DEFAULT)?;
+    let at_once = number(query, "reuse_at_once", 1)?;
+    let is_given = |name| query.get(name).is_some();
     match query.get("reuse") {
-        Some(_) => Ok(Some(HandlerReuse { requests: number(query, "reuse", 0)?, idle_ms })),
-        None if query.get("reuse_idle_ms").is_some() => Err(Problem::bad_request(
-            "bad-parameter",
-            "reuse_idle_ms says how long an instance waits for its next request; say with reuse \
-             how many it answers",
-        )),
+        Some(_) => {
+            let requests = number(query, "reuse", 0)?;
+            Ok(Some(HandlerReuse { requests, idle_ms, at_once }))
+        }
+        None if is_given("reuse_idle_ms") || is_given("reuse_at_once") => {
+            Err(Problem::bad_request(
+                "bad-parameter",
+                "reuse_idle_ms says how long an instance waits for its next request and \
+                 reuse_at_once how many it works on at once; say with reuse how many it answers",
+            ))
+        }
         None => Ok(None),
     }
 }
@@ -342,7 +350,7 @@ fn refusal(error: DeployError) -> Problem {
         DeployError::Manifest(_) => (StatusCode::BAD_REQUEST, "bad-deployment"),
         DeployError::RouteTaken { .. } => (StatusCode::CONFLICT, "route-taken"),
         DeployError::Compile(_) => (StatusCode::UNPROCESSABLE_ENTITY, "bad-component"),
-        DeployError::NoWatcher | DeployError::NoHandler => {
+        DeployError::NoWatcher | DeployError::NoHandler | DeployError::CannotShare => {
             (StatusCode::UNPROCESSABLE_ENTITY, "wrong-world")
         }
         DeployError::NotGranted(_) | DeployError::NoPurgeGranted => {

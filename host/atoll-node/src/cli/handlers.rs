@@ -87,13 +87,16 @@ pub(super) struct DeployArgs {
     /// Requests that it answers at once [default: 256]
     #[arg(long, value_name = "COUNT")]
     concurrency: Option<u32>,
-    /// Use an instance again, for so many requests one after the other, in place of a fresh one for
-    /// each; what a guest leaves in memory is then seen by its next request
+    /// Use an instance again, for so many requests, in place of a fresh one for each; what a guest leaves in memory is then seen by its next request
     #[arg(long, value_name = "REQUESTS")]
     reuse: Option<u32>,
     /// How long an instance waits for its next request, in ms [default: 10000]
     #[arg(long, value_name = "MS", requires = "reuse")]
     reuse_idle_ms: Option<u32>,
+    /// Requests that one instance works on at once, for components of wasi:http/service; where one of
+    /// them ends the instance, the others are made again or fail [default: 1]
+    #[arg(long, value_name = "COUNT", requires = "reuse")]
+    reuse_at_once: Option<u32>,
     /// Cache its answers, as far as their Cache-Control allows it
     #[arg(long)]
     cache: bool,
@@ -306,6 +309,7 @@ impl DeployArgs {
             ("concurrency", self.concurrency.map(u64::from)),
             ("reuse", self.reuse.map(u64::from)),
             ("reuse_idle_ms", self.reuse_idle_ms.map(u64::from)),
+            ("reuse_at_once", self.reuse_at_once.map(u64::from)),
         ];
         for (name, value) in numbers {
             if let Some(value) = value {

@@ -57,6 +57,12 @@ pub(crate) enum DeployError {
     #[error(transparent)]
     Compile(#[from] CompileError),
     #[error(
+        "one instance of this component cannot work on several requests at once: only one of \
+         wasi:http/service can that imports neither atoll:edge/cache nor atoll:edge/fetch nor \
+         wasi:http/outgoing-handler; deploy it without --reuse-at-once"
+    )]
+    CannotShare,
+    #[error(
         "the component imports {0} and no bucket is granted; deploy it with --grant kv:BUCKET=rw"
     )]
     NotGranted(String),
@@ -240,12 +246,7 @@ impl Handlers {
     /// Checks what needs the compiled component, and makes a first instance.
     async fn prepare(&self, draft: Draft) -> Result<Arc<Deployed>, DeployError> {
         let Draft { record, parsed: (patterns, grants), component, standing } = draft;
-        if record.watch.is_some() && !component.watches() {
-            return Err(DeployError::NoWatcher);
-        }
-        if component.world() == World::Watcher && !(patterns.is_empty() && record.watch.is_some()) {
-            return Err(DeployError::NoHandler);
-        }
+        check_world(&record, &component, patterns.is_empty())?;
         let watch = match &record.watch {
             None => None,
             Some(watch) => Some((watch.on, watch.check(&grants).map_err(ManifestError::Watch)?)),
@@ -309,6 +310,24 @@ impl Handlers {
     }
 }
 
+/// Checks that the component can do what its record asks of it.
+fn check_world(
+    record: &HandlerRecord,
+    component: &Component<GuestHost>,
+    is_without_routes: bool,
+) -> Result<(), DeployError> {
+    if record.watch.is_some() && !component.watches() {
+        return Err(DeployError::NoWatcher);
+    }
+    if component.world() == World::Watcher && !(is_without_routes && record.watch.is_some()) {
+        return Err(DeployError::NoHandler);
+    }
+    if record.reuse.is_some_and(|reuse| reuse.at_once > 1) && !component.can_share() {
+        return Err(DeployError::CannotShare);
+    }
+    Ok(())
+}
+
 fn limits_of(limits: &HandlerLimits) -> Limits {
     let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
     Limits {
@@ -320,5 +339,6 @@ fn limits_of(limits: &HandlerLimits) -> Limits {
 }
 
 fn reuse_of(reuse: HandlerReuse) -> Reuse {
-    Reuse { requests: reuse.requests, idle_ms: reuse.idle_ms }
+    let HandlerReuse { requests, idle_ms, at_once } = reuse;
+    Reuse { requests, idle_ms, at_once }
 }

@@ -362,9 +362,10 @@ impl Failed {
             CallError::WallLimit { .. } => (StatusCode::GATEWAY_TIMEOUT, "filter-wall-limit"),
             CallError::MemoryLimit { .. } => (StatusCode::BAD_GATEWAY, "filter-memory-limit"),
             CallError::ResponseLimit { .. } => (StatusCode::BAD_GATEWAY, "filter-response-limit"),
-            CallError::BadResponse(_) | CallError::Answered(_) | CallError::NoAnswer => {
-                (StatusCode::BAD_GATEWAY, "filter-bad-answer")
-            }
+            CallError::BadResponse(_)
+            | CallError::Answered(_)
+            | CallError::InstanceLost
+            | CallError::NoAnswer => (StatusCode::BAD_GATEWAY, "filter-bad-answer"),
             CallError::Busy(_) => (StatusCode::SERVICE_UNAVAILABLE, "filter-busy"),
         };
         Failed { status, code, detail: format!("filter {name}: {error}") }

@@ -21,7 +21,10 @@ pub(super) fn is_idempotent(method: &str) -> bool {
 /// the request.
 pub(super) fn may_be_of_the_instance(error: &CallError) -> bool {
     match error {
-        CallError::Trap { .. } | CallError::MemoryLimit { .. } | CallError::NoAnswer => true,
+        CallError::Trap { .. }
+        | CallError::MemoryLimit { .. }
+        | CallError::NoAnswer
+        | CallError::InstanceLost => true,
         CallError::CpuLimit { .. }
         | CallError::WallLimit { .. }
         | CallError::ResponseLimit { .. }

@@ -243,6 +243,13 @@ pub(super) fn waits(import: &str) -> bool {
         || standard::offers_0_3(import)
 }
 
+/// Tells whether a call of this interface may hold up all that its instance does, until somebody outside
+/// has answered.
+pub(super) fn holds_up(import: &str) -> bool {
+    matches!(edge(import), Some(CACHE_IMPORT | FETCH_IMPORT))
+        || import.starts_with("wasi:http/outgoing-handler@")
+}
+
 fn is_offered(import: &str, world: World) -> bool {
     edge(import).is_some()
         || standard::offers(import)

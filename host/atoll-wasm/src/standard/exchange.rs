@@ -32,7 +32,7 @@ use crate::limits::{Limits, TASKS_MAX};
 use crate::reuse::Pool;
 use crate::ticker::CallGuard;
 
-pub(super) type Answer = Result<Response<AnswerBody>, CallError>;
+pub(crate) type Answer = Result<Response<AnswerBody>, CallError>;
 
 /// What is called, in either version of the standard.
 pub(crate) enum Callee<H: Host> {
@@ -284,16 +284,26 @@ pub(super) struct Place {
 impl Place {
     /// Passes the answer on if it can go out, else why it cannot. Returns whether it did.
     pub(super) fn put(self, answer: Result<Response<WasiBody>, impl fmt::Debug>) -> bool {
-        let answer = answer::check(answer, &self.limits, &self.progress);
-        match &answer {
-            Ok(_) => self.progress.note_answer(),
-            Err(error) => self.progress.refuse(error.clone()),
-        }
+        let answer = checked(answer, &self.limits, &self.progress);
         let can_go_out = answer.is_ok();
         // A caller that has gone needs no answer.
         drop(self.answered.send(answer));
         can_go_out
     }
+}
+
+/// The answer if it can go out, else why it cannot; either is noted.
+pub(super) fn checked(
+    answer: Result<Response<WasiBody>, impl fmt::Debug>,
+    limits: &Limits,
+    progress: &Arc<Progress>,
+) -> Answer {
+    let answer = answer::check(answer, limits, progress);
+    match &answer {
+        Ok(_) => progress.note_answer(),
+        Err(error) => progress.refuse(error.clone()),
+    }
+    answer
 }
 
 type Arguments = (Resource<HostIncomingRequest>, Resource<HostResponseOutparam>);

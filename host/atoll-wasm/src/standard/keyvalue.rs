@@ -43,6 +43,11 @@ impl<B> KeyValue<B> {
     pub(crate) fn begin(&mut self) {
         self.cursors.clear();
     }
+
+    /// It is another call's turn, of several that share the instance.
+    pub(crate) fn exchange_cursors(&mut self, cursors: &mut Vec<String>) {
+        std::mem::swap(&mut self.cursors, cursors);
+    }
 }
 
 /// A compare-and-swap in preparation.

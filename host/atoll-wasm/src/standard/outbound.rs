@@ -1,6 +1,7 @@
 //! The guest's own requests, sent by the node as far as granted: those of `wasi:http/outgoing-handler`,
 //! and those of `atoll:edge/fetch`.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,11 +27,6 @@ pub(crate) struct Outbound {
 impl Outbound {
     pub(crate) fn new(fetcher: Arc<dyn Fetcher>, log: Arc<Log>) -> Outbound {
         Outbound { fetcher, log, fetches_left: FETCHES_MAX }
-    }
-
-    /// Another call begins, which has sent nothing yet.
-    pub(crate) fn begin(&mut self) {
-        self.fetches_left = FETCHES_MAX;
     }
 
     /// Begins an exchange, if the call may have another. `interface` is what the log calls it.
@@ -59,6 +55,13 @@ impl Outbound {
             }
             answer
         }
+    }
+}
+
+impl fmt::Debug for Outbound {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut outbound = formatter.debug_struct("Outbound");
+        outbound.field("fetches_left", &self.fetches_left).finish_non_exhaustive()
     }
 }
 

@@ -81,8 +81,10 @@ impl IsTerminal for Lines {
 }
 
 impl StdoutStream for Lines {
+    /// Read when its instance comes to it, which may be in another call's turn: what it writes is of the
+    /// call that asked for it all the same.
     fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
-        Box::new(self.clone())
+        Box::new(Lines::new(Arc::new(self.0.log.of_this_call()), self.0.level))
     }
 
     fn p2_stream(&self) -> Box<dyn OutputStream> {

@@ -13,7 +13,7 @@ use atoll_wasm::reuse::{Pool, Reuse};
 use crate::component::{Answer, Text, handler};
 use crate::host::{GET, Nothing, POST, SMALL, engine, runtime, shared};
 
-const LONG: Reuse = Reuse { requests: 1_000, idle_ms: 600_000 };
+const LONG: Reuse = Reuse { requests: 1_000, idle_ms: 600_000, at_once: 1 };
 
 /// Adds one to a number in memory, then does `then`.
 fn counting(then: &str) -> String {

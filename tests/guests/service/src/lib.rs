@@ -6,6 +6,7 @@
 mod bindings;
 mod body;
 mod misbehave;
+mod together;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -34,6 +35,7 @@ impl wasip3::exports::http::handler::Guest for Service {
         let (path, query) = target.split_once('?').unwrap_or((&target, ""));
         let name = path.rsplit('/').next().unwrap_or_default();
         Ok(match name {
+            "hello" => answer("hello from 0.3\n"),
             "echo" => echo(request).await,
             "pass" => body::pass(request),
             "upper" => body::upper(request),
@@ -45,11 +47,18 @@ impl wasip3::exports::http::handler::Guest for Service {
             "surroundings" => answer(&surroundings()),
             "log" => log().await,
             "count" => answer(&format!("{}\n", count())),
+            "once" => {
+                assert_eq!(count(), 1, "it answers its first request alone");
+                answer("once\n")
+            }
             "fetch" => answer(&fetch(query).await),
             "post" => answer(&post(query, request).await),
             _ => match misbehave::as_asked(name).await {
                 Some(answer) => answer?,
-                None => answer("hello from 0.3\n"),
+                None => match together::as_asked(name, query).await {
+                    Some(text) => answer(&text),
+                    None => answer("hello from 0.3\n"),
+                },
             },
         })
     }
