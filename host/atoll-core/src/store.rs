@@ -14,7 +14,7 @@ mod extra;
 mod flush;
 pub mod gate;
 mod hasher;
-mod internal;
+pub mod internal;
 pub mod list;
 pub mod log;
 mod origins;
@@ -287,7 +287,7 @@ impl Store {
         let made = shard.edit(probe, edit, writer);
         self.account(before, shard.counts().bytes);
         let Some(made) = made else { return false };
-        self.tell_if_internal(bucket);
+        self.tell_if_internal(bucket, Some(probe.key));
         if !sequencer.is_read(now) {
             sequencer.skip();
             return true;

@@ -37,7 +37,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use stored::{Stored, url_of};
-use tokio::sync::watch;
 
 /// What lies under a key.
 #[derive(Clone, Debug)]
@@ -96,8 +95,6 @@ pub(crate) struct Cache {
     coding: UnderWay,
     ledger: RwLock<Ledger>,
     keys: keys::Keys,
-    /// Whether anything may be stored at all.
-    is_used: watch::Sender<bool>,
     /// Goes up with each purge.
     generation: AtomicU64,
     /// When a key that falls into a place was last invalidated, in microseconds.
@@ -158,7 +155,6 @@ impl Cache {
             coding: UnderWay::default(),
             ledger: RwLock::default(),
             keys: keys::Keys::new(wall_us()),
-            is_used: watch::Sender::new(false),
             generation: AtomicU64::new(1),
             invalidations: (0..INVALIDATION_PLACES).map(|_| AtomicU64::new(0)).collect(),
             variant_count: AtomicU64::new(wall_us()),
@@ -207,17 +203,6 @@ impl Cache {
         node.metrics().register_collector(Figures(Arc::downgrade(self)));
         let help = "Bodies not stored because all that were coming took too much memory";
         node.metrics().register("cache_fills_given_up", help, self.fills.given_up.clone());
-    }
-
-    /// From now on something may be stored: purges matter.
-    pub(crate) fn note_use(&self) {
-        self.is_used.send_if_modified(|is_used| !std::mem::replace(is_used, true));
-    }
-
-    /// Ends once something may be stored.
-    pub(crate) async fn used(&self) {
-        // The sender is here.
-        let _ = self.is_used.subscribe().wait_for(|is_used| *is_used).await;
     }
 
     /// The time in microseconds since the Unix epoch. It never goes back, so that it tells what
@@ -465,13 +450,18 @@ impl Cache {
 
     /// From now on all that was fetched before is purged, as far as `scope` covers it.
     pub(crate) fn purge(&self, scope: &Scope, strength: Strength) {
+        let at_us = self.purge_in_memory(scope, strength);
+        self.note_purge(scope, strength, at_us, None);
+    }
+
+    /// The same until a restart: waits for no disk. Returns since when it is in force.
+    pub(crate) fn purge_in_memory(&self, scope: &Scope, strength: Strength) -> u64 {
         let at_us = self.now_us();
         let mut ledger = self.ledger.write().unwrap_or_else(PoisonError::into_inner);
         ledger.record(scope, strength, at_us);
         // Under the lock: whoever sees the new number finds the record.
         self.generation.fetch_add(1, Ordering::AcqRel);
-        drop(ledger);
-        self.note_purge(scope, strength, at_us, None);
+        at_us
     }
 
     /// The record of a purge that has taken effect: after a restart it is known and purges nothing
@@ -480,7 +470,8 @@ impl Cache {
         self.note_purge(scope, strength, 0, Some(record));
     }
 
-    fn note_purge(
+    /// Puts what was purged at `at_us` on the list of the disk, with the record that said so.
+    pub(crate) fn note_purge(
         &self,
         scope: &Scope,
         strength: Strength,

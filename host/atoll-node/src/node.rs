@@ -2,6 +2,7 @@
 //!
 //! Doors know this and never one another.
 
+pub(crate) mod arrivals;
 pub(crate) mod bell;
 mod figures;
 
@@ -9,7 +10,9 @@ use crate::config::Config;
 use crate::journal::{Journal, Unsettled};
 use crate::metrics::Metrics;
 use crate::replication::{self, Identity, Replication};
+use crate::system::SYSTEM;
 use anyhow::Context;
+use arrivals::Arrivals;
 use atoll_core::clock::{Hlc, Now};
 use atoll_core::permission::Permission;
 use atoll_core::replica::status::Readiness;
@@ -107,6 +110,7 @@ pub(crate) struct Node {
     log_grown: watch::Receiver<()>,
     log_bell: Arc<Bell>,
     system_changed: watch::Receiver<()>,
+    arrivals: Arc<Arrivals>,
     sweep_floor: AtomicU64,
     /// Until when handlers are waited for; `None`: not any more.
     warming: Mutex<Option<Instant>>,
@@ -139,9 +143,15 @@ impl Node {
             }),
         );
         let (changed, system_changed) = watch::channel(());
-        store.listen_to_internal(Box::new(move || {
-            // Nobody listening is fine.
-            let _ = changed.send(());
+        let arrivals = Arc::new(Arrivals::default());
+        let noting = Arc::clone(&arrivals);
+        store.listen_to_internal(Box::new(move |change| {
+            noting.note(change);
+            // What nodes share of their caches, and purges, come far more often than these.
+            if change.bucket == SYSTEM {
+                // Nobody listening is fine.
+                let _ = changed.send(());
+            }
         }));
         let (store, journal) = (Arc::new(store), OnceLock::new());
         let (name, started, draining) =
@@ -158,6 +168,7 @@ impl Node {
             log_grown,
             log_bell,
             system_changed,
+            arrivals,
             sweep_floor: AtomicU64::new(0),
             warming: Mutex::default(),
             metrics,
@@ -229,10 +240,15 @@ impl Node {
         self.log_grown.clone()
     }
 
-    /// Changes whenever something in a bucket of the node's own has: a record that was deployed
+    /// Changes whenever something in the bucket of the system has: a record that was deployed
     /// anywhere, for those who make it live here.
     pub(crate) fn system_changed(&self) -> watch::Receiver<()> {
         self.system_changed.clone()
+    }
+
+    /// What has come into another of the node's own buckets. Met by the one that lets it in.
+    pub(crate) fn arrivals(&self) -> &Arrivals {
+        &self.arrivals
     }
 
     /// Rung when this process has written something that its links have yet to take. For the one

@@ -132,9 +132,6 @@ impl Proxy {
         let fixed_routes = fixed_routes.collect::<anyhow::Result<Vec<Arc<Routed>>>>()?;
         let all = fixed_routes.iter().map(|routed| (routed.pattern.clone(), Arc::clone(routed)));
         let routes = ArcSwap::from_pointee(RouteTable::new(all.collect()));
-        if !fixed_routes.is_empty() {
-            cache.note_use();
-        }
         if settings.iter().any(RouteSettings::is_replicated) {
             shared.begin();
         }

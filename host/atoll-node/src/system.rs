@@ -14,6 +14,9 @@ use atoll_core::store::view::View;
 use bytes::Bytes;
 use std::sync::Arc;
 
+/// The name of the bucket.
+pub(crate) const SYSTEM: &str = "_sys";
+
 /// The bucket, and the node that it is in.
 #[derive(Debug)]
 pub(crate) struct System {
@@ -24,7 +27,7 @@ pub(crate) struct System {
 impl System {
     /// Opens the bucket.
     pub(crate) fn open(node: Arc<Node>) -> anyhow::Result<System> {
-        let name = BucketName::new("_sys").context("the name of the node's own bucket")?;
+        let name = BucketName::new(SYSTEM).context("the name of the node's own bucket")?;
         let bucket = node.store().open_bucket(&name)?;
         Ok(System { node, bucket })
     }

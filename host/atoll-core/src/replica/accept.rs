@@ -170,7 +170,7 @@ impl Replica {
         let limit = self.skew_limit(around.now);
         let mut announced = self.joined.contains(&origin);
         let shown = around.store.is_log_read(around.now.wall);
-        let (mut witnessed, mut is_internal) = (Hlc::ZERO, false);
+        let mut witnessed = Hlc::ZERO;
         let mut ops = around.store.look_ahead(Ops::new(run, place), self.vector.seq(origin));
         while let Some(op) = ops.next() {
             let (seq, stamp, effect) = op.map_err(|error| Violation::new(error.to_string()))?;
@@ -204,11 +204,10 @@ impl Replica {
                 around.store.log_foreign(around.now.wall, op);
             }
             self.vector.raise(origin, Mark { seq, head: stamp.hlc });
-            is_internal |= effect.is_internal();
+            if let Some(change) = effect.internal() {
+                around.store.tell_internal(change);
+            }
             taken.novel += 1;
-        }
-        if is_internal {
-            around.store.tell_internal();
         }
         Ok(taken)
     }

@@ -226,7 +226,7 @@ impl Store {
     /// audit, a backup. What it shows now they see when they look; here it is an empty relay, stamped
     /// with the time at which it came.
     pub fn log_arrival(&self, now: Now, bucket: &Bucket, key: &[u8]) {
-        self.tell_if_internal(bucket);
+        self.tell_if_internal(bucket, Some(key));
         self.log_foreign(now, || {
             let (bucket, key) = (bucket.name.clone(), Bytes::copy_from_slice(key));
             let effect = Effect::Relay { bucket, key, entry: Box::default() };
@@ -237,7 +237,7 @@ impl Store {
 
     /// The same for a flush.
     pub fn log_flush_arrival(&self, now: Now, bucket: &Bucket, stamp: Stamp) {
-        self.tell_if_internal(bucket);
+        self.tell_if_internal(bucket, None);
         self.log_foreign(now, || {
             let effect = Effect::RelayFlush { bucket: bucket.name.clone(), stamp };
             Op { seq: 0, stamp, effect }

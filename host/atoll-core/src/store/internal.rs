@@ -5,9 +5,21 @@ use super::{Bucket, Store};
 use std::fmt;
 use std::sync::OnceLock;
 
-/// What is called; set once.
+/// A change in a bucket of the node's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InternalChange<'c> {
+    /// Its name.
+    pub bucket: &'c str,
+    /// Which key; `None` for many of them.
+    pub key: Option<&'c [u8]>,
+}
+
+/// What is called.
+pub type InternalListener = Box<dyn Fn(InternalChange<'_>) + Send + Sync>;
+
+/// It is set once.
 #[derive(Default)]
-pub(super) struct Listener(OnceLock<Box<dyn Fn() + Send + Sync>>);
+pub(super) struct Listener(OnceLock<InternalListener>);
 
 impl fmt::Debug for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -19,22 +31,22 @@ impl Store {
     /// Has `listener` called whenever something in an internal bucket has changed, by whomever; it may
     /// be called more often. It may be called under locks of the store: it must neither block nor
     /// come back. The first listener stays.
-    pub fn listen_to_internal(&self, listener: Box<dyn Fn() + Send + Sync>) {
+    pub fn listen_to_internal(&self, listener: InternalListener) {
         // A second one would be a bug of ours, and hears nothing.
         let _ = self.on_internal.0.set(listener);
     }
 
     /// Tells the listener. For changes that come from elsewhere, once they can be read.
-    pub fn tell_internal(&self) {
+    pub fn tell_internal(&self, change: InternalChange<'_>) {
         if let Some(listener) = self.on_internal.0.get() {
-            listener();
+            listener(change);
         }
     }
 
     #[inline]
-    pub(super) fn tell_if_internal(&self, bucket: &Bucket) {
+    pub(super) fn tell_if_internal(&self, bucket: &Bucket, key: Option<&[u8]>) {
         if bucket.is_internal {
-            self.tell_internal();
+            self.tell_internal(InternalChange { bucket: bucket.name.as_str(), key });
         }
     }
 }
@@ -55,7 +67,8 @@ mod tests {
         let store = store_of(1);
         let told = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&told);
-        store.listen_to_internal(Box::new(move || {
+        store.listen_to_internal(Box::new(move |InternalChange { bucket, key }| {
+            assert_eq!((bucket, key.unwrap_or(b"k")), ("_sys", &b"k"[..]));
             count.fetch_add(1, Ordering::Relaxed);
         }));
         let bucket = |name: &str| {

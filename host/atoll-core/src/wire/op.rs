@@ -12,6 +12,7 @@ use crate::limits::{
     CHANNEL_BYTES_MAX, MESSAGE_BYTES_MAX, NODE_NAME_BYTES_MAX, VALUE_BYTES_MAX,
     VALUE_INLINE_BYTES_MAX,
 };
+use crate::store::internal::InternalChange;
 use bytes::Bytes;
 use part::{
     WireAttributes, WireCells, bin, bound, own_attributes, own_cells, part, wire_attributes,
@@ -147,18 +148,21 @@ impl<'a> BucketRef<'a> {
 }
 
 impl<'a> EffectRef<'a> {
-    /// Whether it changes a bucket that belongs to the nodes themselves.
+    /// What it changes, where that is in a bucket which belongs to the nodes themselves.
     #[inline]
-    pub fn is_internal(&self) -> bool {
-        match self {
-            EffectRef::Set { bucket, .. }
-            | EffectRef::Other { bucket, .. }
-            | EffectRef::Flush { bucket }
-            | EffectRef::Relay { bucket, .. }
-            | EffectRef::RelayFlush { bucket, .. } => {
-                matches!(bucket, BucketRef::Named(name) if name.starts_with('_'))
+    pub fn internal(&self) -> Option<InternalChange<'_>> {
+        let (bucket, key) = match self {
+            EffectRef::Set { bucket, key, .. }
+            | EffectRef::Other { bucket, key, .. }
+            | EffectRef::Relay { bucket, key, .. } => (*bucket, Some(*key)),
+            EffectRef::Flush { bucket } | EffectRef::RelayFlush { bucket, .. } => (*bucket, None),
+            EffectRef::Join { .. } | EffectRef::Message { .. } => return None,
+        };
+        match bucket {
+            BucketRef::Named(bucket) if bucket.starts_with('_') => {
+                Some(InternalChange { bucket, key })
             }
-            EffectRef::Join { .. } | EffectRef::Message { .. } => false,
+            BucketRef::Named(_) | BucketRef::Database(_) => None,
         }
     }
 

@@ -3,41 +3,46 @@
 //! A record is an ordinary key of the bucket `_purge`, so it travels, survives cuts and is caught up
 //! on like any other. It is kept for a week, longer than any node can be away and come back with
 //! what it has in memory.
+//!
+//! One that comes from another node is in force before that one is told that it has come.
 
 mod tagged;
 
 use super::Cache;
 use crate::node::Node;
+use crate::node::arrivals::Came;
 use anyhow::Context;
 use atoll_core::clock::Stamp;
 use atoll_core::entry::Deadline;
-use atoll_core::entry::op::{Change, Effect, Op};
 use atoll_core::http_cache::purge::{Scope, Strength, Subject};
 use atoll_core::key::BucketName;
 use atoll_core::replica::vector::Vector;
 use atoll_core::store::Bucket;
 use atoll_core::store::edit::{Edit, NewValue, WriteError};
-use atoll_core::store::log::LogRead;
 use atoll_core::store::view::View;
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tagged::Tagged;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info};
 
 /// How long a record is kept.
 const KEPT: Duration = Duration::from_secs(7 * 24 * 3_600);
-/// How often the records are looked through, for those that came in no log.
+/// The name of the bucket.
+const PURGE: &str = "_purge";
+/// How often the records are looked through, for those that came by no link.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// What was fetched elsewhere is used behind a purge that could not be written where it was asked for
 /// so much later, in ms: more than clocks of nodes may differ.
 const UNWRITTEN_DISTANCE_MS: u64 = 60_000;
 /// Most such purges that are kept.
 const UNWRITTEN_COUNT_MAX: usize = 10_000;
-/// Ops and keys that are looked at in one step.
+/// Keys that are looked at in one step.
 const STEP_COUNT: usize = 1_000;
 
 /// A record, as the value of its key.
@@ -55,10 +60,24 @@ pub(crate) struct Purges {
     cache: Arc<Cache>,
     bucket: Arc<Bucket>,
     known: Mutex<Known>,
+    /// Those that are in force and have yet to be put on the list of the disk.
+    met: Mutex<Vec<Met>>,
+    has_met: Notify,
     /// Keys that end with a purge of their tags.
     tagged: Tagged,
     /// Those who end them although nobody may wait for that any more.
     tasks: TaskTracker,
+}
+
+/// A record that has taken effect.
+#[derive(Debug)]
+struct Met {
+    scope: Scope,
+    strength: Strength,
+    /// When it did, in microseconds.
+    at_us: u64,
+    /// Its key and its stamp.
+    record: (Vec<u8>, Stamp),
 }
 
 /// The records that have taken effect here, by their keys.
@@ -103,7 +122,7 @@ impl Known {
 impl Purges {
     /// None yet.
     pub(crate) fn new(node: &Arc<Node>, cache: &Arc<Cache>) -> anyhow::Result<Arc<Purges>> {
-        let name = BucketName::new("_purge").context("the name of the bucket of purges")?;
+        let name = BucketName::new(PURGE).context("the name of the bucket of purges")?;
         let bucket = node.store().open_bucket(&name)?;
         let (node, cache) = (Arc::clone(node), Arc::clone(cache));
         // Those that took effect before a restart: what was fetched since is not purged anew.
@@ -119,7 +138,20 @@ impl Purges {
             known.stamps.insert(key, stamp);
         }
         let known = Mutex::new(known);
-        Ok(Arc::new(Purges { node, cache, bucket, known, tagged, tasks }))
+        let (met, has_met) = (Mutex::default(), Notify::new());
+        let purges = Purges { node, cache, bucket, known, met, has_met, tagged, tasks };
+        let purges = Arc::new(purges);
+        // A weak handle, or the two would keep one another alive.
+        let meeting = Arc::downgrade(&purges);
+        purges.node.arrivals().follow(
+            PURGE,
+            Box::new(move |came| {
+                if let Some(purges) = meeting.upgrade() {
+                    purges.meet_all(came);
+                }
+            }),
+        );
+        Ok(purges)
     }
 
     /// Purges here at once and, through replication, on every node. Keys with a tag that is purged end
@@ -229,12 +261,13 @@ impl Purges {
         is_new
     }
 
-    /// A record that has come, by whatever way.
-    fn meet(&self, key: &[u8], stamp: Stamp, value: &[u8]) {
+    /// A record that has come, by whatever way: it is in force when this returns, and what of it is to
+    /// be put on the list of the disk is told. `None` for one that is known.
+    fn meet(&self, key: &[u8], stamp: Stamp, value: &[u8]) -> Option<Met> {
         if !self.note(key, stamp) {
-            return;
+            return None;
         }
-        let Ok(record) = serde_json::from_slice::<Record>(value) else { return };
+        let record = serde_json::from_slice::<Record>(value).ok()?;
         let strength = if record.soft { Strength::Soft } else { Strength::Hard };
         // One that a later version has written: more than it asked for is purged, never less.
         let scope = match Scope::of(&record.scope, &record.name) {
@@ -245,41 +278,48 @@ impl Purges {
             }
         };
         self.known().note_prefix(key, &scope);
-        self.cache.purge(&scope, strength);
-        self.cache.note_record(&scope, strength, (key.to_vec(), stamp));
-        self.tagged.note_purge(&scope, strength, stamp);
+        let at_us = self.cache.purge_in_memory(&scope, strength);
+        Some(Met { scope, strength, at_us, record: (key.to_vec(), stamp) })
+    }
+
+    /// Puts it on the list of the disk. May wait for that.
+    fn keep(&self, met: Met) {
+        let Met { scope, strength, at_us, record } = met;
+        self.tagged.note_purge(&scope, strength, record.1);
+        self.cache.note_purge(&scope, strength, at_us, Some(record));
+    }
+
+    /// Those that have come from other nodes.
+    fn meet_all(&self, came: Came) {
+        let met: Vec<Met> = match came {
+            Came::Keys(keys) => keys.iter().filter_map(|key| self.look_at(key)).collect(),
+            Came::Many => self.look_at_each(),
+        };
+        if !met.is_empty() {
+            self.met.lock().unwrap_or_else(PoisonError::into_inner).extend(met);
+            self.has_met.notify_one();
+        }
+    }
+
+    /// Keeps those that have come from other nodes.
+    fn keep_met(&self) {
+        let met = std::mem::take(&mut *self.met.lock().unwrap_or_else(PoisonError::into_inner));
+        met.into_iter().for_each(|met| self.keep(met));
     }
 
     /// Follows the records until `shutdown`.
     pub(crate) async fn follow(self: Arc<Self>, shutdown: CancellationToken) {
         let mut ticks = tokio::time::interval(LOOK_EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        // The log only then: while somebody reads it, every write costs a little more. Keys with tags
-        // can wait for a tick.
-        loop {
-            tokio::select! {
-                () = self.cache.used() => break,
-                () = shutdown.cancelled() => return,
-                _ = ticks.tick() => self.look_at_all(),
-            }
-        }
-        let mut grown = self.node.log_grown();
-        let mut position = self.node.store().log_subscribe();
-        ticks.reset_immediately();
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => break,
-                // Before the log: while it grows without end, the ticks have their turn.
                 _ = ticks.tick() => self.look_at_all(),
-                changed = grown.changed() => {
-                    if changed.is_err() {
-                        break;
-                    }
-                    position = self.read_log(position).await;
-                }
+                () = self.has_met.notified() => self.keep_met(),
             }
         }
-        self.node.store().log_unsubscribe(self.node.now());
+        // Those of the last moment: a restart undoes none of them.
+        self.keep_met();
     }
 
     /// Looks at every record, and at keys with tags that were purged.
@@ -292,44 +332,13 @@ impl Purges {
         self.tasks.spawn(async move { purges.tagged.settle_now_and_then().await });
     }
 
-    async fn read_log(&self, mut position: u64) -> u64 {
-        loop {
-            match self.node.store().log_read(position, STEP_COUNT) {
-                LogRead::Fallen { resume } => {
-                    self.look_through();
-                    return resume;
-                }
-                LogRead::Ops { ops, .. } if ops.is_empty() => return position,
-                LogRead::Ops { ops, next } => {
-                    position = next;
-                    ops.iter().for_each(|op| self.meet_op(op));
-                    tokio::task::yield_now().await;
-                }
-            }
-        }
-    }
-
-    fn meet_op(&self, op: &Op) {
-        match &op.effect {
-            Effect::Key { bucket, key, change: Change::Set { value, .. } }
-                if bucket == self.bucket.name() =>
-            {
-                self.meet(key, op.stamp, &value.bytes);
-            }
-            Effect::Relay { bucket, key, .. } if bucket == self.bucket.name() => self.look_at(key),
-            _ => {}
-        }
-    }
-
     /// Looks at the record of that name, if there is one.
-    fn look_at(&self, key: &[u8]) {
+    fn look_at(&self, key: &[u8]) -> Option<Met> {
         let node = &self.node;
         let look =
             |view: Option<View<'_>>| view.map(|view| (view.stamp(), view.value().to_bytes()));
-        let found = node.store().read(&self.bucket, key, node.now(), look);
-        if let Some((stamp, value)) = found {
-            self.meet(key, stamp, &value);
-        }
+        let (stamp, value) = node.store().read(&self.bucket, key, node.now(), look)?;
+        self.meet(key, stamp, &value)
     }
 
     /// The node that they are of.
@@ -339,28 +348,49 @@ impl Purges {
 
     /// Looks at every record. Those that have expired are forgotten.
     pub(super) fn look_through(&self) {
+        self.look_at_each().into_iter().for_each(|met| self.keep(met));
+        self.keep_met();
+        self.forget_expired();
+    }
+
+    fn look_at_each(&self) -> Vec<Met> {
         let now = self.node.now();
-        let mut found: Vec<(Vec<u8>, Stamp, Vec<u8>)> = Vec::new();
-        let mut cursor = 0;
+        let (mut met, mut cursor) = (Vec::new(), 0);
         loop {
-            cursor =
-                self.node.store().scan(&self.bucket, (cursor, STEP_COUNT), now, |key, view| {
-                    let value = view.value().to_bytes();
-                    found.push((key.to_vec(), view.stamp(), value.to_vec()));
-                });
+            let mut found: Vec<(Vec<u8>, Stamp, Bytes)> = Vec::new();
+            let from = (cursor, STEP_COUNT);
+            cursor = self.node.store().scan(&self.bucket, from, now, |key, view| {
+                found.push((key.to_vec(), view.stamp(), view.value().to_bytes()));
+            });
+            let met_now =
+                found.iter().filter_map(|(key, stamp, value)| self.meet(key, *stamp, value));
+            met.extend(met_now);
             if cursor == 0 {
-                break;
+                return met;
             }
         }
-        for (key, stamp, value) in &found {
-            self.meet(key, *stamp, value);
-        }
+    }
+
+    /// Forgets those of which there is no record any more, once they are many.
+    fn forget_expired(&self) {
+        let stats = self.bucket.stats();
+        let known: Vec<Vec<u8>> = {
+            let known = self.known();
+            if known.stamps.len() <= 2 * stats.key_count + STEP_COUNT {
+                return;
+            }
+            known.stamps.keys().cloned().collect()
+        };
+        let (store, now) = (self.node.store(), self.node.now());
+        // One that comes meanwhile is there.
+        let is_gone = |key: &Vec<u8>| store.read(&self.bucket, key, now, |view| view.is_none());
+        let gone: Vec<Vec<u8>> = known.into_iter().filter(is_gone).collect();
         let mut known = self.known();
-        if known.stamps.len() > 2 * found.len() + STEP_COUNT {
-            let Known { stamps, prefixes, unwritten, .. } = &mut *known;
-            *stamps = found.into_iter().map(|(key, stamp, _)| (key, stamp)).collect();
-            prefixes.retain(|key, _| stamps.contains_key(key) || unwritten.contains_key(key));
+        let Known { stamps, prefixes, unwritten, .. } = &mut *known;
+        for key in &gone {
+            stamps.remove(key);
         }
+        prefixes.retain(|key, _| stamps.contains_key(key) || unwritten.contains_key(key));
     }
 }
 

@@ -271,6 +271,7 @@ impl Hub {
 
     fn step(&self, input: Input) {
         self.replica.borrow_mut().step(self.node.store(), self.moment(), input);
+        self.node.arrivals().meet();
     }
 
     /// Polls the machine and carries out what it says.
@@ -284,6 +285,7 @@ impl Hub {
             let rest = replica.poll(self.node.store(), now, &mut outputs);
             self.node.set_sweep_floor(replica.sweep_floor(now));
             // Before anybody is told that this node has it.
+            self.node.arrivals().meet();
             let progress = self.node.replication().progress();
             if progress.is_vector_wanted() {
                 progress.publish_vector(replica.vector());

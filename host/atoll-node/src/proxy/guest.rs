@@ -68,10 +68,7 @@ impl Proxy {
         record: &HandlerRecord,
         backend: impl FnOnce() -> Arc<dyn Backend>,
     ) -> Option<Arc<Route>> {
-        self.latest(&self.guests, record, || {
-            self.cache.note_use();
-            Arc::new(self.new_guest_route(record, backend()))
-        })
+        self.latest(&self.guests, record, || Arc::new(self.new_guest_route(record, backend())))
     }
 
     fn new_guest_route(&self, record: &HandlerRecord, backend: Arc<dyn Backend>) -> Route {

@@ -249,7 +249,6 @@ impl Proxy {
             Ok(Arc::new(Routed { pattern, route: Arc::new(route) }))
         });
         let checks = made.as_ref().ok().map(|routed| {
-            self.cache.note_use();
             let token = CancellationToken::new();
             self.watch_route(routed, &self.fetches, &token);
             token.drop_guard()
