@@ -60,7 +60,7 @@ fn nothing_is_cached_that_neither_the_record_nor_the_answer_allows() {
 
 #[test]
 fn many_who_ask_at_once_are_one_call() {
-    let node = node_with(&["--cache", "--cpu-ms", "5000"]);
+    let node = node_with(&["--cache", "--cpu-ms", "5000", "--wall-ms", "60000"]);
     let query = "control=max-age%3D60&spin=300";
     let answers: Vec<String> = std::thread::scope(|scope| {
         let clients: Vec<_> = (0..30).map(|_| scope.spawn(|| get(&node, query).text())).collect();

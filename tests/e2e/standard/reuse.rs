@@ -51,7 +51,8 @@ fn an_instance_that_does_not_end_its_answer_is_not_used_again() {
 #[test]
 fn a_python_handler_is_used_again_and_a_javascript_one_cannot_be() {
     let node = TestNode::start_with(&["--log", "info"]);
-    let often = ["--reuse", "1000", "--cpu-ms", "1000", "--memory-mib", "128"];
+    let often =
+        ["--reuse", "1000", "--cpu-ms", "1000", "--wall-ms", "60000", "--memory-mib", "128"];
     deploy(
         &node,
         &tools::python(),
