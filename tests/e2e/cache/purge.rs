@@ -2,11 +2,11 @@
 
 use super::origin::{Act, Origin, ask, node_before, response};
 use crate::dice::Dice;
-use crate::node::{ATOLL, Ends, TestNode, wait_until};
+use crate::node::{ATOLL, TestNode, wait_until};
 use crate::pace::Pace;
 use crate::tools::run;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 const FRESH: (&str, &str) = ("Cache-Control", "max-age=3600");
