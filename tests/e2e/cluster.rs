@@ -206,6 +206,16 @@ impl Cluster {
         self.network().for_each(|proxy| proxy.delay_ms(delay_ms));
     }
 
+    /// What `from` sends to `to` arrives so much later.
+    pub(crate) fn delay_from(&self, from: usize, to: usize, delay_ms: u64) {
+        if let Some(proxy) = self.proxies.get(&(from, to)) {
+            proxy.delay_toward(Toward::Target, delay_ms);
+        }
+        if let Some(proxy) = self.proxies.get(&(to, from)) {
+            proxy.delay_toward(Toward::Dialler, delay_ms);
+        }
+    }
+
     /// Bytes that have passed between all nodes so far.
     pub(crate) fn bytes(&self) -> u64 {
         self.network().map(Proxy::bytes).sum()

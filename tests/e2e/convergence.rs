@@ -42,14 +42,14 @@ fn wait_tells_the_truth_while_a_peer_is_stopped() {
     for node in 0..2 {
         let mut client = cluster.client(node);
         client.command(&["SET", "k", "v"]);
-        assert_eq!(client.command(&["WAIT", "1", "5000"]), ":1");
+        assert_eq!(client.command(&["WAIT", "1", "60000"]), ":1");
     }
     cluster.node(1).signal("STOP");
     let mut client = cluster.client(0);
     client.command(&["SET", "k", "w"]);
     assert_eq!(client.command(&["WAIT", "1", "200"]), ":0");
     cluster.node(1).signal("CONT");
-    assert_eq!(client.command(&["WAIT", "1", "10000"]), ":1");
+    assert_eq!(client.command(&["WAIT", "1", "60000"]), ":1");
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn deadlines_travel_with_their_values_and_pass_without_their_writer() {
     client.command(&["SET", "later", "v"]);
     client.command(&["PEXPIRE", "later", "600"]);
     // It has come with its deadline, and so have those that may have ended meanwhile.
-    assert_eq!(client.command(&["WAIT", "1", "5000"]), ":1");
+    assert_eq!(client.command(&["WAIT", "1", "60000"]), ":1");
     assert_eq!(cluster.command(1, &["GET", "long"]), "$v");
     let deadline = client.command(&["PEXPIRETIME", "long"]);
     assert_eq!(cluster.command(1, &["PEXPIRETIME", "long"]), deadline);

@@ -51,6 +51,10 @@ fn what_is_deployed_on_one_node_is_live_on_all_and_rolls_back_on_all() {
 
     let told = deploy(last, "standard", &["--wait", "all"]);
     assert!(told.contains("version 2"), "{told}");
+    // Where it has not waited in vain, it is so.
+    if !told.contains("n0  serves version 2") {
+        wait_for_page(first, "it is live there", |page| page.1 == "hello from the standard\n");
+    }
     assert_eq!(page(first).1, "hello from the standard\n");
 
     let told = ok(first, &["rollback", "page", "--wait", "all"]);

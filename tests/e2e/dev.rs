@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// How long a first build may take on a busy machine.
-const BUILD_PATIENCE: Duration = Duration::from_secs(300);
+const BUILD_PATIENCE: Duration = Duration::from_secs(900);
 
 /// A running `atoll dev`; killed when it is dropped.
 struct Dev {

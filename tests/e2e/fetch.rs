@@ -66,7 +66,7 @@ fn a_granted_host_answers_and_another_is_denied_by_name() {
 #[test]
 fn requests_of_one_call_are_counted_and_answers_are_bounded() {
     let upstream = TestNode::start();
-    let node = node_reaching(&[upstream.api], &["--cpu-ms", "2000"]);
+    let node = node_reaching(&[upstream.api], &["--cpu-ms", "2000", "--wall-ms", "60000"]);
     upstream.http("PUT", upstream.api, "/v1/kv/default/fits", &vec![b'x'; 8 << 20]);
     upstream.http("PUT", upstream.api, "/v1/kv/default/big", &vec![b'x'; (8 << 20) + 1]);
     let key = |key: &str| format!("url=http://{}/v1/kv/default/{key}", upstream.api);
@@ -176,7 +176,7 @@ fn several_slow_hosts_are_asked_at_once() {
 #[test]
 fn answers_that_come_at_once_are_bounded_together() {
     let upstream = TestNode::start();
-    let node = node_reaching(&[upstream.api], &["--cpu-ms", "2000"]);
+    let node = node_reaching(&[upstream.api], &["--cpu-ms", "2000", "--wall-ms", "60000"]);
     upstream.http("PUT", upstream.api, "/v1/kv/default/big", &vec![b'x'; 8 << 20]);
     let url = format!("url=http://{}/v1/kv/default/big", upstream.api);
     let four = get(&node, &format!("/h/together?times=4&{url}"));

@@ -82,11 +82,11 @@ fn a_slow_link_holds_nobody_up() {
     for number in 0..200 {
         assert_eq!(client.command(&["SET", &format!("k{number}"), &value]), "+OK");
     }
-    assert_eq!(client.command(&["WAIT", "1", "20000"]), ":1");
+    assert_eq!(client.command(&["WAIT", "1", "60000"]), ":1");
     let slow = cluster.command(2, &["DBSIZE"]);
     assert_ne!(slow, ":200", "the one at the slow links was not waited for");
     limit(0);
-    assert_eq!(client.command(&["WAIT", "2", "25000"]), ":2");
+    assert_eq!(client.command(&["WAIT", "2", "60000"]), ":2");
     assert_eq!(cluster.converge().len(), 200);
 }
 
@@ -99,7 +99,7 @@ fn values_of_any_size_arrive() {
         let value: String = (0..size).map(|n| char::from(b'a' + (n % 23) as u8)).collect();
         assert_eq!(client.command(&["SET", &size.to_string(), &value]), "+OK");
     }
-    assert_eq!(client.command(&["WAIT", "1", "20000"]), ":1");
+    assert_eq!(client.command(&["WAIT", "1", "60000"]), ":1");
     assert_eq!(cluster.converge().len(), sizes.len());
 }
 

@@ -13,8 +13,9 @@ use std::time::{Duration, Instant};
 /// The binary that cargo has built for these tests.
 pub(crate) const ATOLL: &str = env!("CARGO_BIN_EXE_atoll");
 
-/// How long anything may take on a busy machine before a test fails.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// How long anything may take on a busy machine before a test fails: on one core that eight tests and
+/// other people's builds share, answers have come after more than 30 s with nothing wrong.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A running node; killed when it is dropped.
 #[derive(Debug)]

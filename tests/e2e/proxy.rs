@@ -51,7 +51,8 @@ struct Weather {
     is_cut: bool,
     /// By direction.
     is_held: [bool; 2],
-    delay_ms: u64,
+    /// By direction.
+    delay_ms: [u64; 2],
     /// Bytes a second in each direction; 0 is no limit.
     rate: u64,
 }
@@ -115,7 +116,12 @@ impl Proxy {
 
     /// Everything arrives so much later, in each direction.
     pub(crate) fn delay_ms(&self, delay_ms: u64) {
-        self.change(|weather| weather.delay_ms = delay_ms);
+        self.change(|weather| weather.delay_ms = [delay_ms; 2]);
+    }
+
+    /// Everything in one direction arrives so much later.
+    pub(crate) fn delay_toward(&self, toward: Toward, delay_ms: u64) {
+        self.change(|weather| weather.delay_ms[toward as usize] = delay_ms);
     }
 
     /// At most so many bytes a second arrive, in each direction; 0 is no limit.
@@ -212,7 +218,8 @@ async fn pump(
     let reading = async {
         let mut piece = vec![0; PIECE_BYTES];
         while let Ok(count) = read.read(&mut piece).await {
-            let delay = Duration::from_millis(network.weather.borrow().delay_ms);
+            let delay = network.weather.borrow().delay_ms[toward as usize];
+            let delay = Duration::from_millis(delay);
             let due = (Instant::now() + delay, piece[..count].to_vec());
             // An empty piece is the end.
             if sender.send(due).await.is_err() || count == 0 {

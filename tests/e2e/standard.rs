@@ -80,7 +80,7 @@ fn a_handler_sends_requests_to_the_hosts_that_it_was_granted_alone() {
 #[test]
 fn a_standard_handler_that_misbehaves_ends_its_own_request_and_nothing_else() {
     // Far apart: on a busy machine a guest that computes waits for its turns.
-    let limits = ["--cpu-ms", "300", "--wall-ms", "30000", "--memory-mib", "16"];
+    let limits = ["--cpu-ms", "300", "--wall-ms", "100000", "--memory-mib", "16"];
     let node = node_with_standard(&limits);
     let soon = ["--name", "soon", "--route", "/soon/*", "--wall-ms", "1500"];
     let guests = atoll_guests::build().unwrap_or_else(|error| panic!("{error:#}"));

@@ -78,7 +78,9 @@ fn hooks_answer_change_choose_and_say_what_is_kept() {
         assert_eq!(ask(&node, "GET", "/gone", &[]).text(), "plain 0", "kept although it says not");
     }
     assert_eq!((plain.seen("/a").len(), beta.seen("/a").len()), (2, 2));
-    assert!(ask(&node, "GET", "/gone", &[]).field("cache-status").contains("; hit; ttl=59"));
+    let status = ask(&node, "GET", "/gone", &[]).field("cache-status");
+    let ttl_s = status.split("; hit; ttl=").nth(1).and_then(|ttl| ttl.parse::<u64>().ok());
+    assert!(ttl_s.is_some_and(|ttl_s| ttl_s < 60), "a minute, and it counts: {status}");
     let api = node.api.to_string();
     let told = run(ATOLL, &["cache", "--api", &api, "inspect", "http://example.com/a"]);
     assert_eq!(told.lines().filter(|line| line.contains(": 200, ")).count(), 4, "{told}");

@@ -142,3 +142,22 @@ fn a_deadline_is_off_by_no_more_than_the_clocks_are() {
         assert!(gone >= 1_900 && alive <= 4_100, "{key} lived {alive} to {gone} ms there");
     }
 }
+
+#[test]
+fn a_way_that_is_slow_in_one_direction_is_no_clock_that_is_wrong() {
+    let cluster = Cluster::start(Shape::Pair);
+    // Half of it is more than clocks may differ.
+    cluster.delay_from(1, 0, 6_000);
+    wait_until("the way is measured", || {
+        let link = |index| cluster.view(index)["replication"]["links"][0].clone();
+        let is_slow = |index| link(index)["rtt_us"].as_u64().is_some_and(|us| us > 5_900_000);
+        (is_slow(0) && is_slow(1)).then_some(())
+    });
+    for index in cluster.up() {
+        let node = cluster.node(index);
+        assert_eq!(node.http("GET", node.api, "/readyz", b"").status, 200);
+        assert_eq!(cluster.command(index, &["SET", &format!("k{index}"), "v"]), "+OK");
+        assert!(cluster.metric(index, "atoll_clock_skew_seconds ").abs() < 1.0);
+    }
+    assert_eq!(cluster.converge().len(), 2);
+}

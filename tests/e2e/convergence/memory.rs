@@ -96,7 +96,7 @@ fn check_repaired(cluster: &Cluster) {
     let want = format!(":{}", KEY_COUNT - held.len());
     cluster.wait_for(1, &["DBSIZE"], &want);
     cluster.wait_for(0, &["DBSIZE"], &want);
-    assert_eq!(cluster.command(0, &["WAIT", "1", "10000"]), ":1");
+    assert_eq!(cluster.command(0, &["WAIT", "1", "60000"]), ":1");
     assert!(is_within_bounds(cluster));
     assert_eq!(cluster.converge().len(), KEY_COUNT - held.len());
 }

@@ -124,7 +124,7 @@ fn after_a_restart_of_the_peer_writes_are_in_the_right_database() {
     let mut client = cluster.client(0);
     assert_eq!(client.command(&["SELECT", "3"]), "+OK");
     assert_eq!(client.command(&["SET", "k", "three"]), "+OK");
-    assert_eq!(client.command(&["WAIT", "1", "5000"]), ":1");
+    assert_eq!(client.command(&["WAIT", "1", "60000"]), ":1");
     cluster.kill(1);
     cluster.start_node(1);
     cluster.wait_linked();

@@ -119,7 +119,7 @@ fn check_problem(node: &TestNode, path: &str, status: u16, code: &str) {
 #[test]
 fn a_handler_of_0_3_that_misbehaves_ends_its_own_request_and_nothing_else() {
     // Far apart: on a busy machine a guest that computes waits for its turns.
-    let limits = ["--cpu-ms", "250", "--wall-ms", "30000", "--memory-mib", "16"];
+    let limits = ["--cpu-ms", "250", "--wall-ms", "100000", "--memory-mib", "16"];
     let node = node_with_service(&limits);
     let soon = ["--name", "soon", "--route", "/soon/*", "--wall-ms", "3000"];
     deploy_at(&node, &soon);

@@ -54,6 +54,32 @@ pub(super) struct Link {
     pub(super) serve: Option<Serve>,
 }
 
+/// How long an introduction may be on its way, in ms.
+const INTRODUCTION_MS: i64 = 5_000;
+
+/// The peer's clock against ours by its introduction, in ms. That may have been on its way for a
+/// while, in which its clock went on: what this can explain is no difference.
+fn skew_at_introduction(seen_ms: i64) -> i64 {
+    0.clamp(seen_ms, seen_ms.saturating_add(INTRODUCTION_MS))
+}
+
+/// The same after a pong, by which it was `measured_ms` if both ways took as long. One that came
+/// late may have been late in one direction alone, on a busy machine or behind much else: then what
+/// was known is kept as far as it can still be.
+pub(super) fn skew_after_pong(
+    known_ms: i64,
+    (measured_ms, round_trip_ms): (i64, u64),
+    max_skew_ms: u64,
+) -> i64 {
+    if round_trip_ms <= max_skew_ms / 2 {
+        return measured_ms;
+    }
+    let error_ms = i64::try_from(round_trip_ms / 2 + 1).unwrap_or(i64::MAX);
+    let (least_ms, most_ms) =
+        (measured_ms.saturating_sub(error_ms), measured_ms.saturating_add(error_ms));
+    known_ms.clamp(least_ms, most_ms)
+}
+
 /// Round trips that are remembered.
 const ROUND_TRIP_COUNT_MAX: usize = 10;
 
@@ -137,7 +163,7 @@ impl Link {
             heard_ms: now.at_ms,
             pinged_ms: None,
             round_trips: RoundTrips::default(),
-            skew_ms: skew_us / 1_000,
+            skew_ms: skew_at_introduction(skew_us / 1_000),
             known: vector,
             outgoing: Vec::new(),
             numbers: BTreeMap::new(),
@@ -207,6 +233,27 @@ impl Link {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_late_pong_says_no_more_of_a_clock_than_it_can() {
+        let after =
+            |known, measured, round_trip| skew_after_pong(known, (measured, round_trip), 2_000);
+        assert_eq!(after(0, -40, 80), -40, "one that is prompt is believed");
+        assert_eq!(after(0, 700, 1_000), 700);
+        // Eight seconds in one direction look like four seconds of a clock.
+        assert_eq!((after(0, 4_000, 8_000), after(0, -4_000, 8_000)), (0, 0));
+        assert_eq!(after(-30, 4_000, 8_000), -1, "as far as it can be");
+        // What no way can explain is a clock's.
+        assert_eq!(after(0, 120_000, 8_000), 115_999);
+        assert_eq!(after(120_000, 118_000, 8_000), 120_000);
+    }
+
+    #[test]
+    fn an_introduction_that_was_on_its_way_shows_no_clock_that_is_behind() {
+        assert_eq!(skew_at_introduction(3_000), 3_000, "no way makes a clock seem ahead");
+        assert_eq!((skew_at_introduction(-3_000), skew_at_introduction(0)), (0, 0));
+        assert_eq!(skew_at_introduction(-120_000), -115_000);
+    }
 
     #[test]
     fn one_slow_round_trip_hides_neither_the_way_nor_its_change() {

@@ -1,6 +1,6 @@
 //! Links as they come and go: who is let in, who is measured, who is given up.
 
-use super::link::Link;
+use super::link::{Link, skew_after_pong};
 use super::{Circumstances, Connected, Dialler, LinkId, Output, Replica};
 use crate::wire::frame::{Farewell, Frame, Hello, VERSIONS};
 use std::collections::BTreeMap;
@@ -182,7 +182,9 @@ impl Replica {
         let rtt_ms = around.now.at_ms.saturating_sub(at_ms);
         link.round_trips.note(rtt_ms);
         let then_us = around.now.wall.micros() as i64 - (rtt_ms * 500) as i64;
-        link.skew_ms = (wall_us as i64 - then_us) / 1_000;
+        let measured_ms = (wall_us as i64 - then_us) / 1_000;
+        let max_skew_ms = self.settings.tuning.max_skew_ms;
+        link.skew_ms = skew_after_pong(link.skew_ms, (measured_ms, rtt_ms), max_skew_ms);
         // This node's own clock is among them. Of two, the one ahead is taken to be wrong: only
         // it does harm.
         let mut offsets: Vec<i64> = self.links.values().map(|link| link.skew_ms).collect();
