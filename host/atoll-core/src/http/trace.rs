@@ -1,6 +1,7 @@
 //! W3C Trace Context: the trace that a request is part of, and its place in it.
 
 use super::sampling::Sampled;
+use crate::hex::hex;
 use std::fmt;
 
 /// A request within a trace. Written as the field `traceparent` of what it leads to.
@@ -105,11 +106,6 @@ fn span_of(dice: [u8; 8]) -> [u8; 8] {
     let mut span = dice;
     span[7] |= u8::from(span == [0; 8]);
     span
-}
-
-fn hex(bytes: &[u8]) -> String {
-    let digit = |nibble: u8| char::from(b"0123456789abcdef"[usize::from(nibble & 0xF)]);
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]).collect()
 }
 
 /// The trace, the caller's place and the flags. Later versions begin like the first and may have more
