@@ -6,6 +6,7 @@
 pub mod clock;
 pub mod entry;
 pub mod grant;
+pub mod hex;
 pub mod http;
 pub mod http_cache;
 pub mod key;

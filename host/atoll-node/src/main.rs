@@ -6,6 +6,7 @@ mod backup;
 mod cache;
 mod cli;
 mod config;
+mod followed;
 mod gateway;
 mod handlers;
 mod http2;

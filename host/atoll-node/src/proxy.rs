@@ -123,7 +123,7 @@ impl Proxy {
         settings: &[RouteSettings],
         own: Option<Authority>,
     ) -> anyhow::Result<Arc<Proxy>> {
-        let figures = Figures::register(node);
+        let figures = Figures::register(node.metrics());
         let cache = shared.purges().cache();
         let fixed_routes = settings.iter().map(|settings| {
             let route = Arc::new(Route::new(settings, &figures)?);

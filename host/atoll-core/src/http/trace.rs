@@ -1,6 +1,7 @@
 //! W3C Trace Context: the trace that a request is part of, and its place in it.
 
 use super::sampling::Sampled;
+use crate::hex::{hex, write_hex};
 use std::fmt;
 
 /// A request within a trace. Written as the field `traceparent` of what it leads to.
@@ -86,10 +87,10 @@ impl TraceContext {
     /// The field `traceparent`.
     pub fn field(&self) -> [u8; FIELD_BYTES] {
         let mut field = [b'-'; FIELD_BYTES];
-        write_digits(&[0], &mut field[..2]);
-        write_digits(&self.trace, &mut field[3..35]);
-        write_digits(&self.span, &mut field[36..52]);
-        write_digits(&[self.flags], &mut field[53..]);
+        write_hex(&[0], &mut field[..2]);
+        write_hex(&self.trace, &mut field[3..35]);
+        write_hex(&self.span, &mut field[36..52]);
+        write_hex(&[self.flags], &mut field[53..]);
         field
     }
 
@@ -116,22 +117,6 @@ fn span_of(dice: [u8; 8]) -> [u8; 8] {
     let mut span = dice;
     span[7] |= u8::from(span == [0; 8]);
     span
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().flat_map(|byte| two_digits(*byte).map(char::from)).collect()
-}
-
-/// Writes twice as many digits as there are bytes.
-fn write_digits(bytes: &[u8], to: &mut [u8]) {
-    for (byte, place) in bytes.iter().zip(to.chunks_exact_mut(2)) {
-        place.copy_from_slice(&two_digits(*byte));
-    }
-}
-
-fn two_digits(byte: u8) -> [u8; 2] {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 0xF)]]
 }
 
 /// The trace, the caller's place and the flags. Later versions begin like the first and may have more

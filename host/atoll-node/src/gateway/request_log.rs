@@ -4,23 +4,21 @@
 //! them, through a queue of a bounded length; one that finds it full is counted and left out.
 
 use super::server_span::cache_status;
+use crate::followed::{Follower, followed};
 use crate::listen::{PeerAddress, host};
 use crate::node::Node;
 use anyhow::Context as _;
-use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
 use bytes::Bytes;
 use http::{StatusCode, Version, header};
-use http_body::{Frame, SizeHint};
+use http_body::Frame;
 use prometheus_client::metrics::counter::Counter;
 use serde::Serialize;
 use std::fs::OpenOptions;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
-use std::pin::Pin;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant, SystemTime};
 use tracing::warn;
 
@@ -130,7 +128,7 @@ impl Began {
             // Its connection is taken from it.
             return response;
         }
-        response.map(|body| Body::new(Logged { body, began: self }))
+        response.map(|body| followed(body, self))
     }
 }
 
@@ -143,33 +141,11 @@ impl Drop for Began {
     }
 }
 
-/// A body whose end is told of.
-struct Logged {
-    body: Body,
-    began: Began,
-}
-
-impl http_body::Body for Logged {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
-        if let Some(Ok(frame)) = &frame {
-            self.began.line.bytes += frame.data_ref().map_or(0, Bytes::len) as u64;
+impl Follower for Began {
+    fn see(&mut self, frame: Option<&Result<Frame<Bytes>, axum::Error>>) {
+        if let Some(Ok(frame)) = frame {
+            self.line.bytes += frame.data_ref().map_or(0, Bytes::len) as u64;
         }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 

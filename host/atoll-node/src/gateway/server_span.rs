@@ -1,18 +1,14 @@
 //! The span of a request: from its head to the end of its answer.
 
+use crate::followed::{Follower, followed};
 use crate::listen::PeerAddress;
 use crate::trace::attribute::{self, text};
 use crate::trace::span::{Kind, Span};
 use crate::trace::tracer::Tracer;
 use atoll_core::http_cache::report::CACHE_STATUS;
-use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
-use bytes::Bytes;
 use http::StatusCode;
-use http_body::{Frame, SizeHint};
-use std::pin::Pin;
-use std::task::{Context, Poll};
 
 /// A request that is traced, and under way.
 #[derive(Debug)]
@@ -54,7 +50,7 @@ impl ServerSpan {
             // Its connection is taken from it.
             return response;
         }
-        response.map(|body| Body::new(Traced { body, _until_its_end: self.span }))
+        response.map(|body| followed(body, self.span))
     }
 }
 
@@ -65,28 +61,5 @@ pub(super) fn cache_status(response: &Response) -> Option<&str> {
     Some(own.trim_start_matches("; "))
 }
 
-/// A body whose end is that of the span.
-struct Traced {
-    body: Body,
-    _until_its_end: Span,
-}
-
-impl http_body::Body for Traced {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
+/// The span ends with the body.
+impl Follower for Span {}

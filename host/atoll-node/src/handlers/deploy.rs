@@ -1,9 +1,10 @@
 //! Deploying: a component is checked, compiled, tried, stored and made live, in this order.
 
+use super::Handlers;
 use super::deployed::{Counts, Deployed, Release, Standing};
 use super::guest::{GuestHost, Identity};
-use super::{Handlers, hex};
 use atoll_core::grant::Grant;
+use atoll_core::hex::hex;
 use atoll_core::limits::HANDLER_COUNT_MAX;
 use atoll_core::manifest::canary::{Canary, Share};
 use atoll_core::manifest::watch::Watch;

@@ -64,32 +64,16 @@ pub(crate) struct ReleaseFigures {
 impl Figures {
     pub(super) fn register(metrics: &Metrics) -> Figures {
         let figures = Figures::default();
-        let Figures { requests, cpu, memory, calls, retries } = &figures;
-        metrics.register(
-            "handler_requests",
-            "Requests of handlers, by how they ended",
-            requests.clone(),
-        );
-        metrics.register(
-            "handler_cpu_seconds",
-            "Time on a processor of handlers, host calls and new instances included",
-            cpu.clone(),
-        );
-        metrics.register(
-            "handler_memory_peak_bytes",
-            "Most linear memory that one instance of a handler has had",
-            memory.clone(),
-        );
-        metrics.register(
-            "handler_calls",
-            "Calls of handlers, hooks and watchers, by whether the instance was new",
-            calls.clone(),
-        );
-        metrics.register(
-            "handler_retries",
-            "Requests that a used instance failed at and a fresh one was given",
-            retries.clone(),
-        );
+        let help = "Requests of handlers, by how they ended";
+        metrics.register("handler_requests", help, figures.requests.clone());
+        let help = "Time on a processor of handlers, host calls and new instances included";
+        metrics.register("handler_cpu_seconds", help, figures.cpu.clone());
+        let help = "Most linear memory that one instance of a handler has had";
+        metrics.register("handler_memory_peak_bytes", help, figures.memory.clone());
+        let help = "Calls of handlers, hooks and watchers, by whether the instance was new";
+        metrics.register("handler_calls", help, figures.calls.clone());
+        let help = "Requests that a used instance failed at and a fresh one was given";
+        metrics.register("handler_retries", help, figures.retries.clone());
         figures
     }
 

@@ -4,6 +4,7 @@ use super::deploy::Deployment;
 use super::*;
 use crate::cache::Cache;
 use crate::config::{Config, FileConfig};
+use atoll_core::hex::hex;
 use atoll_core::manifest::{HandlerLimits, HandlerRecord};
 use bytes::Bytes;
 use sha2::{Digest, Sha256};

@@ -70,7 +70,7 @@ impl Watchers {
     /// There is none and the system gives no random numbers.
     pub(super) fn new(node: Arc<Node>, key: Option<&Secret>) -> anyhow::Result<Watchers> {
         let (list, start, causes) = (watch::Sender::default(), Mutex::default(), Causes::default());
-        let (seal, figures) = (Seal::new(key)?, Figures::new(node.metrics()));
+        let (seal, figures) = (Seal::new(key)?, Figures::register(node.metrics()));
         Ok(Watchers { node, list, start, causes, seal, figures })
     }
 

@@ -8,19 +8,17 @@ use super::{Proxy, Route};
 use crate::cache::Cache;
 use crate::cache::body::StoredBody;
 use crate::cache::stored::{Ingredients, Stored};
+use crate::followed::{Follower, followed};
 use atoll_core::http_cache::freshness::Exchanged;
 use atoll_core::http_cache::key::Url;
 use atoll_core::http_cache::storing::{self, Answered};
 use atoll_core::http_cache::vary::Vary;
-use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderMap, Method, header};
-use http_body::{Body as _, Frame, SizeHint};
+use http_body::{Body as _, Frame};
 use prometheus_client::metrics::counter::Counter;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 
 /// A request with POST, for the time when its response is there.
 #[derive(Debug)]
@@ -92,7 +90,7 @@ impl Proxy {
             responded_us,
             stored_bytes: route.records.stored_bytes.clone(),
         };
-        response.map(|body| Body::new(Kept { body, keep }))
+        response.map(|body| followed(body, keep))
     }
 }
 
@@ -152,42 +150,20 @@ impl Drop for Keep {
     }
 }
 
-/// A body that is kept as it goes by.
-struct Kept {
-    body: Body,
-    keep: Keep,
-}
-
-impl http_body::Body for Kept {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
-        match &frame {
+impl Follower for Keep {
+    fn see(&mut self, frame: Option<&Result<Frame<Bytes>, axum::Error>>) {
+        match frame {
             Some(Ok(frame)) => {
                 if let Some(piece) = frame.data_ref() {
-                    self.keep.push(piece);
+                    self.push(piece);
                 }
-                // A reader may leave out the end where the length is known.
-                if self.keep.length == Some(self.keep.bytes) {
-                    self.keep.finish();
+                // The end may be left out.
+                if self.length == Some(self.bytes) {
+                    self.finish();
                 }
             }
-            Some(Err(_)) => self.keep.made_of = None,
-            None => self.keep.finish(),
+            Some(Err(_)) => self.made_of = None,
+            None => self.finish(),
         }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }

@@ -1,6 +1,6 @@
 //! What is counted for each route.
 
-use crate::node::Node;
+use crate::metrics::Metrics;
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
@@ -82,10 +82,10 @@ struct Outcome {
 }
 
 impl ShieldFigures {
-    pub(super) fn register(node: &Node) -> ShieldFigures {
+    pub(super) fn register(metrics: &Metrics) -> ShieldFigures {
         let requests = Family::<Outcome, Counter>::default();
         let help = "Requests to the node that fetches for all, by what came of them";
-        node.metrics().register("shield_requests", help, requests.clone());
+        metrics.register("shield_requests", help, requests.clone());
         let counter = |outcome| requests.get_or_create(&Outcome { outcome }).clone();
         ShieldFigures {
             answered: counter("answered"),
@@ -136,9 +136,8 @@ pub(super) struct Records {
 }
 
 impl Figures {
-    pub(super) fn register(node: &Node) -> Figures {
+    pub(super) fn register(metrics: &Metrics) -> Figures {
         let figures = Figures::default();
-        let metrics = node.metrics();
         let help = "Requests of routes to upstreams, by how they were answered";
         metrics.register("proxy_requests", help, figures.requests.clone());
         let help = "Requests that were sent to upstreams";

@@ -117,7 +117,7 @@ impl Shield {
     pub(super) fn new(node: &Arc<Node>, own: Authority) -> anyhow::Result<Shield> {
         let name = BucketName::new("_gateways").context("the name of the bucket of gateways")?;
         let gateways = node.store().open_bucket(&name)?;
-        let figures = ShieldFigures::register(node);
+        let figures = ShieldFigures::register(node.metrics());
         Ok(Shield { node: Arc::clone(node), own, gateways, ways: Mutex::default(), figures })
     }
 

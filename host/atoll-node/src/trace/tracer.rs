@@ -4,6 +4,7 @@ use super::attribute::Attribute;
 use super::delivery::{Delivering, Delivery};
 use super::settings::Settings;
 use super::{Recording, Trace};
+use crate::metrics::Metrics;
 use crate::node::Node;
 use atoll_core::http::sampling::{Sampled, Sampler};
 use atoll_core::http::trace::TraceContext;
@@ -49,13 +50,13 @@ struct Drop {
 }
 
 impl Figures {
-    pub(super) fn register(node: &Node) -> Figures {
+    pub(super) fn register(metrics: &Metrics) -> Figures {
         let (exported, dropped) = (Counter::default(), Family::<Drop, Counter>::default());
         let help = "Spans that the collector of traces has taken";
-        node.metrics().register("spans_exported", help, exported.clone());
+        metrics.register("spans_exported", help, exported.clone());
         let help =
             "Spans that were dropped, because too many waited or the collector did not take them";
-        node.metrics().register("spans_dropped", help, dropped.clone());
+        metrics.register("spans_dropped", help, dropped.clone());
         let counter = |why| dropped.get_or_create(&Drop { why }).clone();
         let (queue_full, undelivered) = (counter("queue-full"), counter("collector"));
         Figures { exported, queue_full, undelivered }
@@ -73,7 +74,7 @@ pub(crate) fn start(
 ) -> anyhow::Result<(Option<Tracer>, Option<Delivering>)> {
     let Some(settings) = settings else { return Ok((None, None)) };
     let (spans, waiting) = mpsc::channel(settings.batches.waiting_max);
-    let figures = Figures::register(node);
+    let figures = Figures::register(node.metrics());
     let queue_full = figures.queue_full.clone();
     let tracer = Tracer { sampler: settings.sampler, spans, queue_full };
     let delivery = Delivery::new(settings, waiting, figures)?;

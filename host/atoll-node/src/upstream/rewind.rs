@@ -65,8 +65,8 @@ impl State {
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let frame = ready!(Pin::new(&mut self.rest).poll_frame(context));
         if let (Some(Ok(frame)), Some(kept)) = (&frame, &mut self.kept) {
-            // Trailers are bounded as heads are.
-            self.kept_bytes += frame.data_ref().map_or(0, Bytes::len);
+            // Trailers are bounded as heads are. Many small pieces take up room as well.
+            self.kept_bytes += frame.data_ref().map_or(0, Bytes::len) + size_of::<Piece>();
             let trailers = || frame.trailers_ref().cloned().map(Piece::Trailers);
             kept.extend(frame.data_ref().cloned().map(Piece::Data).or_else(trailers));
             if self.kept_bytes > KEPT_BYTES_MAX {
@@ -189,6 +189,18 @@ mod tests {
         let rewind = Rewind::new(Body::from(vec![0; KEPT_BYTES_MAX + 1]));
         let first = rewind.whole().expect("nothing has gone");
         assert_eq!(first.collect().await.expect("no error").to_bytes().len(), KEPT_BYTES_MAX + 1);
+        assert!(rewind.whole().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_body_of_countless_small_pieces_is_not_kept() {
+        let pieces = futures_util::stream::iter(std::iter::repeat_n(
+            Ok::<_, std::convert::Infallible>("x"),
+            KEPT_BYTES_MAX / 8,
+        ));
+        let rewind = Rewind::new(Body::from_stream(pieces));
+        let first = rewind.whole().expect("nothing has gone");
+        assert_eq!(first.collect().await.expect("no error").to_bytes().len(), KEPT_BYTES_MAX / 8);
         assert!(rewind.whole().is_none());
     }
 }

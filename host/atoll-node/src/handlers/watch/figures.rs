@@ -61,7 +61,7 @@ impl Lost {
 }
 
 impl Figures {
-    pub(super) fn new(metrics: &Metrics) -> Figures {
+    pub(super) fn register(metrics: &Metrics) -> Figures {
         let figures = Figures::default();
         let help = "Calls of watchers, by how they ended";
         metrics.register("watcher_calls", help, figures.calls.clone());
