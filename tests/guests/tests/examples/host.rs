@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use atoll_wasm::host::purge::{Purge, PurgeError, Purging};
 use atoll_wasm::host::{
     Condition, Entry, FetchBody, FetchError, Fetcher, Fetching, Host, Increment, KeyPage, KvError,
-    Level, List, Logger, NoRandomness, SecretError, Set,
+    Level, List, Logger, NoRandomness, SecretError, Set, Usage,
 };
 use bytes::Bytes;
 
@@ -24,6 +24,7 @@ struct State {
     tags: BTreeMap<String, Vec<String>>,
     writes: u64,
     lines: Vec<(Level, String)>,
+    usages: Vec<Usage>,
 }
 
 impl Memory {
@@ -42,6 +43,11 @@ impl Memory {
 
     pub(crate) fn lines(&self) -> Vec<(Level, String)> {
         self.state().lines.clone()
+    }
+
+    /// What the calls have used that were given this, each told once.
+    pub(crate) fn usages(&self) -> Vec<Usage> {
+        self.state().usages.clone()
     }
 }
 
@@ -181,6 +187,10 @@ impl Host for Memory {
     fn random(&mut self, bytes: &mut [u8]) -> Result<(), NoRandomness> {
         bytes.fill(7);
         Ok(())
+    }
+
+    fn used(&mut self, usage: Usage) {
+        self.state().usages.push(usage);
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod cost;
 mod host;
+mod together;
 
 use atoll_wasm::component::{Component, Handler};
 use atoll_wasm::engine::{Engine, EngineConfig};
