@@ -18,6 +18,7 @@ mod passing;
 mod purge;
 mod replicate;
 mod replicate_guests;
+mod replicate_pace;
 mod routes;
 mod secure;
 mod shield;

@@ -10,6 +10,7 @@ pub(crate) mod guest;
 mod keys;
 mod latest;
 mod lookup;
+mod outgoing;
 mod parts;
 mod post;
 mod records;
@@ -32,6 +33,7 @@ use axum::response::Response;
 use guest::Guest;
 use http::uri::Authority;
 use latest::Latest;
+use outgoing::Outgoing;
 use records::{Figures, From, Records};
 use settings::{CacheSettings, RouteEdits, RouteSettings};
 use shield::Shield;
@@ -48,6 +50,7 @@ pub(crate) struct Proxy {
     route_records: routes::Records,
     cache: Arc<Cache>,
     shared: Arc<Shared>,
+    outgoing: Arc<Outgoing>,
     /// Its name is that by which it knows its own requests again.
     node: Arc<Node>,
     /// Fetches that go on without the client that began them.
@@ -144,6 +147,7 @@ impl Proxy {
             route_records: routes::Records::open(node)?,
             cache: Arc::clone(cache),
             shared: Arc::clone(shared),
+            outgoing: Outgoing::new(shared),
             node: Arc::clone(node),
             fetches: TaskTracker::new(),
             figures,

@@ -9,7 +9,7 @@ use std::time::Duration;
 const FRESH: (&str, &str) = ("Cache-Control", "max-age=3600");
 
 /// A node with one route to `origin` that shares, linked with `others`.
-fn node(origin: &Origin, name: &str, others: &[&TestNode], flags: &[&str]) -> TestNode {
+pub(super) fn node(origin: &Origin, name: &str, others: &[&TestNode], flags: &[&str]) -> TestNode {
     node_with((origin, ""), name, others, flags)
 }
 
@@ -114,6 +114,8 @@ fn what_one_node_has_fetched_costs_the_others_no_request() {
     for path in ["/longer", "/private", "/cookie"] {
         ask(one, "GET", path, &[]);
     }
+    // What is long goes out behind its answer.
+    wait_until("all is shared", || (count(one, "written") == 4).then_some(()));
     ask(one, "GET", "/credentials", &[("Authorization", "Basic YTpi")]);
     settle(one, 2);
     settle(two, 2);
@@ -331,8 +333,11 @@ fn records_take_no_more_room_than_they_may_and_answers_do_not_suffer() {
         let answer = ask(&nodes[0], "GET", &format!("/{number}"), &[]);
         assert_eq!((answer.status(), answer.body.len()), (200, 60_000));
     }
-    let (written, full) = (count(&nodes[0], "written"), count(&nodes[0], "full"));
-    assert!((3..=4).contains(&written) && written + full == 20, "{written} and {full}");
+    let (written, full) = wait_until("all are seen to", || {
+        let counts = (count(&nodes[0], "written"), count(&nodes[0], "full"));
+        (counts.0 + counts.1 == 20).then_some(counts)
+    });
+    assert!((3..=4).contains(&written), "{written} and {full}");
     settle(&nodes[0], 2);
     for number in 0..20 {
         assert_eq!(ask(&nodes[1], "GET", &format!("/{number}"), &[]).body.len(), 60_000);

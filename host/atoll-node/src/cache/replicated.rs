@@ -9,9 +9,12 @@
 //! it. What such a node learns later counts from when it took it, as for what it fetched itself. So
 //! no clocks are compared: a response fetched before a purge is nowhere used after it.
 
+mod pace;
+pub(crate) mod record;
+
 use super::Cache;
 use super::body::StoredBody;
-use super::disk::record::{Place, Response};
+use super::disk::record::Response;
 use super::purges::Purges;
 use super::stored::{Ingredients, Stored};
 use crate::node::Node;
@@ -24,68 +27,31 @@ use atoll_core::http_cache::sharing::{self, Passed};
 use atoll_core::http_cache::vary::{Vary, selecting_key};
 use atoll_core::http_cache::{keys, reuse, tags};
 use atoll_core::key::BucketName;
-use atoll_core::limits::VALUE_BYTES_MAX;
 use atoll_core::replica::vector::Vector;
 use atoll_core::store::Bucket;
 use atoll_core::store::edit::{Edit, NewValue, WriteError};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
-use serde::{Deserialize, Serialize};
-use serde_bytes::ByteBuf;
+use pace::Pace;
+use record::{
+    Apart, Carried, Kind, Maker, PIECE_BYTES, Record, body_of, decode, encode, head_of,
+    header_names, piece_slot, place_of, place_of_pieces, slot, texts,
+};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use uuid::Uuid;
-use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 /// The name of the bucket.
 pub(crate) const CACHE: &str = "_cache";
-const MAGIC: &[u8; 8] = b"atollr1\n";
-const PREAMBLE_BYTES: usize = MAGIC.len() + size_of::<u32>();
 /// Longest body that a route may say is shared, in bytes.
 pub(crate) const BODY_BYTES_MAX: u64 = 32 * 1024 * 1024;
 /// The same where it does not say.
 pub(crate) const BODY_BYTES_DEFAULT: u64 = 1024 * 1024;
 
-const _: () = assert!(2 * BODY_BYTES_MAX as usize <= VALUE_BYTES_MAX, "with its head it fits");
+/// What a key takes beside its value, in bytes, at most.
+const KEY_OVERHEAD_BYTES: usize = 160;
 
-/// The head of a record; a body follows that of a response.
-#[derive(Debug, Deserialize, Serialize)]
-struct Record {
-    route: u64,
-    #[serde(default)]
-    version: (u64, u64),
-    kind: Kind,
-}
-
-/// What has made a response: another one makes other responses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Maker {
-    /// What the route says, or which handler it is, as a hash.
-    pub(crate) route: u64,
-    /// The version of the handler, or of the route's filter. Nodes change to another one after the
-    /// other, whatever of it their stores have.
-    pub(crate) version: (u64, u64),
-}
-
-#[derive(Debug, Deserialize, Serialize)]
-enum Kind {
-    /// Which fields tell the responses of a URL apart: they have keys of their own.
-    Varies(Vec<String>),
-    Response(Box<Carried>),
-}
-
-/// A response and what has to be known of it.
-#[derive(Debug, Deserialize, Serialize)]
-struct Carried {
-    response: Response,
-    names: Vec<String>,
-    selecting: ByteBuf,
-    /// What the node that fetched it included when it began to.
-    marks: Vector,
-    /// When that was, and when this was written, by that node's clock, in ms.
-    began_ms: u64,
-    written_ms: u64,
-}
+const _: () = assert!(BODY_BYTES_MAX < u32::MAX as u64, "pieces are counted in 32 bits");
 
 /// What is to be shared.
 #[derive(Clone, Copy, Debug)]
@@ -113,6 +79,39 @@ pub(crate) enum Outcome {
     Kept,
 }
 
+/// What a response needs to be shared.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// Nothing more.
+    Ended(Outcome),
+    /// Its pieces are to be written, and then [`Shared::finish`].
+    Write(Plan),
+}
+
+/// What is to be written for a response.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    slot: Vec<u8>,
+    head: Vec<u8>,
+    body: Bytes,
+    /// Of the body that lies apart, and how many pieces there are.
+    apart: Option<Apart>,
+    deadline: Deadline,
+}
+
+impl Plan {
+    /// Numbers of its pieces.
+    pub(crate) fn pieces(&self) -> std::ops::Range<u32> {
+        0..self.apart.map_or(0, |(_, count)| count)
+    }
+
+    fn bytes(&self) -> usize {
+        let keys = 1 + self.pieces().len();
+        let body = if self.apart.is_some() { self.body.len() } else { 0 };
+        self.head.len() + body + keys * KEY_OVERHEAD_BYTES
+    }
+}
+
 /// What was found for a request.
 #[derive(Debug)]
 pub(crate) enum Taken {
@@ -133,6 +132,7 @@ pub(crate) struct Shared {
     bucket: Arc<Bucket>,
     bytes_max: usize,
     is_used: AtomicBool,
+    pace: Pace,
 }
 
 impl Shared {
@@ -145,7 +145,8 @@ impl Shared {
         let name = BucketName::new(CACHE).context("the name of the bucket of responses")?;
         let bucket = node.store().open_bucket(&name)?;
         let (node, purges) = (Arc::clone(node), Arc::clone(purges));
-        Ok(Arc::new(Shared { node, purges, bucket, bytes_max, is_used: AtomicBool::new(false) }))
+        let (is_used, pace) = (AtomicBool::new(false), Pace::new(&node));
+        Ok(Arc::new(Shared { node, purges, bucket, bytes_max, is_used, pace }))
     }
 
     /// The purges that responses are compared with.
@@ -172,61 +173,113 @@ impl Shared {
         marks
     }
 
-    /// Writes a response for other nodes. May read its body from the disk.
-    pub(crate) fn share(&self, sharing: Sharing<'_>) -> Result<Outcome, WriteError> {
-        let Vary::Fields(names) = sharing.vary else { return Ok(Outcome::NotForOthers) };
-        if self.node.permission().write().is_err() {
-            return Ok(Outcome::Kept);
-        }
+    /// How fast it goes out.
+    pub(crate) fn pace(&self) -> &Pace {
+        &self.pace
+    }
+
+    /// Writes a response for other nodes, all of it at once. May read its body from the disk.
+    pub(crate) fn share(&self, sharing: &Sharing<'_>) -> Result<Outcome, WriteError> {
+        let plan = match self.plan(sharing)? {
+            Step::Ended(outcome) => return Ok(outcome),
+            Step::Write(plan) => plan,
+        };
+        plan.pieces().try_for_each(|number| self.write_piece(&plan, number))?;
+        self.finish(sharing, &plan)
+    }
+
+    /// Says what is to be written. May read the body from the disk.
+    pub(crate) fn plan(&self, sharing: &Sharing<'_>) -> Result<Step, WriteError> {
+        let Vary::Fields(names) = sharing.vary else {
+            return Ok(Step::Ended(Outcome::NotForOthers));
+        };
         let stored = sharing.stored;
         let selecting = selecting_key(names, sharing.request);
         let slot = slot(&stored.key, names, &selecting);
-        let began_ms = super::ms_of(stored.fetched_us);
-        let is_newer = |record: &Record| match record.maker() {
-            Maker { route, version } if route == sharing.maker.route => {
-                (version, record.began_ms()) > (sharing.maker.version, began_ms)
-            }
-            _ => record.began_ms() > began_ms,
-        };
-        if self.read(&slot).is_some_and(|(record, ..)| is_newer(&record)) {
-            return Ok(Outcome::Kept);
+        if self.node.permission().write().is_err() || self.has_newer(&slot, sharing) {
+            return Ok(Step::Ended(Outcome::Kept));
         }
         let now_ms = self.node.now().millis();
         let until_ms = sharing::kept_until_ms(&stored.meta, now_ms);
         let is_short = stored.body_bytes <= sharing.body_bytes_max;
-        let until_ms = until_ms.filter(|_| is_short && stored.span.is_none());
-        let Some(deadline) = until_ms.map(Deadline::at_millis) else {
+        let deadline = until_ms.filter(|_| is_short && stored.span.is_none());
+        let body = deadline.and_then(|_| body_of(stored));
+        let (Some(deadline), Some(body)) = (deadline.map(Deadline::at_millis), body) else {
             self.remove(&slot)?;
-            return Ok(Outcome::NotForOthers);
+            return Ok(Step::Ended(Outcome::NotForOthers));
         };
-        let carried = |body: &[u8]| Carried {
-            response: Response::of(
-                stored,
-                Place::Here { bytes: body.len() as u64, hash: xxh3_64(body) },
-            ),
+        let place = place_of(&body);
+        let carried = Carried {
+            response: Response::of(stored, place),
             names: texts(names),
-            selecting: selecting.clone().into(),
+            selecting: selecting.into(),
             marks: sharing.marks.clone(),
-            began_ms,
+            began_ms: super::ms_of(stored.fetched_us),
             written_ms: now_ms,
+            piece_count: 0,
         };
-        let value = body_of(stored).and_then(|body| {
-            let kind = Kind::Response(Box::new(carried(&body)));
-            encode(&Record::of(sharing.maker, kind), &body)
+        let Some((head, apart)) = head_of(sharing.maker, carried, &body) else {
+            self.remove(&slot)?;
+            return Ok(Step::Ended(Outcome::NotForOthers));
+        };
+        let plan = Plan { slot, head, body, apart, deadline };
+        if self.bucket.stats().used_bytes.saturating_add(plan.bytes()) > self.bytes_max {
+            self.remove(&plan.slot)?;
+            return Ok(Step::Ended(Outcome::Full));
+        }
+        Ok(Step::Write(plan))
+    }
+
+    /// Writes one piece of a body, unless it is there.
+    pub(crate) fn write_piece(&self, plan: &Plan, number: u32) -> Result<(), WriteError> {
+        let Some((hash, _)) = plan.apart else { return Ok(()) };
+        let first = number as usize * PIECE_BYTES;
+        let piece = &plan.body[first..plan.body.len().min(first + PIECE_BYTES)];
+        let slot = piece_slot(&plan.slot, hash, number);
+        let there = self.node.store().read(&self.bucket, &slot, self.node.now(), |view| {
+            view.filter(|view| view.value().to_bytes() == piece).map(|view| view.deadline())
         });
-        let Some(value) = value else {
-            self.remove(&slot)?;
-            return Ok(Outcome::NotForOthers);
+        let edit = match there {
+            Some(until) if until >= plan.deadline => return Ok(()),
+            Some(_) => Edit::Expire(plan.deadline),
+            None => Edit::set(NewValue::Copy(piece), plan.deadline),
         };
-        if self.bucket.stats().used_bytes.saturating_add(value.len()) > self.bytes_max {
-            self.remove(&slot)?;
-            return Ok(Outcome::Full);
+        self.edit(&slot, edit, there.map_or(piece.len(), |_| 0))
+    }
+
+    /// Writes the record, behind its pieces.
+    pub(crate) fn finish(&self, sharing: &Sharing<'_>, plan: &Plan) -> Result<Outcome, WriteError> {
+        // Another node's may have come since the plan was made.
+        if self.has_newer(&plan.slot, sharing) {
+            return self.give_up(plan).map(|()| Outcome::Kept);
         }
-        if !names.is_empty() {
-            self.tell_apart(sharing.maker, &stored.key, names, deadline)?;
+        if let Vary::Fields(names) = sharing.vary
+            && !names.is_empty()
+        {
+            self.tell_apart(sharing.maker, &sharing.stored.key, names, plan.deadline)?;
         }
-        self.write(&slot, value, deadline)?;
+        let before = self.pieces_of(&plan.slot);
+        self.write(&plan.slot, plan.head.clone(), plan.deadline)?;
+        self.remove_pieces(&plan.slot, before.filter(|_| before != plan.apart))?;
         Ok(Outcome::Written)
+    }
+
+    /// Takes back the pieces that were written, where no record is to follow them.
+    pub(crate) fn give_up(&self, plan: &Plan) -> Result<(), WriteError> {
+        let is_named = self.pieces_of(&plan.slot) == plan.apart;
+        self.remove_pieces(&plan.slot, plan.apart.filter(|_| !is_named))
+    }
+
+    /// Whether another node has fetched what lies under a slot later, or with a later version.
+    fn has_newer(&self, slot: &[u8], sharing: &Sharing<'_>) -> bool {
+        let began_ms = super::ms_of(sharing.stored.fetched_us);
+        let Some((record, ..)) = self.read(slot) else { return false };
+        let maker = record.maker();
+        if maker.route == sharing.maker.route {
+            (maker.version, record.began_ms()) > (sharing.maker.version, began_ms)
+        } else {
+            record.began_ms() > began_ms
+        }
     }
 
     /// Says which fields tell the responses of `key` apart, for as long as there are any.
@@ -251,14 +304,51 @@ impl Shared {
     }
 
     fn write(&self, slot: &[u8], value: Vec<u8>, deadline: Deadline) -> Result<(), WriteError> {
-        let edit = Edit::set(NewValue::Owned(value), deadline);
+        let bytes = value.len();
+        self.edit(slot, Edit::set(NewValue::Owned(value), deadline), bytes)
+    }
+
+    /// Makes a change that takes so many bytes on its way, beside its key.
+    fn edit(&self, slot: &[u8], edit: Edit<'_>, bytes: usize) -> Result<(), WriteError> {
         let (store, now) = (self.node.store(), self.node.now());
-        store.write(&self.bucket, slot, now, |_| (edit, ())).map(|_| ())
+        store.write(&self.bucket, slot, now, |_| (edit, ()))?;
+        self.pace.note(slot.len() + bytes);
+        Ok(())
     }
 
     fn remove(&self, slot: &[u8]) -> Result<(), WriteError> {
-        let (store, now) = (self.node.store(), self.node.now());
-        store.write(&self.bucket, slot, now, |_| (Edit::Delete, ())).map(|_| ())
+        let pieces = self.pieces_of(slot);
+        self.edit(slot, Edit::Delete, 0)?;
+        self.remove_pieces(slot, pieces)
+    }
+
+    fn pieces_of(&self, slot: &[u8]) -> Option<Apart> {
+        match self.read(slot)?.0.kind {
+            Kind::Response(carried) => carried.pieces(),
+            Kind::Varies(_) => None,
+        }
+    }
+
+    fn remove_pieces(&self, slot: &[u8], pieces: Option<Apart>) -> Result<(), WriteError> {
+        let Some((hash, count)) = pieces else { return Ok(()) };
+        (0..count).try_for_each(|at| self.edit(&piece_slot(slot, hash, at), Edit::Delete, 0))
+    }
+
+    /// The body of a record, in pieces. `None` where one is missing or is not what was written.
+    fn body(&self, slot: &[u8], carried: &Carried, behind: Bytes) -> Option<Vec<Bytes>> {
+        let body = match carried.pieces() {
+            None => vec![behind],
+            Some((hash, count)) => {
+                let piece = |number| {
+                    let slot = piece_slot(slot, hash, number);
+                    self.node.store().read(&self.bucket, &slot, self.node.now(), |view| {
+                        view.map(|view| view.value().to_bytes())
+                    })
+                };
+                (0..count).map(piece).collect::<Option<_>>()?
+            }
+        };
+        (place_of_pieces(&body) == carried.response.body).then_some(body)
     }
 
     /// What lies under a slot: the head, the body, who wrote it, and until when.
@@ -279,7 +369,7 @@ impl Shared {
         request: &HeaderMap,
         own: Option<&Stored>,
     ) -> Taken {
-        let Some((record, body, writer)) = self.find(key, request) else {
+        let Some((record, slot, behind, writer)) = self.find(key, request) else {
             return Taken::Nothing;
         };
         let made_by = record.maker();
@@ -307,7 +397,7 @@ impl Shared {
             let left_ms = |meta| reuse::remaining_ms(meta, now_ms);
             theirs_s >= own_s && left_ms(&meta) > left_ms(&own.meta)
         });
-        if !is_better || !is_whole(&response.body, &body) {
+        if !is_better {
             return Taken::Nothing;
         }
         // Before the comparison: what this node learns from here on covers it.
@@ -320,6 +410,7 @@ impl Shared {
         if !is_known {
             return Taken::Outdated;
         }
+        let Some(body) = self.body(&slot, &carried, behind) else { return Taken::Nothing };
         let stored = Stored::new(Ingredients {
             key: key.into(),
             host_bytes: response.host_bytes,
@@ -327,7 +418,7 @@ impl Shared {
             meta,
             headers: parts.headers,
             exchanged: Exchanged { requested_ms: now_ms, responded_ms: now_ms },
-            body: StoredBody::of(vec![body]),
+            body: StoredBody::of(body),
             span: None,
             fetched_us,
         });
@@ -336,19 +427,22 @@ impl Shared {
         Taken::Stored(Arc::new(stored), Vary::Fields(names))
     }
 
-    /// The record of a response to this request, its body and who wrote it.
-    fn find(&self, key: &str, request: &HeaderMap) -> Option<(Record, Bytes, Uuid)> {
-        let (mut record, mut body, mut writer, _) = self.read(&slot(key, &[], &[]))?;
+    /// The record of a response to this request, where it lies, what lies behind its head, and who
+    /// wrote it.
+    fn find(&self, key: &str, request: &HeaderMap) -> Option<(Record, Vec<u8>, Bytes, Uuid)> {
+        let mut place = slot(key, &[], &[]);
+        let (mut record, mut behind, mut writer, _) = self.read(&place)?;
         if let Kind::Varies(names) = &record.kind {
             let names = header_names(names)?;
             let selecting = selecting_key(&names, request);
-            (record, body, writer, _) = self.read(&slot(key, &names, &selecting))?;
+            place = slot(key, &names, &selecting);
+            (record, behind, writer, _) = self.read(&place)?;
         }
         let Kind::Response(carried) = &record.kind else { return None };
         let names = header_names(&carried.names)?;
         let is_it = carried.response.url_key == key
             && carried.selecting[..] == selecting_key(&names, request);
-        is_it.then_some((record, body, writer))
+        is_it.then_some((record, place, behind, writer))
     }
 
     /// Whether all that is known here of a key was known when what was made from it was fetched.
@@ -377,78 +471,6 @@ impl Cache {
     ) -> bool {
         self.store(stored, vary, request) && self.holds(stored)
     }
-}
-
-impl Record {
-    fn of(Maker { route, version }: Maker, kind: Kind) -> Record {
-        Record { route, version, kind }
-    }
-
-    fn maker(&self) -> Maker {
-        Maker { route: self.route, version: self.version }
-    }
-
-    /// When the fetch began, in ms; 0 where it is none.
-    fn began_ms(&self) -> u64 {
-        match &self.kind {
-            Kind::Response(carried) => carried.began_ms,
-            Kind::Varies(_) => 0,
-        }
-    }
-}
-
-/// Where a response lies: under its URL alone where no fields tell others apart.
-fn slot(key: &str, names: &[HeaderName], selecting: &[u8]) -> Vec<u8> {
-    let mut text = key.as_bytes().to_vec();
-    for name in names {
-        text.push(0);
-        text.extend_from_slice(name.as_str().as_bytes());
-    }
-    if !names.is_empty() {
-        text.push(0);
-        text.extend_from_slice(selecting);
-    }
-    format!("{:032x}", xxh3_128(&text)).into_bytes()
-}
-
-/// Whether a body is what was written.
-fn is_whole(place: &Place, body: &[u8]) -> bool {
-    *place == Place::Here { bytes: body.len() as u64, hash: xxh3_64(body) }
-}
-
-fn texts(names: &[HeaderName]) -> Vec<String> {
-    names.iter().map(|name| name.as_str().to_owned()).collect()
-}
-
-fn header_names(texts: &[String]) -> Option<Box<[HeaderName]>> {
-    texts.iter().map(|text| HeaderName::try_from(text.as_str()).ok()).collect()
-}
-
-/// The whole body in one piece. `None` where the disk no longer has it.
-fn body_of(stored: &Stored) -> Option<Vec<u8>> {
-    match stored.body_bytes {
-        0 => Some(Vec::new()),
-        bytes => Some(stored.body.slice(0, bytes - 1).ok()?.concat()),
-    }
-}
-
-fn encode(record: &Record, body: &[u8]) -> Option<Vec<u8>> {
-    let packed = rmp_serde::to_vec_named(record).ok()?;
-    let mut value = Vec::with_capacity(PREAMBLE_BYTES + packed.len() + body.len());
-    value.extend_from_slice(MAGIC);
-    value.extend_from_slice(&u32::try_from(packed.len()).ok()?.to_le_bytes());
-    value.extend_from_slice(&packed);
-    value.extend_from_slice(body);
-    Some(value)
-}
-
-/// The head, and where the body begins. `None` for what another version has written.
-fn decode(value: &[u8]) -> Option<(Record, usize)> {
-    let (preamble, rest) = value.split_at_checked(PREAMBLE_BYTES)?;
-    let (magic, length) = preamble.split_at(MAGIC.len());
-    let length = u32::from_le_bytes(length.try_into().ok()?) as usize;
-    let packed = rest.get(..length).filter(|_| magic == MAGIC)?;
-    Some((rmp_serde::from_slice(packed).ok()?, PREAMBLE_BYTES + length))
 }
 
 #[cfg(test)]

@@ -4,8 +4,10 @@
 //! the upstream. What makes a response invalid here is told to all nodes once any route shares.
 
 use super::fetch::Asked;
+use super::outgoing::{self, Parcel};
 use super::{Proxy, Route};
-use crate::cache::replicated::{Maker, Outcome, Sharing, Taken};
+use crate::cache::replicated::Taken;
+use crate::cache::replicated::record::Maker;
 use crate::cache::stored::{Stored, url_of};
 use crate::cache::{Found, ms_of};
 use crate::handlers::deployed::Release;
@@ -77,31 +79,17 @@ impl Proxy {
     ) {
         let settings = route.cache.as_ref().and_then(|cache| cache.replicated);
         let (Some(settings), Some(marks)) = (settings, marks) else { return };
-        let (shared, figures) = (Arc::clone(&self.shared), route.records.shared.clone());
-        let request = asked.parts.headers.clone();
-        let (stored, vary) = (Arc::clone(stored), vary.clone());
-        let (marks, in_memory) = (marks.clone(), !stored.body.is_on_disk());
-        let maker = Maker { route: route.hash, version: asked.version(route) };
-        let share = move || {
-            let outcome = shared.share(Sharing {
-                maker,
-                body_bytes_max: settings.body_bytes_max,
-                marks: &marks,
-                stored: &stored,
-                vary: &vary,
-                request: &request,
-            });
-            match outcome {
-                Ok(Outcome::Written) => figures.written.inc(),
-                Ok(Outcome::NotForOthers | Outcome::Kept) => 0,
-                Ok(Outcome::Full) | Err(_) => figures.full.inc(),
-            };
-        };
-        if in_memory {
-            share();
-        } else {
-            // It has to be read.
-            self.fetches.spawn_blocking(share);
+        let taken = self.outgoing.take(Parcel {
+            maker: Maker { route: route.hash, version: asked.version(route) },
+            body_bytes_max: settings.body_bytes_max,
+            marks: marks.clone(),
+            stored: Arc::clone(stored),
+            vary: vary.clone(),
+            request: asked.parts.headers.clone(),
+            figures: route.records.shared.clone(),
+        });
+        if taken == outgoing::Taken::Run {
+            self.fetches.spawn(Arc::clone(&self.outgoing).run());
         }
     }
 

@@ -16,6 +16,7 @@ const MAKER: Maker = Maker { route: 7, version: (5, 2) };
 struct Side {
     shared: Arc<Shared>,
     cache: Arc<Cache>,
+    body_bytes_max: u64,
 }
 
 fn side(bytes_max: usize) -> Side {
@@ -25,7 +26,7 @@ fn side(bytes_max: usize) -> Side {
     let purges = Purges::new(&node, &cache).expect("a bucket");
     let shared = Shared::new(&node, &purges, bytes_max).expect("a bucket");
     shared.begin();
-    Side { shared, cache }
+    Side { shared, cache, body_bytes_max: 1_000 }
 }
 
 fn all() -> Vary {
@@ -78,8 +79,9 @@ impl Side {
     }
 
     fn share(&self, stored: &Stored, vary: &Vary, request: &HeaderMap, marks: &Vector) -> Outcome {
-        let sharing = Sharing { maker: MAKER, body_bytes_max: 1_000, marks, stored, vary, request };
-        self.shared.share(sharing).expect("there is room")
+        let body_bytes_max = self.body_bytes_max;
+        let sharing = Sharing { maker: MAKER, body_bytes_max, marks, stored, vary, request };
+        self.shared.share(&sharing).expect("there is room")
     }
 
     /// Receives all that the other side has in `bucket`, as by replication.
@@ -258,7 +260,7 @@ fn what_an_earlier_version_has_made_replaces_nothing_of_a_later_one() {
             vary: &vary,
             request: &none,
         };
-        node.shared.share(sharing).expect("there is room")
+        node.shared.share(&sharing).expect("there is room")
     };
     assert_eq!(share("new", MAKER.version), Outcome::Written);
     assert_eq!(share("old", (5, 1)), Outcome::Kept, "although it began later");
@@ -317,4 +319,43 @@ fn a_record_of_another_version_or_a_torn_one_is_nothing() {
     node.shared.write(&slot, other, deadline).expect("there is room");
     assert!(matches!(node.shared.take((MAKER, KEY), &HeaderMap::new(), None), Taken::Nothing));
     assert_eq!(marks.get(Uuid::from_u128(1)).head, Hlc::MAX);
+}
+
+#[test]
+fn a_long_body_lies_in_pieces_and_none_is_left_of_what_is_gone() {
+    let none = HeaderMap::new();
+    let one = Side { body_bytes_max: 1 << 20, ..side(1 << 20) };
+    let two = side(1 << 20);
+    let keys = || one.shared.bucket.stats().key_count;
+    let text: String = (0..100_000_u32).map(|at| char::from(b'a' + (at / 7 % 26) as u8)).collect();
+    let marks = one.shared.marks();
+    let share = |text: &str| one.share(&one.stored(text, &[]), &all(), &none, &marks);
+    for (bytes, want) in [(1, 1), (PIECE_BYTES, 2), (PIECE_BYTES + 1, 3), (100_000, 8)] {
+        assert_eq!(share(&text[..bytes]), Outcome::Written);
+        assert_eq!(keys(), want, "those of the one before are gone");
+        two.receive(&one, "_cache");
+        assert_eq!(two.take(&none).as_deref(), Some(&text[..bytes]));
+    }
+    let store = one.node().store();
+    one.node().store().scan(&one.shared.bucket, (0, 100), one.node().now(), |_, view| {
+        assert!(view.value().to_bytes().len() <= PIECE_BYTES, "none goes by itself");
+    });
+    // Fetched once more, and the same.
+    let before = store.seq();
+    assert_eq!(share(&text), Outcome::Written);
+    assert!(store.seq() - before <= 8, "what is there is kept for longer");
+    // One piece is another, or is not there.
+    let slot = slot(KEY, &[], &[]);
+    let (hash, count) = one.shared.pieces_of(&slot).expect("pieces");
+    let (last, deadline) = (piece_slot(&slot, hash, count - 1), Deadline::NEVER);
+    one.shared.write(&last, vec![b'x'; 100_000 % PIECE_BYTES], deadline).expect("there is room");
+    assert!(matches!(one.shared.take((MAKER, KEY), &none, None), Taken::Nothing));
+    one.shared.remove(&last).expect("there is room");
+    assert!(matches!(one.shared.take((MAKER, KEY), &none, None), Taken::Nothing));
+    assert_eq!(share(&text), Outcome::Written, "and is written again");
+    assert_eq!(one.take(&none).as_deref(), Some(&*text));
+    let mut stale = one.stored("stale", &[]);
+    stale.meta.lifetime.lifetime_ms = 5_000;
+    assert_eq!(one.share(&stale, &all(), &none, &marks), Outcome::NotForOthers);
+    assert_eq!(keys(), 0);
 }
