@@ -98,6 +98,21 @@ impl TestNode {
         let id = self.id().to_string();
         let sent = Command::new("kill").args(["-s", name, &id]).status().expect("kill runs");
         assert!(sent.success());
+        if name == "STOP" {
+            // On a busy machine its threads go on for a moment.
+            wait_until("it has stopped", || self.is_suspended().then_some(()));
+        }
+    }
+
+    /// Whether none of its threads runs any more.
+    fn is_suspended(&self) -> bool {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.id())).expect("it is there");
+        let state = |task: std::io::Result<std::fs::DirEntry>| {
+            let stat = std::fs::read_to_string(task.ok()?.path().join("stat")).ok()?;
+            // Behind the name, which may have brackets of its own.
+            stat.rsplit_once(')')?.1.trim_start().chars().next()
+        };
+        tasks.map(state).all(|state| matches!(state, None | Some('T')))
     }
 
     /// Waits for the node to end by itself.
