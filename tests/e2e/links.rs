@@ -104,6 +104,32 @@ fn values_of_any_size_arrive() {
 }
 
 #[test]
+fn large_values_pass_over_a_slow_link_once() {
+    // A peer that is told of an op which takes longer to come than it waits asks for it again.
+    let cluster = Cluster::start(Shape::Pair);
+    for way in cluster.between(0, 1) {
+        way.delay_ms(10);
+        way.limit(4_000_000);
+    }
+    let passed = || cluster.between(0, 1).map(|way| way.bytes()).sum::<u64>();
+    let before = passed();
+    let mut number = 1_u32;
+    let mut next = || {
+        number = number.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        char::from(b'0' + (number >> 24) as u8 % 75)
+    };
+    let value: String = (0..1 << 20).map(|_| next()).collect();
+    let mut client = cluster.client(0);
+    for key in 0..6 {
+        assert_eq!(client.command(&["SET", &key.to_string(), &value]), "+OK");
+    }
+    assert_eq!(client.command(&["WAIT", "1", "30000"]), ":1");
+    let passed = passed() - before;
+    println!("{passed} bytes for 6 MiB");
+    assert!(passed < 7 << 20, "{passed} bytes for 6 MiB");
+}
+
+#[test]
 fn a_cut_link_comes_back_and_with_it_what_was_written_meanwhile() {
     let cluster = Cluster::start(Shape::Pair);
     cluster.cut(0, 1);

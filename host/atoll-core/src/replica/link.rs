@@ -54,6 +54,9 @@ pub(super) struct Link {
     pub(super) serve: Option<Serve>,
 }
 
+/// Bytes under way from which on it is too dear to send a large op once more for nothing.
+const RESENT_BYTES_MAX: u64 = 64 * 1024;
+
 /// How long an introduction may be on its way, in ms.
 const INTRODUCTION_MS: i64 = 5_000;
 
@@ -138,6 +141,8 @@ pub(super) struct Outgoing {
     pub(super) rests_until_ms: u64,
     /// Nothing is sent until the peer has this op: it is large and takes the other lane.
     pub(super) waits_for: u64,
+    /// Bytes that had been sent in that lane with it.
+    pub(super) large_end: u64,
 }
 
 impl Link {
@@ -205,6 +210,7 @@ impl Link {
             pruned: false,
             rests_until_ms: 0,
             waits_for: 0,
+            large_end: 0,
         });
         self.numbers.insert(origin, number);
         (number, true)
@@ -219,6 +225,28 @@ impl Link {
     /// The same, to be changed; the origin has been numbered.
     pub(super) fn outgoing_mut(&mut self, number: u32) -> Option<&mut Outgoing> {
         self.outgoing.get_mut(number as usize)
+    }
+
+    /// Whether the op of `origin` that follows `after` is a large one on its way to the peer, which has
+    /// not said that it has come, nor that it was dropped.
+    pub(super) fn brings_next(&self, origin: Uuid, after: u64) -> bool {
+        self.outgoing(origin).is_some_and(|outgoing| {
+            outgoing.waits_for == after + 1
+                && self.bulk.acknowledged < outgoing.large_end
+                && self.bulk.under_way() > RESENT_BYTES_MAX
+        })
+    }
+
+    /// The peer wants an origin's ops, after the position that it has.
+    pub(super) fn resume(&mut self, origin: Uuid, after: u64) {
+        if !self.brings_next(origin, after) {
+            return self.rewind(origin, after);
+        }
+        // Once more it would only come behind itself, and the more often it is asked for on a slow
+        // link the later.
+        if let Some(&number) = self.numbers.get(&origin) {
+            self.outgoing[number as usize].pruned = false;
+        }
     }
 
     /// Everything sent to the peer so far may be sent again: after the position that it has.

@@ -86,10 +86,11 @@ impl Replica {
             let large = frame.lane() == Lane::Bulk;
             link.window_mut(frame.lane()).sent += frame.weight();
             self.outputs.push_back(Output::Send(id, frame));
+            let large_end = link.bulk.sent;
             if let Some(outgoing) = link.outgoing_mut(number) {
                 outgoing.sent = after;
                 if large {
-                    outgoing.waits_for = after;
+                    (outgoing.waits_for, outgoing.large_end) = (after, large_end);
                     return Sent::Enough;
                 }
             }
@@ -140,7 +141,7 @@ impl Replica {
         }
         if let Some(link) = self.links.get_mut(&id) {
             link.known.raise(origin, Mark { seq: after, head: Hlc::ZERO });
-            link.rewind(origin, after);
+            link.resume(origin, after);
         }
     }
 
