@@ -231,7 +231,7 @@ impl Link {
     /// not said that it has come, nor that it was dropped.
     pub(super) fn brings_next(&self, origin: Uuid, after: u64) -> bool {
         self.outgoing(origin).is_some_and(|outgoing| {
-            outgoing.waits_for == after + 1
+            after.checked_add(1) == Some(outgoing.waits_for)
                 && self.bulk.acknowledged < outgoing.large_end
                 && self.bulk.under_way() > RESENT_BYTES_MAX
         })
