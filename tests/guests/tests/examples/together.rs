@@ -74,8 +74,17 @@ fn cpu(store: &Memory) -> Duration {
     }
 }
 
+/// Who comes while the guest computes has an instance of its own: on a busy machine it takes more
+/// than one try until all meet.
+const TRIES: usize = 20;
+
 #[test]
 fn what_requests_of_one_instance_use_and_reach_is_their_own() {
+    assert!((0..TRIES).any(|_| six_keep_apart()), "they were never in one instance");
+}
+
+/// Returns whether they were together.
+fn six_keep_apart() -> bool {
     let bench = Bench::new(LIMITS);
     let (waiting, first) = bench.begin("GET", "/wait?60,50");
     let (also_waiting, second) = bench.begin("GET", "/wait?60,50");
@@ -90,7 +99,9 @@ fn what_requests_of_one_instance_use_and_reach_is_their_own() {
     }
     bench.pass(100);
     let PoolCounts { started, reused, retried, idle } = bench.pool.counts();
-    assert_eq!((started, reused, retried, idle), (1, 5, 0, 1), "all were in one instance");
+    if (started, reused, retried, idle) != (1, 5, 0, 1) {
+        return false;
+    }
 
     assert_eq!(writing.text("k").as_deref(), Some("written"));
     assert!([&waiting, &chatty, &computing].iter().all(|store| store.text("k").is_none()));
@@ -107,10 +118,16 @@ fn what_requests_of_one_instance_use_and_reach_is_their_own() {
     for store in [&waiting, &also_waiting, &chatty, &writing] {
         assert!(cpu(store) < computed, "{:?} beside {computed:?}", cpu(store));
     }
+    true
 }
 
 #[test]
 fn a_request_that_computes_for_too_long_is_the_one_that_is_told_so() {
+    assert!((0..TRIES).any(|_| one_ends_the_others()), "they were never in one instance");
+}
+
+/// Returns whether they were together.
+fn one_ends_the_others() -> bool {
     let bench = Bench::new(Limits { cpu_ms: 200, ..LIMITS });
     let limit = Duration::from_millis(200);
     let (_, repeatable) = bench.begin("GET", "/wait?80,50");
@@ -118,10 +135,14 @@ fn a_request_that_computes_for_too_long_is_the_one_that_is_told_so() {
     let (hostile, endless) = bench.begin("GET", "/slices?1000");
     assert_eq!(bench.end(endless).unwrap_err(), CallError::CpuLimit { cpu_ms: 200 });
     assert!(cpu(&hostile) >= limit);
-    assert_eq!(bench.end(unrepeatable).unwrap_err(), CallError::InstanceLost);
-    assert!(cpu(&lost) < limit / 2, "{:?}", cpu(&lost));
-    let again = bench.end(repeatable).unwrap();
-    assert!(again.starts_with("most 1"), "it was made again, alone: {again}");
+    let (unrepeatable, again) = (bench.end(unrepeatable), bench.end(repeatable));
     let PoolCounts { started, reused, retried, .. } = bench.pool.counts();
-    assert_eq!((started, reused, retried), (2, 2, 1));
+    if (started, reused, retried) != (2, 2, 1) {
+        return false;
+    }
+    assert_eq!(unrepeatable.unwrap_err(), CallError::InstanceLost);
+    assert!(cpu(&lost) < limit / 2, "{:?}", cpu(&lost));
+    let again = again.unwrap();
+    assert!(again.starts_with("most 1"), "it was made again, alone: {again}");
+    true
 }
