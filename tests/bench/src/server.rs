@@ -308,14 +308,14 @@ pub(crate) fn deploy(
     Ok(())
 }
 
-/// Starts `wasmtime serve` with a component, as it is or with so many requests for each instance.
+/// Starts `wasmtime serve` with a component; `reuse` says how its instances are used.
 ///
 /// # Errors
 /// If it does not answer in time; it compiles first.
 pub(crate) fn start_wasmtime(
     wasmtime: &Path,
     component: &Path,
-    reuse: Option<&str>,
+    reuse: &[&str],
 ) -> anyhow::Result<(Server, SocketAddr)> {
     let address = free_address()?;
     let folder = tempfile::tempdir()?;
@@ -323,8 +323,7 @@ pub(crate) fn start_wasmtime(
     // What these components import beside HTTP, and memory that an interpreter needs.
     command.args(["serve", "-Scli,keyvalue,config", "-Opooling-max-memory-size=134217728"]);
     command.args(["--addr", &address.to_string()]);
-    command.args(reuse.iter().flat_map(|count| ["--max-instance-reuse-count", count]));
-    command.arg(component).stdout(Stdio::null());
+    command.args(reuse).arg(component).stdout(Stdio::null());
     let mut server = Server::spawn(command, folder)?;
     let is_up = || TcpStream::connect(address).is_ok();
     server.wait_within(COMPILE_WAIT_MAX, is_up).context("wasmtime serve")?;

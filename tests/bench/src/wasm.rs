@@ -19,7 +19,22 @@ const OPERATIONS: u32 = 200_000;
 const OPERATIONS_SLOW: u32 = 4_000;
 /// Where reuse is measured, nobody waits for a new instance.
 const REUSED: &[&str] = &["--reuse", "1000000", "--cpu-ms", "1000", "--memory-mib", "128"];
+/// The same where requests share instances, as many as in `wasmtime serve` by default.
+const SHARED: &[&str] =
+    &["--reuse", "1000000", "--reuse-at-once", "16", "--cpu-ms", "1000", "--memory-mib", "128"];
 const FRESH: &[&str] = &["--cpu-ms", "1000", "--memory-mib", "128"];
+/// How `wasmtime serve` uses instances of `wasi:http` 0.2: each once, unless it is told otherwise.
+const SERVE_0_2: &[(&str, &[&str])] =
+    &[("fresh", &[]), ("reused", &["--max-instance-reuse-count", "1000000"])];
+/// The same of 0.3: each 128 times and for 16 requests at once, unless it is told otherwise.
+const SERVE_0_3: &[(&str, &[&str])] = &[
+    ("fresh", &["--max-instance-reuse-count", "1"]),
+    (
+        "reused",
+        &["--max-instance-reuse-count", "1000000", "--max-instance-concurrent-reuse-count", "1"],
+    ),
+    ("shared", &["--max-instance-reuse-count", "1000000"]),
+];
 /// The bars that the project has set itself, in microseconds above the plain path.
 const FRESH_BAR_US: f64 = 18.0;
 const REUSED_BAR_US: f64 = 3.0;
@@ -67,8 +82,14 @@ pub(crate) fn measure(atoll: &Path, others: &Others, effort: Effort) -> anyhow::
     bench.add_both("hello, atoll:edge", "edge", &guests.path("hello"), OPERATIONS)?;
     bench.add_both("hello, wasi:http", "portable", &guests.path("portable"), OPERATIONS)?;
     if let Some(wasmtime) = &others.wasmtime {
-        bench.add_wasmtime(wasmtime, &guests.path("portable"), "portable", OPERATIONS)?;
+        bench.add_wasmtime(
+            wasmtime,
+            ("portable", &guests.path("portable")),
+            OPERATIONS,
+            SERVE_0_2,
+        )?;
     }
+    bench.add_0_3(&guests.path("portable-async"), others.wasmtime.as_deref())?;
     if let Some(workerd) = &others.workerd {
         let (server, address) = server::start_workerd(workerd)?;
         let target = any(address, "/hello");
@@ -80,7 +101,7 @@ pub(crate) fn measure(atoll: &Path, others: &Others, effort: Effort) -> anyhow::
         let name = name.context("a component's file has a name")?;
         bench.add_both(&format!("{name}, wasi:http"), name, component, OPERATIONS_SLOW)?;
         if let Some(wasmtime) = &others.wasmtime {
-            bench.add_wasmtime(wasmtime, component, name, OPERATIONS_SLOW)?;
+            bench.add_wasmtime(wasmtime, (name, component), OPERATIONS_SLOW, SERVE_0_2)?;
         }
     }
     for round in 1..=effort.rounds {
@@ -118,29 +139,53 @@ impl Bench<'_> {
         component: &Path,
         operations: u32,
     ) -> anyhow::Result<()> {
-        for (how, arguments) in [("fresh", FRESH), ("reused", REUSED)] {
-            let handler = format!("{name}-{how}");
-            self.deploy(&handler, component, arguments)?;
-            let target = any(self.gateway, &format!("/{handler}/hello"));
-            // Reuse breaks some components: then there is nothing to measure.
-            let mut probes = (0..20).map(|_| http_load::probe(&target));
-            match probes.find_map(Result::err) {
-                None => self.add(&format!("{title}, {how}"), self.pid, target, operations)?,
-                Some(error) => eprintln!("{title}, {how}: not measured: {error:#}"),
-            }
+        for how in [("fresh", FRESH), ("reused", REUSED)] {
+            self.add_one(title, (name, component), how, operations)?;
         }
         Ok(())
     }
 
-    /// The same component in `wasmtime serve`, as it is and with instances used again.
+    /// A handler that says hello, with its instances used in one way.
+    fn add_one(
+        &mut self,
+        title: &str,
+        (name, component): (&str, &Path),
+        (how, arguments): (&str, &[&str]),
+        operations: u32,
+    ) -> anyhow::Result<()> {
+        let handler = format!("{name}-{how}");
+        self.deploy(&handler, component, arguments)?;
+        let target = any(self.gateway, &format!("/{handler}/hello"));
+        // Reuse breaks some components: then there is nothing to measure.
+        let mut probes = (0..20).map(|_| http_load::probe(&target));
+        match probes.find_map(Result::err) {
+            None => self.add(&format!("{title}, {how}"), self.pid, target, operations)?,
+            Some(error) => eprintln!("{title}, {how}: not measured: {error:#}"),
+        }
+        Ok(())
+    }
+
+    /// A component of 0.3, also with instances that requests share.
+    fn add_0_3(&mut self, component: &Path, wasmtime: Option<&Path>) -> anyhow::Result<()> {
+        let (title, named) = ("hello, wasi:http 0.3", ("async", component));
+        for how in [("fresh", FRESH), ("reused", REUSED), ("shared", SHARED)] {
+            self.add_one(title, named, how, OPERATIONS)?;
+        }
+        match wasmtime {
+            Some(wasmtime) => self.add_wasmtime(wasmtime, named, OPERATIONS, SERVE_0_3),
+            None => Ok(()),
+        }
+    }
+
+    /// The same component in `wasmtime serve`, with its instances used in each of these ways.
     fn add_wasmtime(
         &mut self,
         wasmtime: &Path,
-        component: &Path,
-        name: &str,
+        (name, component): (&str, &Path),
         operations: u32,
+        ways: &[(&str, &[&str])],
     ) -> anyhow::Result<()> {
-        for (how, reuse) in [("fresh", None), ("reused", Some("1000000"))] {
+        for (how, reuse) in ways {
             let title = format!("{name} in wasmtime serve, {how}");
             let (server, address) = server::start_wasmtime(wasmtime, component, reuse)?;
             let target = any(address, &format!("/{name}/hello"));
