@@ -93,6 +93,15 @@ struct Known {
 }
 
 impl Known {
+    /// Takes note of a record. Returns whether it is new.
+    fn note(&mut self, key: &[u8], stamp: Stamp) -> bool {
+        let is_new = self.stamps.get(key).is_none_or(|old| *old < stamp);
+        if is_new {
+            self.stamps.insert(key.to_vec(), stamp);
+        }
+        is_new
+    }
+
     fn note_prefix(&mut self, key: &[u8], scope: &Scope) {
         if let Scope::Prefix(prefix) = scope {
             self.prefixes.insert(key.to_vec(), prefix.clone());
@@ -167,14 +176,18 @@ impl Purges {
         let edit = Edit::set(NewValue::Owned(value), deadline);
         let store = self.node.store();
         let written = store.write(&self.bucket, &key, now, |_| (edit, ()));
-        if let Ok(Some(stamp)) = written.as_ref().map(|written| written.stamp) {
-            self.note(&key, stamp);
-            self.known().note_prefix(&key, scope);
-        } else {
-            self.known().note_unwritten(scope, strength, now.millis());
-        }
-        // Behind the note: what is compared with the records until then is covered by this.
-        self.cache.purge(scope, strength);
+        let at_us = {
+            let mut known = self.known();
+            if let Ok(Some(stamp)) = written.as_ref().map(|written| written.stamp) {
+                known.note(&key, stamp);
+                known.note_prefix(&key, scope);
+            } else {
+                known.note_unwritten(scope, strength, now.millis());
+            }
+            // Under the lock: what is known is in force.
+            self.cache.purge_in_memory(scope, strength)
+        };
+        self.cache.note_purge(scope, strength, at_us, None);
         if let Some(stamp) = written?.stamp {
             self.tagged.note_purge(scope, strength, stamp);
             self.cache.note_record(scope, strength, (key, stamp));
@@ -251,20 +264,12 @@ impl Purges {
         &self.cache
     }
 
-    /// Takes note of a record. Returns whether it is new.
-    fn note(&self, key: &[u8], stamp: Stamp) -> bool {
-        let mut known = self.known();
-        let is_new = known.stamps.get(key).is_none_or(|old| *old < stamp);
-        if is_new {
-            known.stamps.insert(key.to_vec(), stamp);
-        }
-        is_new
-    }
-
     /// A record that has come, by whatever way: it is in force when this returns, and what of it is to
     /// be put on the list of the disk is told. `None` for one that is known.
     fn meet(&self, key: &[u8], stamp: Stamp, value: &[u8]) -> Option<Met> {
-        if !self.note(key, stamp) {
+        // Until it is in force: several threads come here, and none may take it for known before.
+        let mut known = self.known();
+        if !known.note(key, stamp) {
             return None;
         }
         let record = serde_json::from_slice::<Record>(value).ok()?;
@@ -273,11 +278,11 @@ impl Purges {
         let scope = match Scope::of(&record.scope, &record.name) {
             Some(Ok(scope)) => scope,
             Some(Err(_)) | None => {
-                self.known().prefixes.insert(key.to_vec(), Box::default());
+                known.prefixes.insert(key.to_vec(), Box::default());
                 Scope::All
             }
         };
-        self.known().note_prefix(key, &scope);
+        known.note_prefix(key, &scope);
         let at_us = self.cache.purge_in_memory(&scope, strength);
         Some(Met { scope, strength, at_us, record: (key.to_vec(), stamp) })
     }
