@@ -10,7 +10,7 @@ const FRESH: (&str, &str) = ("Cache-Control", "max-age=3600");
 const MOBILE: (&str, &str) = ("User-Agent", "Mobile 1");
 const BETA: (&str, &str) = ("Cookie", "a=b; beta=1");
 
-fn deployed(node: &TestNode, guest: &str, arguments: &[&str]) -> (bool, String) {
+pub(super) fn deployed(node: &TestNode, guest: &str, arguments: &[&str]) -> (bool, String) {
     let guests = atoll_guests::build().unwrap_or_else(|error| panic!("{error:#}"));
     let path = guests.path(guest).display().to_string();
     let (success, stdout, stderr) = atoll(node, &[&["deploy", &path], arguments].concat());
@@ -27,8 +27,9 @@ fn is_hit(answer: &Message) -> bool {
     answer.field("cache-status").contains("; hit")
 }
 
-/// A node whose route has the example filter, and two upstreams that tell their names.
-fn edge() -> (TestNode, Origin, Origin) {
+/// Two upstreams that tell their names, and what a route to the first says to have the example filter
+/// choose between them.
+pub(super) fn around_edge() -> (Origin, Origin, String) {
     let named = |name: &'static str| {
         Origin::start(move |request, count| {
             let text = format!("{name} {count}");
@@ -44,6 +45,12 @@ fn edge() -> (TestNode, Origin, Origin) {
         "filter = \"edge\"\nset_cookie = \"store\"\nupstreams = {{ beta = \"http://{}\" }}",
         beta.address
     );
+    (plain, beta, route)
+}
+
+/// A node with that route.
+fn edge() -> (TestNode, Origin, Origin) {
+    let (plain, beta, route) = around_edge();
     (node_before(&plain, &route), plain, beta)
 }
 

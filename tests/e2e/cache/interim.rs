@@ -137,6 +137,29 @@ fn a_client_of_http_1_0_gets_no_interim_response() {
 pub(super) const WAITING: &str =
     "PUT /a HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n";
 
+/// A client that sends its body once it is asked, and gets 201.
+#[track_caller]
+pub(super) fn check_body_once_asked(node: &TestNode) {
+    let mut client = client(node);
+    send(&mut client, WAITING);
+    let asked = head(&mut client);
+    assert!(asked.starts_with("http/1.1 100"), "{asked}");
+    send(&mut client, "hello");
+    let answer = head(&mut client);
+    assert!(answer.starts_with("http/1.1 201"), "{answer}");
+}
+
+/// One that does not wait for that.
+#[track_caller]
+pub(super) fn check_body_sent_ahead(node: &TestNode) {
+    let mut client = client(node);
+    send(&mut client, WAITING);
+    send(&mut client, "hello");
+    assert!(head(&mut client).starts_with("http/1.1 100"));
+    let answer = head(&mut client);
+    assert!(answer.starts_with("http/1.1 201"), "{answer}");
+}
+
 #[test]
 fn a_body_that_waits_to_be_asked_for_is_sent_once_the_upstream_asks() {
     let address = upstream(|reader| {
@@ -151,13 +174,7 @@ fn a_body_that_waits_to_be_asked_for_is_sent_once_the_upstream_asks() {
         send(reader, "HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n");
     });
     let node = node_to(address, "");
-    let mut client = client(&node);
-    send(&mut client, WAITING);
-    let asked = head(&mut client);
-    assert!(asked.starts_with("http/1.1 100"), "{asked}");
-    send(&mut client, "hello");
-    let answer = head(&mut client);
-    assert!(answer.starts_with("http/1.1 201"), "{answer}");
+    check_body_once_asked(&node);
 }
 
 #[test]
@@ -185,12 +202,7 @@ fn an_upstream_that_knows_nothing_of_100_gets_the_body_after_a_second() {
         send(reader, "HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n");
     });
     let node = node_to(address, "");
-    let mut client = client(&node);
-    send(&mut client, WAITING);
-    send(&mut client, "hello");
-    assert!(head(&mut client).starts_with("http/1.1 100"));
-    let answer = head(&mut client);
-    assert!(answer.starts_with("http/1.1 201"), "{answer}");
+    check_body_sent_ahead(&node);
 }
 
 #[test]

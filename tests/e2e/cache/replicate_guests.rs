@@ -1,5 +1,6 @@
 //! What nodes share of routes with a filter, and of what handlers answer: which version has made it.
 
+use super::filters::{around_edge, deployed};
 use super::origin::{Act, Message, Origin, ask, response};
 use super::replicate::{check_shared, count, own_status, purge, settle, trio_with};
 use crate::api::atoll;
@@ -14,11 +15,8 @@ const BETA: (&str, &str) = ("Cookie", "beta=1");
 /// Deploys through a node, and waits until each runs it.
 #[track_caller]
 fn deploy(node: &TestNode, guest: &str, arguments: &[&str]) {
-    let guests = atoll_guests::build().unwrap_or_else(|error| panic!("{error:#}"));
-    let path = guests.path(guest).display().to_string();
-    let all = [&["deploy", &path], arguments, &["--wait", "all"]].concat();
-    let (success, stdout, stderr) = atoll(node, &all);
-    assert!(success, "{stdout}{stderr}");
+    let (success, said) = deployed(node, guest, &[arguments, &["--wait", "all"]].concat());
+    assert!(success, "{said}");
 }
 
 #[track_caller]
@@ -30,21 +28,7 @@ fn check_own(answer: &Message, want: &str) {
 
 #[test]
 fn a_filter_says_what_nodes_share_and_under_which_keys_and_tags() {
-    let named = |name: &'static str| {
-        Origin::start(move |request, count| {
-            let text = format!("{name} {count}");
-            Act::Send(match request.path() {
-                "/gone" => response(404, &[], &text),
-                "/cookie" => response(200, &[FRESH, ("Set-Cookie", "a=b")], &text),
-                _ => response(200, &[FRESH, ("Vary", "Cookie"), ("Server", "x")], &text),
-            })
-        })
-    };
-    let (plain, beta) = (named("plain"), named("beta"));
-    let more = format!(
-        "filter = \"edge\"\nset_cookie = \"store\"\nupstreams = {{ beta = \"http://{}\" }}",
-        beta.address
-    );
+    let (plain, beta, more) = around_edge();
     let nodes = trio_with(&plain, &more, &[]);
     let [one, two, three] = &nodes;
     deploy(one, "edge", &[]);

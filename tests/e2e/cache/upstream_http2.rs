@@ -1,7 +1,9 @@
 //! Upstreams over HTTP/2: what goes beside a request and its response, and what a server may do with a
 //! connection that many requests share.
 
-use super::interim::{WAITING, body, client, head, send};
+use super::interim::{
+    WAITING, body, check_body_once_asked, check_body_sent_ahead, client, head, send,
+};
 use super::origin::{Message, ask, ask_with_body};
 use super::secure::Secure;
 use crate::node::wait_until;
@@ -145,13 +147,7 @@ fn a_body_that_waits_to_be_asked_for_is_sent_once_the_upstream_asks() {
         respond.send_response(response(201), true).expect("the client is there");
     });
     let node = server.node(OWN_NAME);
-    let mut client = client(&node);
-    send(&mut client, WAITING);
-    let asked = head(&mut client);
-    assert!(asked.starts_with("http/1.1 100"), "{asked}");
-    send(&mut client, "hello");
-    let answer = head(&mut client);
-    assert!(answer.starts_with("http/1.1 201"), "{answer}");
+    check_body_once_asked(&node);
 }
 
 #[test]
@@ -185,12 +181,7 @@ fn an_upstream_that_knows_nothing_of_100_gets_the_body_after_a_second() {
         respond.send_response(response(201), true).expect("the client is there");
     });
     let node = server.node(OWN_NAME);
-    let mut client = client(&node);
-    send(&mut client, WAITING);
-    send(&mut client, "hello");
-    assert!(head(&mut client).starts_with("http/1.1 100"));
-    let answer = head(&mut client);
-    assert!(answer.starts_with("http/1.1 201"), "{answer}");
+    check_body_sent_ahead(&node);
 }
 
 #[test]

@@ -153,6 +153,16 @@ impl http_body::Body for Watched {
     }
 }
 
+/// What is known of a length, where `before` bytes come before the rest.
+pub(super) fn hint_with(before: u64, rest: &SizeHint) -> SizeHint {
+    let mut hint = SizeHint::new();
+    hint.set_lower(rest.lower().saturating_add(before));
+    if let Some(upper) = rest.upper().and_then(|upper| upper.checked_add(before)) {
+        hint.set_upper(upper);
+    }
+    hint
+}
+
 /// Why a response ended before its end.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BodyError {
@@ -196,13 +206,11 @@ impl http_body::Body for FromUpstream {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut *self {
             FromUpstream::Http1(body) => {
-                let frame = ready!(Pin::new(body).poll_frame(context));
-                Poll::Ready(frame.map(|frame| frame.map_err(|error| BodyError::Cut(error.into()))))
+                Pin::new(body).poll_frame(context).map_err(|error| BodyError::Cut(error.into()))
             }
-            FromUpstream::Http2(body) => {
-                let frame = ready!(Pin::new(body.as_mut()).poll_frame(context));
-                Poll::Ready(frame.map(|frame| frame.map_err(|error| BodyError::Cut(error.into()))))
-            }
+            FromUpstream::Http2(body) => Pin::new(body.as_mut())
+                .poll_frame(context)
+                .map_err(|error| BodyError::Cut(error.into())),
         }
     }
 
@@ -279,8 +287,7 @@ impl http_body::Body for ResponseBody {
         }
         let wait = match &mut self.body {
             Coming::Guest(body) => {
-                let frame = ready!(Pin::new(body).poll_frame(context));
-                return Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Guest)));
+                return Pin::new(body).poll_frame(context).map_err(BodyError::Guest);
             }
             Coming::Upstream { body, wait, .. } => {
                 if let Poll::Ready(frame) = Pin::new(body).poll_frame(context) {
@@ -312,11 +319,6 @@ impl http_body::Body for ResponseBody {
             Coming::Upstream { body, .. } => body.size_hint(),
             Coming::Guest(body) => body.size_hint(),
         };
-        let mut hint = SizeHint::new();
-        hint.set_lower(rest.lower().saturating_add(before));
-        if let Some(upper) = rest.upper().and_then(|upper| upper.checked_add(before)) {
-            hint.set_upper(upper);
-        }
-        hint
+        hint_with(before, &rest)
     }
 }

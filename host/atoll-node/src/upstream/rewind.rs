@@ -1,5 +1,6 @@
 //! Bodies of requests that can be sent once more, as long as little of them has gone.
 
+use super::body::hint_with;
 use super::limits::KEPT_BYTES_MAX;
 use axum::body::Body;
 use bytes::Bytes;
@@ -119,13 +120,7 @@ impl http_body::Body for Sent {
                 Piece::Trailers(_) => 0,
             })
             .sum();
-        let rest = state.rest.size_hint();
-        let mut hint = SizeHint::new();
-        hint.set_lower(rest.lower().saturating_add(before));
-        if let Some(upper) = rest.upper().and_then(|upper| upper.checked_add(before)) {
-            hint.set_upper(upper);
-        }
-        hint
+        hint_with(before, &state.rest.size_hint())
     }
 }
 

@@ -88,7 +88,7 @@ where
 {
     let (sender, mut answered) = oneshot::channel();
     let tasks = call.calls.clone();
-    let counted = tasks.token();
+    let _counted = tasks.token();
     let mut running: Running<H> = Box::pin(call.run(request, sender));
     let mut ended = None;
     let answer = poll_fn(|context| {
@@ -114,7 +114,6 @@ where
         Some(_) => {}
         None => drop(tasks.spawn(go_on(running))),
     }
-    drop(counted);
     Ok(answer)
 }
 

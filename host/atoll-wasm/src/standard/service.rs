@@ -17,7 +17,7 @@ use crate::host::Host;
 use crate::instance::Guest;
 
 /// How the request's body came over, for whoever sent it: nobody asks here.
-type Sent = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
+pub(super) type Sent = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
 
 /// Runs the instance until the guest has returned and its answer's body has come to its end.
 ///

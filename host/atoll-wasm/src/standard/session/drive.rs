@@ -11,10 +11,10 @@ use futures_util::stream::FuturesUnordered;
 use tokio::time::{Sleep, sleep};
 use tokio_util::task::TaskTracker;
 use wasmtime::component::{Accessor, GuestTaskId, Resource, TypedFuncCallConcurrent};
+use wasmtime_wasi_http::WasiHttpView;
 use wasmtime_wasi_http::p3::bindings::Service;
 use wasmtime_wasi_http::p3::bindings::http::types::ErrorCode;
 use wasmtime_wasi_http::p3::{Request, Response};
-use wasmtime_wasi_http::{Error, WasiHttpView};
 
 use super::{Exchange, Job, Lapse, Running, Session, lock};
 use crate::error::CallError;
@@ -22,6 +22,7 @@ use crate::host::Host;
 use crate::instance::{self, Exports, Guest, Instance};
 use crate::reuse::Pool;
 use crate::standard::Callee;
+use crate::standard::service::Sent;
 
 /// What a session begins with.
 pub(crate) struct Start<H: Host> {
@@ -316,9 +317,6 @@ impl<H: Host> Drop for Work<H> {
         }
     }
 }
-
-/// How the request's body came over, for whoever sent it: nobody asks here.
-type Sent = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
 
 /// A call of a handler's function that has begun.
 type Begun<H> = TypedFuncCallConcurrent<
