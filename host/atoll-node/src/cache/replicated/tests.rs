@@ -273,7 +273,9 @@ fn what_an_earlier_version_has_made_replaces_nothing_of_a_later_one() {
 fn what_is_not_for_others_or_has_no_room_is_not_there_and_nor_is_what_was_before() {
     let (one, none) = (HeaderMap::new(), all());
     let check = |side: &Side, stored: &Stored, want: Outcome| {
-        let short = side.stored("short", &[]);
+        // Before `stored`, which was made first: a newer one of another node would be kept.
+        let mut short = side.stored("short", &[]);
+        short.fetched_us -= 30_000_000;
         let marks = side.shared.marks();
         if side.shared.bytes_max > 1_000_000 {
             assert_eq!(side.share(&short, &none, &one, &marks), Outcome::Written);
