@@ -247,12 +247,13 @@ impl Replica {
 
     /// Whether versions that may be late are looked at before they are joined.
     fn late(&self) -> Late {
-        let adopts = self.settings.rules.adopt && self.settings.role == Role::Master;
-        if adopts { Late::Leave } else { Late::Join }
+        if self.settings.rules.adopt { Late::Leave } else { Late::Join }
     }
 
     /// Writes a value from beyond the horizon anew, where this node may have forgotten what
-    /// superseded it: nodes that have and nodes that have not would disagree for ever.
+    /// superseded it: nodes that have and nodes that have not would disagree for ever. A replica,
+    /// which writes nothing, takes everything anew: it has forgotten what its masters had to keep
+    /// for one of whom it had not heard.
     fn adopt(
         &mut self,
         around: Circumstances<'_>,
@@ -265,6 +266,10 @@ impl Replica {
         let bucket = around.store.open(late.bucket);
         let bucket = bucket.map_err(|error| Violation::new(error.to_string()))?;
         if !around.store.may_have_forgotten(&bucket, late.key, stamp) {
+            return Ok(());
+        }
+        if self.settings.role == Role::Replica {
+            self.begins_anew = true;
             return Ok(());
         }
         self.counts.late_adopted += 1;
