@@ -14,7 +14,10 @@ use crate::component::{self, Component};
 use crate::error::{CompileError, EngineError, quote};
 use crate::host::Host;
 use crate::instance::Guest;
-use crate::limits::{CORE_INSTANCES_MAX, IDLE_SHARE, MEMORIES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX};
+use crate::limits::{
+    CORE_INSTANCES_MAX, IDLE_SHARE, KEEP_RESIDENT_BYTES, MEMORIES_MAX, TABLE_ELEMENTS_MAX,
+    TABLES_MAX,
+};
 use crate::memory::Budget;
 use crate::parking::Parking;
 use crate::standard;
@@ -272,9 +275,7 @@ fn pool(config: &EngineConfig, concurrency: Concurrency) -> PoolingAllocationCon
         // What a slot keeps between two instances needs no page fault the next time; where the
         // kernel can tell which pages were written (6.7 and newer), only these are wiped.
         .linear_memory_keep_resident(KEEP_RESIDENT_BYTES)
-        .table_keep_resident(KEEP_RESIDENT_BYTES)
+        .table_keep_resident(8 * TABLE_ELEMENTS_MAX)
         .pagemap_scan(Enabled::Auto);
     pool
 }
-
-const KEEP_RESIDENT_BYTES: usize = 2 << 20;

@@ -28,6 +28,7 @@ mod memory;
 mod parking;
 mod places;
 mod processor;
+mod residence;
 mod response;
 pub mod reuse;
 mod standard;

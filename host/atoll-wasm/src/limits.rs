@@ -86,6 +86,12 @@ pub const CORE_INSTANCES_MAX: u32 = 32;
 pub const TABLES_MAX: u32 = 16;
 /// See [`CORE_INSTANCES_MAX`].
 pub const MEMORIES_MAX: u32 = 4;
+/// Bytes of what an instance has written that stay resident in its place, and are wiped there: the
+/// next one has them without a page fault. What is beyond that is given back to the system.
+pub(crate) const KEEP_RESIDENT_BYTES: usize = 6 << 20;
+/// Stretches of pages that lie apart, in what an instance writes: wasmtime wipes 32 in place, and any
+/// request may write to one more.
+pub(crate) const STRETCHES_MAX: usize = 24;
 /// Elements of one table: function pointers, mostly. 8 bytes each.
 pub const TABLE_ELEMENTS_MAX: usize = 65_536;
 

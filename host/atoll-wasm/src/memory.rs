@@ -7,6 +7,7 @@ use wasmtime::ResourceLimiter;
 
 use crate::limits::{CORE_INSTANCES_MAX, MEMORIES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX};
 use crate::parking::Parking;
+use crate::residence::Residence;
 
 /// The linear memory that all instances of an engine may hold together.
 #[derive(Debug)]
@@ -15,6 +16,7 @@ pub(crate) struct Budget {
     bytes_max: usize,
     /// Who waits there goes before anyone is refused.
     parking: Arc<Parking>,
+    residence: Arc<Residence>,
 }
 
 /// Whose bound an instance met.
@@ -38,7 +40,8 @@ pub(crate) struct Limiter {
 
 impl Budget {
     pub(crate) fn new(bytes_max: usize, parking: Arc<Parking>) -> Budget {
-        Budget { held_bytes: AtomicUsize::new(0), bytes_max, parking }
+        let residence = Residence::new();
+        Budget { held_bytes: AtomicUsize::new(0), bytes_max, parking, residence }
     }
 
     /// Returns what the instances hold now.
@@ -99,6 +102,7 @@ impl Limiter {
 impl Drop for Limiter {
     fn drop(&mut self) {
         self.budget.give(self.held_bytes);
+        self.budget.residence.note_end(self.held_bytes);
     }
 }
 

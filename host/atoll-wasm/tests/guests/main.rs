@@ -9,5 +9,6 @@ mod fairness;
 mod host;
 mod limits;
 mod refused;
+mod residence;
 mod reuse;
 mod service;
