@@ -69,26 +69,31 @@ impl<H: Host> Proxy<H> {
     async fn dispatch(&self, job: Box<Job<H>>, pool: &Arc<Pool<H>>, limits: &Limits) -> Answer {
         let mut job = job;
         loop {
-            let replies = job.replies();
-            self.give(job, pool, limits);
-            match replies.await {
-                Ok(Reply::Answer(answer)) => return answer,
-                Ok(Reply::Back(back)) => job = back,
-                Err(_) => {
+            match self.give(job, pool, limits).await {
+                Some(Reply::Answer(answer)) => return answer,
+                Some(Reply::Back(back)) => job = back,
+                None => {
                     return Err(CallError::Trap { reason: "its task has ended".to_owned() });
                 }
             }
         }
     }
 
-    fn give(&self, job: Box<Job<H>>, pool: &Arc<Pool<H>>, limits: &Limits) {
+    /// Gives it to one that waits, to one that works on others, or to a new one.
+    async fn give(
+        &self,
+        job: Box<Job<H>>,
+        pool: &Arc<Pool<H>>,
+        limits: &Limits,
+    ) -> Option<Reply<H>> {
         let (job, instance) = match pool.take_idle() {
             Some(mut instance) => {
                 instance.begin(job.host(), limits);
                 (job, instance)
             }
             None => {
-                let Some(job) = pool.join(job) else { return };
+                let replies = job.replies();
+                let Some(job) = pool.join(job) else { return replies.await.ok() };
                 pool.note_start();
                 let instance = self.base.instance(job.host(), limits);
                 (job, instance)
@@ -97,6 +102,6 @@ impl<H: Host> Proxy<H> {
         instance.store.data().meter.end_turn();
         let calls = self.base.shared.calls.clone();
         let start = Start { calls, callee: self.callee.clone(), instance, pool: Arc::clone(pool) };
-        start.with(job);
+        start.with(job).await
     }
 }

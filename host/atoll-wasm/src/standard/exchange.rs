@@ -126,10 +126,10 @@ async fn go_on<H: Host>(running: Running<H>) {
 
 /// Takes what of the answer's body is there already, as long as the guest writes it without waiting
 /// for anything: then it needs no task, and the body goes out with its head.
-async fn gather<H: Host>(
+pub(super) async fn gather<E>(
     body: &mut AnswerBody,
-    running: &mut Running<H>,
-    ended: &mut Option<Ended<H>>,
+    running: &mut Pin<Box<dyn Future<Output = E> + Send>>,
+    ended: &mut Option<E>,
 ) {
     let take = |context: &mut Context<'_>| {
         while body.hold(context) && ended.is_none() {

@@ -87,6 +87,8 @@ pub(crate) struct Exchange<H: Host> {
     limits: Limits,
     reply: Mutex<Option<oneshot::Sender<Reply<H>>>>,
     end: Mutex<Option<End>>,
+    /// Why it has failed, if it has.
+    failure: Mutex<Option<CallError>>,
     /// Other requests that its instance was told of, until it failed.
     company: AtomicU32,
 }
@@ -127,6 +129,7 @@ impl<H: Host> Job<H> {
             limits,
             reply: Mutex::default(),
             end: Mutex::new(Some(end)),
+            failure: Mutex::default(),
             company: AtomicU32::new(0),
         });
         Box::new(Job { request: Request::from_parts(head, body.boxed_unsync()), host, exchange })
@@ -161,6 +164,10 @@ impl<H: Host> Exchange<H> {
         self.company.load(Ordering::Relaxed)
     }
 
+    fn failure(&self) -> Option<CallError> {
+        lock(&self.failure).clone()
+    }
+
     /// Passes the answer on if it can go out. Returns whether it did.
     fn answer(&self, answer: Result<Response<WasiBody>, impl fmt::Debug>) -> bool {
         let answer = exchange::checked(answer, &self.limits, &self.progress);
@@ -187,6 +194,7 @@ impl<H: Host> Exchange<H> {
         drop(running);
         ended(outcome.as_ref().copied());
         if let Err(error) = &outcome {
+            *lock(&self.failure) = Some(error.clone());
             self.tell(Reply::Answer(Err(error.clone())));
         }
         Some(outcome)

@@ -1,5 +1,6 @@
 //! The task of a session: its instance's event loop, and what is looked at from outside of that.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,13 +17,13 @@ use wasmtime_wasi_http::p3::bindings::Service;
 use wasmtime_wasi_http::p3::bindings::http::types::ErrorCode;
 use wasmtime_wasi_http::p3::{Request, Response};
 
-use super::{Exchange, Job, Lapse, Running, Session, lock};
+use super::{Exchange, Job, Lapse, Reply, Running, Session, lock};
 use crate::error::CallError;
 use crate::host::Host;
 use crate::instance::{self, Exports, Guest, Instance};
 use crate::reuse::Pool;
-use crate::standard::Callee;
 use crate::standard::service::Sent;
+use crate::standard::{Callee, exchange};
 
 /// What a session begins with.
 pub(crate) struct Start<H: Host> {
@@ -61,13 +62,44 @@ struct Work<H: Host> {
 }
 
 impl<H: Host> Start<H> {
-    /// Begins a session with its first request, in a task of its own.
-    pub(crate) fn with(self, first: Box<Job<H>>) {
+    /// Begins a session with its first request, and waits for what becomes of that. It runs where its
+    /// caller waits until its guest waits for something, and goes on in a task of its own if it is not
+    /// over by then.
+    ///
+    /// Returns nothing if its task has ended without a reply.
+    pub(crate) async fn with(self, first: Box<Job<H>>) -> Option<Reply<H>> {
         let Start { calls, callee, instance, pool } = self;
+        let (exchange, mut replies) = (first.exchange(), first.replies());
         let served = instance.served;
         let left = pool.requests_left(served).saturating_sub(1);
         let session = Session::new(pool.at_once(), left);
-        calls.spawn(Work { session, pool, served }.run(callee, instance, first));
+        let _counted = calls.token();
+        let mut work: Pin<Box<dyn Future<Output = ()> + Send>> =
+            Box::pin(Work { session, pool, served }.run(callee, instance, first));
+        let mut ended = poll_fn(|context| Poll::Ready(ready(work.as_mut().poll(context)))).await;
+        let mut reply = replies.try_recv();
+        if let Ok(Reply::Answer(Ok(answer))) = &mut reply {
+            exchange::gather(answer.body_mut(), &mut work, &mut ended).await;
+        }
+        if ended.is_none() {
+            drop(calls.spawn(work));
+        }
+        match reply {
+            // It has failed before anything of its answer was sent.
+            Ok(Reply::Answer(Ok(answer))) => {
+                let failure = exchange.failure().filter(|_| ended.is_some());
+                Some(Reply::Answer(failure.map_or(Ok(answer), Err)))
+            }
+            Ok(reply) => Some(reply),
+            Err(_) => replies.await.ok(),
+        }
+    }
+}
+
+fn ready<T>(poll: Poll<T>) -> Option<T> {
+    match poll {
+        Poll::Ready(value) => Some(value),
+        Poll::Pending => None,
     }
 }
 
@@ -86,10 +118,8 @@ impl<H: Host> Work<H> {
         let ended = {
             let mut inside = meter.turns(self.inside(&callee, &mut instance, first));
             let mut after = None;
-            std::future::poll_fn(|context| {
-                self.poll_outside(Pin::new(&mut inside), wall, &mut after, context)
-            })
-            .await
+            poll_fn(|context| self.poll_outside(Pin::new(&mut inside), wall, &mut after, context))
+                .await
         };
         self.close();
         match ended {
@@ -220,7 +250,7 @@ impl<H: Host> Work<H> {
         let work = async |accessor: &Accessor<Guest<H>>| {
             let mut running = FuturesUnordered::new();
             running.push(self.start(accessor, service, *first));
-            std::future::poll_fn(|context| {
+            poll_fn(|context| {
                 while let Poll::Ready(Some(done)) = running.poll_next_unpin(context) {
                     self.finish(accessor, done);
                 }
