@@ -103,7 +103,11 @@ fn a_value_that_is_too_long_is_refused_in_words() {
     let len = VALUE_BYTES_MAX + 1;
     let head = format!("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n${len}\r\n");
     client.write_all(head.as_bytes()).expect("the head is sent");
-    client.write_all(&vec![b'v'; len]).expect("the value is sent");
+    // It takes its time: a slow link, or a busy machine, where this failed by chance.
+    let value = vec![b'v'; len];
+    client.write_all(&value[..len / 2]).expect("half of the value is sent");
+    std::thread::sleep(Duration::from_millis(2_500));
+    client.write_all(&value[len / 2..]).expect("the rest is sent");
     let mut reply = String::new();
     client.read_to_string(&mut reply).expect("the connection ends in peace");
     assert_eq!(reply, "-ERR Protocol error: invalid bulk length\r\n");
