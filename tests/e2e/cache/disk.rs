@@ -319,7 +319,7 @@ fn a_body_that_was_coming_when_the_node_was_killed_is_not_stored_as_complete() {
         let whole = response(200, &[FRESH], &long_body());
         let (first, rest) = whole.split_at(whole.len() - 500_000);
         match count {
-            0 => Act::SlowlyAfter(first.to_vec(), rest.to_vec(), Duration::from_secs(20)),
+            0 => Act::SlowlyAfter(first.to_vec(), rest.to_vec(), Duration::from_secs(600)),
             _ => Act::Send(whole),
         }
     });

@@ -123,7 +123,7 @@ fn a_deadline_is_off_by_no_more_than_the_clocks_are() {
     for (node, other) in [(0, 1), (1, 0)] {
         let key = format!("k{node}");
         let begun = Instant::now();
-        cluster.command(node, &["SET", &key, "v", "PX", "3000"]);
+        cluster.command(node, &["SET", &key, "v", "PX", "6000"]);
         let set = Instant::now();
         let mut client = cluster.client(other);
         // When the last look began that found it there, and when the first ended that did not.
@@ -139,7 +139,7 @@ fn a_deadline_is_off_by_no_more_than_the_clocks_are() {
         // A second more or less.
         let alive = alive.expect("it was there").saturating_duration_since(set).as_millis();
         let gone = begun.elapsed().as_millis();
-        assert!(gone >= 1_900 && alive <= 4_100, "{key} lived {alive} to {gone} ms there");
+        assert!(gone >= 4_900 && alive <= 7_100, "{key} lived {alive} to {gone} ms there");
     }
 }
 

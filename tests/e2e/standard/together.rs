@@ -153,7 +153,9 @@ fn one_that_is_ended_from_outside_leaves_the_others_of_its_instance_alone() {
             let other = other();
             let first = first.join().expect("it was asked");
             assert_eq!(first.json()["code"], "handler-wall-limit", "{}", first.text());
-            (most(&other) == 2).then_some(())
+            // On a busy machine its own time may be over too.
+            let is_late = other.status == 504 && other.json()["code"] == "handler-wall-limit";
+            (!is_late && most(&other) == 2).then_some(())
         })
     });
     let url = format!("http://{}/s/wait?10,100", node.gateway);
