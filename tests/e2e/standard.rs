@@ -235,7 +235,7 @@ fn check_interpreter(node: &TestNode, language: &str) {
 
 /// More time than by default: neither this engine nor its machine is fast in tests, and who computes
 /// waits for its turns.
-const ROUTE: [&str; 6] = ["--route", "/x/*", "--cpu-ms", "2000", "--wall-ms", "60000"];
+const ROUTE: [&str; 6] = ["--route", "/x/*", "--cpu-ms", "2000", "--wall-ms", "110000"];
 
 #[test]
 fn a_handler_in_javascript_runs_unmodified() {
