@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 const MIB: usize = 1 << 20;
 
 fn curl(arguments: &[&str]) -> String {
-    run("curl", &[&["-sS", "--max-time", "30"], arguments].concat())
+    run("curl", &[&["-sS", "--max-time", "120"], arguments].concat())
 }
 
 #[test]

@@ -247,7 +247,7 @@ impl Cluster {
 
     /// Whether a node's dial has come to an end that it is content with: a link of its own, or one
     /// that was there before.
-    fn has_dialled(&self, from: usize, to: usize) -> bool {
+    pub(crate) fn has_dialled(&self, from: usize, to: usize) -> bool {
         let view = self.view(from);
         let peers = view["replication"]["peers"].as_array().expect("peers are listed");
         let endpoint = self.proxy(from, to).address().to_string();

@@ -131,12 +131,16 @@ fn a_node_that_will_not_come_back_is_let_go_by_all() {
     refused(&forget, "n2 is linked with this node and so alive");
     refused(&["cluster", "forget", "n7", "--api", &api], "known are n1, n2");
     refused(&["cluster", "forget", "n0", "--api", &api], "is this node itself");
+    let alive = Instant::now();
     cluster.kill(2);
     wait_until("the link is gone", || {
         let links = cluster.view(0)["replication"]["links"].as_array().map(Vec::len);
         (links == Some(1)).then_some(())
     });
-    refused(&forget, "wait 10 s");
+    // On a busy machine it may have been silent for long enough by now.
+    if alive.elapsed() < Duration::from_secs(5) {
+        refused(&forget, "wait 10 s");
+    }
     let said = wait_until("the node has been silent for long enough", || {
         let output = output(ATOLL, &forget);
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())

@@ -82,7 +82,7 @@ fn a_standard_handler_that_misbehaves_ends_its_own_request_and_nothing_else() {
     // Far apart: on a busy machine a guest that computes waits for its turns.
     let limits = ["--cpu-ms", "300", "--wall-ms", "100000", "--memory-mib", "16"];
     let node = node_with_standard(&limits);
-    let soon = ["--name", "soon", "--route", "/soon/*", "--wall-ms", "1500"];
+    let soon = ["--name", "soon", "--route", "/soon/*", "--wall-ms", "5000"];
     let guests = atoll_guests::build().unwrap_or_else(|error| panic!("{error:#}"));
     deploy(&node, &guests.path("standard"), &soon);
     let cases = [
@@ -130,7 +130,7 @@ fn check_does_not_look_whole(node: &TestNode, path: &str, written: &str) -> Stri
 
 #[test]
 fn a_place_is_taken_until_the_guest_has_ended() {
-    let node = node_with_standard(&["--concurrency", "1", "--wall-ms", "5000"]);
+    let node = node_with_standard(&["--concurrency", "1", "--wall-ms", "20000"]);
     check_place_is_taken(&node, "and then nothing");
 }
 
@@ -235,7 +235,7 @@ fn check_interpreter(node: &TestNode, language: &str) {
 
 /// More time than by default: neither this engine nor its machine is fast in tests, and who computes
 /// waits for its turns.
-const ROUTE: [&str; 6] = ["--route", "/x/*", "--cpu-ms", "2000", "--wall-ms", "60000"];
+const ROUTE: [&str; 6] = ["--route", "/x/*", "--cpu-ms", "2000", "--wall-ms", "110000"];
 
 #[test]
 fn a_handler_in_javascript_runs_unmodified() {

@@ -240,9 +240,9 @@ fn a_restart_and_a_kill_keep_what_was_stored_and_the_upstream_is_not_asked() {
         check(&node, path, MISS);
         check(&node, path, HIT);
     }
+    wait_until_written(&node, 4);
     let api = node.api.to_string();
     let told = run(ATOLL, &["cache", "--api", &api, "inspect", "http://example.com/chunked"]);
-    wait_until_written(&node, 4);
     assert!(told.contains("  in memory and on disk\n"), "{told}");
     stop(node);
     for _ in 0..2 {
@@ -319,7 +319,7 @@ fn a_body_that_was_coming_when_the_node_was_killed_is_not_stored_as_complete() {
         let whole = response(200, &[FRESH], &long_body());
         let (first, rest) = whole.split_at(whole.len() - 500_000);
         match count {
-            0 => Act::SlowlyAfter(first.to_vec(), rest.to_vec(), Duration::from_secs(20)),
+            0 => Act::SlowlyAfter(first.to_vec(), rest.to_vec(), Duration::from_secs(600)),
             _ => Act::Send(whole),
         }
     });

@@ -31,7 +31,7 @@ fn an_address_that_fails_its_health_checks_is_passed_by_until_it_is_well() {
     });
     let text = format!(
         "[[route]]\npath = \"/*\"\nupstream = [\"http://{}\", \"http://{}\"]\n\
-         health_path = \"/health?x\"\nhealth_interval_ms = 50\n",
+         health_path = \"/health?x\"\nhealth_interval_ms = 1000\n",
         good.address, other.address
     );
     let node = node_with(&text, &[]);

@@ -154,7 +154,7 @@ impl Trio {
     fn publish(&self, version: u64) {
         self.version.store(version, Ordering::SeqCst);
         let from = &self.nodes[version as usize % 3];
-        let (status, done) = order(from, "?wait=all&timeout=10000", r#"{"tags": ["page"]}"#);
+        let (status, done) = order(from, "?wait=all&timeout=60000", r#"{"tags": ["page"]}"#);
         assert_eq!(status, 200, "{done}");
     }
 }
@@ -224,7 +224,7 @@ fn purge_at_random(trio: &Trio, dice: &mut Dice, (version, start): (u64, Instant
     let began = start.elapsed();
     let status = match is_write {
         true => ask(node, "POST", "/page", &[]).status(),
-        false if waits => order(node, "?wait=all&timeout=10000", text).0,
+        false if waits => order(node, "?wait=all&timeout=60000", text).0,
         false => order(node, "", text).0,
     };
     assert_eq!(status, 200, "{text}");

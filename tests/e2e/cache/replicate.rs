@@ -4,7 +4,7 @@ use super::origin::{Act, Message, Origin, ask, response};
 use crate::node::{TestNode, wait_until};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const FRESH: (&str, &str) = ("Cache-Control", "max-age=3600");
 
@@ -51,14 +51,19 @@ pub(super) fn trio_with(origin: &Origin, more: &str, flags: &[&str]) -> [TestNod
 /// Waits until so many others have what `node` has written.
 pub(super) fn settle(node: &TestNode, count: usize) {
     wait_until("the others have it", || {
-        purge(node, r#"{"tags": ["none"]}"#).filter(|confirmed| *confirmed == count)
+        confirmed(node, r#"{"tags": ["none"]}"#, 2_000).filter(|confirmed| *confirmed == count)
     });
 }
 
-/// Returns how many other nodes have confirmed it, if all have.
+/// Returns how many other nodes have confirmed it, if all have, on a busy machine too.
 pub(super) fn purge(node: &TestNode, order: &str) -> Option<usize> {
-    let path = "/v1/purge?wait=all&timeout=2000";
-    let answer = node.http("POST", node.api, path, order.as_bytes());
+    confirmed(node, order, 60_000)
+}
+
+/// The same within so many milliseconds.
+fn confirmed(node: &TestNode, order: &str, wait_ms: u64) -> Option<usize> {
+    let path = format!("/v1/purge?wait=all&timeout={wait_ms}");
+    let answer = node.http("POST", node.api, &path, order.as_bytes());
     assert!(answer.status < 300, "{}", answer.text());
     let done = answer.json();
     (answer.status == 200).then(|| done["confirmed"].as_array().map_or(0, Vec::len))
@@ -150,7 +155,7 @@ fn what_one_node_has_fetched_costs_the_others_no_request() {
 #[test]
 fn one_node_asks_about_what_is_stale_and_the_others_use_the_answer() {
     let origin = Origin::start(|request, count| {
-        let fields = [("Cache-Control", "max-age=1"), ("ETag", "\"same\"")];
+        let fields = [("Cache-Control", "max-age=2"), ("ETag", "\"same\"")];
         if request.field("if-none-match") == "\"same\"" {
             let number = count.to_string();
             let fields = [("Cache-Control", "max-age=600"), ("ETag", "\"same\""), ("X-N", &number)];
@@ -160,20 +165,29 @@ fn one_node_asks_about_what_is_stale_and_the_others_use_the_answer() {
         }
     });
     let nodes = trio(&origin, &[]);
-    ask(&nodes[0], "GET", "/a", &[]);
-    settle(&nodes[0], 2);
-    nodes.iter().for_each(|node| assert_eq!(ask(node, "GET", "/a", &[]).text(), "text"));
-    assert_eq!(origin.seen("/a").len(), 1);
+    let mut number = 0;
+    let path = wait_until("all have it while it is fresh", || {
+        // On a busy machine it may be stale before all were asked: then it is tried with another.
+        number += 1;
+        let (path, began) = (format!("/{number}"), Instant::now());
+        ask(&nodes[0], "GET", &path, &[]);
+        settle(&nodes[0], 2);
+        nodes.iter().for_each(|node| assert_eq!(ask(node, "GET", &path, &[]).text(), "text"));
+        let is_fresh = began.elapsed() < Duration::from_secs(2);
+        let count = origin.seen(&path).len();
+        assert!(count == 1 || !is_fresh, "{count} requests");
+        is_fresh.then_some(path)
+    });
     wait_until("it is stale", || {
-        own_status(&ask(&nodes[1], "GET", "/a", &[])).contains("fwd=stale").then_some(())
+        own_status(&ask(&nodes[1], "GET", &path, &[])).contains("fwd=stale").then_some(())
     });
     settle(&nodes[1], 2);
     for node in &nodes {
-        let answer = ask(node, "GET", "/a", &[]);
+        let answer = ask(node, "GET", &path, &[]);
         assert!(own_status(&answer).starts_with("Atoll; hit"), "{answer:?}");
         assert_eq!((answer.text().as_str(), answer.field("x-n").as_str()), ("text", "1"));
     }
-    assert_eq!(origin.seen("/a").len(), 2);
+    assert_eq!(origin.seen(&path).len(), 2);
 }
 
 /// An upstream that answers with the present version, slowly where the path says so.
@@ -256,7 +270,7 @@ fn a_node_that_joins_or_was_cut_off_uses_what_the_others_have_and_nothing_that_w
     // Cut off while it is purged.
     nodes[2].signal("STOP");
     version.store(1, Ordering::SeqCst);
-    purge(&nodes[0], r#"{"urls": ["/a"]}"#);
+    confirmed(&nodes[0], r#"{"urls": ["/a"]}"#, 2_000);
     wait_until("it is purged on the other", || (text(&nodes[1], "/a") == "1").then_some(()));
     let asked = origin.seen("/a").len();
     nodes[2].signal("CONT");
@@ -320,9 +334,10 @@ fn a_write_of_a_key_makes_stale_what_nodes_share() {
             });
         }
     }
-    // One for each round, and one now and then where a node had it before its cache knew of the write.
+    // One for each round, and one now and then where a node had it before its cache knew of the write:
+    // on a busy machine often, and 18 would be one for each node.
     let asked = origin.seen("/made").len() - asked;
-    assert!((6..=10).contains(&asked), "{asked} requests for 6 writes seen by 3 nodes");
+    assert!((6..=15).contains(&asked), "{asked} requests for 6 writes seen by 3 nodes");
 }
 
 #[test]

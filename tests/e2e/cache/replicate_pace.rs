@@ -3,6 +3,7 @@
 use super::origin::{Act, Origin, ask, response};
 use super::replicate::{count, node, purge, settle};
 use crate::node::wait_until;
+use crate::pace::Pace;
 use crate::proxy::Proxy;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -36,9 +37,10 @@ fn a_purge_behind_megabytes_that_are_shared_waits_for_a_moment_of_them() {
     way.delay_ms(DELAY_MS);
     way.limit(RATE);
     let version_at_two = || ask(&two, "GET", "/page", &[]).text().parse::<u64>().expect("a number");
-    let mut times = Vec::new();
+    let (mut times, mut pace) = (Vec::new(), Pace::default());
     for round in 1..=8 {
         version_at_two();
+        pace.of(version_at_two);
         let paths: Vec<String> = (0..BODY_COUNT).map(|n| format!("/big/{round}/{n}")).collect();
         paths.iter().for_each(|path| drop(ask(&one, "GET", path, &[])));
         version.store(round, Ordering::SeqCst);
@@ -63,6 +65,7 @@ fn a_purge_behind_megabytes_that_are_shared_waits_for_a_moment_of_them() {
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     println!("{times:?} behind {BODY_COUNT} MiB at {RATE} bytes/s; load {}", load.trim());
     let half = times[times.len() / 2];
-    assert!(half < Duration::from_millis(200), "half took {half:?}");
+    let bar = pace.bar(Duration::from_millis(200), 50);
+    assert!(half < bar, "half took {half:?}, held against {bar:?}");
     assert_eq!(purge(&one, r#"{"all": true}"#), Some(1));
 }

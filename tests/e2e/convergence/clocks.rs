@@ -123,7 +123,7 @@ fn a_deadline_is_off_by_no_more_than_the_clocks_are() {
     for (node, other) in [(0, 1), (1, 0)] {
         let key = format!("k{node}");
         let begun = Instant::now();
-        cluster.command(node, &["SET", &key, "v", "PX", "3000"]);
+        cluster.command(node, &["SET", &key, "v", "PX", "6000"]);
         let set = Instant::now();
         let mut client = cluster.client(other);
         // When the last look began that found it there, and when the first ended that did not.
@@ -139,7 +139,7 @@ fn a_deadline_is_off_by_no_more_than_the_clocks_are() {
         // A second more or less.
         let alive = alive.expect("it was there").saturating_duration_since(set).as_millis();
         let gone = begun.elapsed().as_millis();
-        assert!(gone >= 1_900 && alive <= 4_100, "{key} lived {alive} to {gone} ms there");
+        assert!(gone >= 4_900 && alive <= 7_100, "{key} lived {alive} to {gone} ms there");
     }
 }
 
@@ -147,10 +147,18 @@ fn a_deadline_is_off_by_no_more_than_the_clocks_are() {
 fn a_way_that_is_slow_in_one_direction_is_no_clock_that_is_wrong() {
     let cluster = Cluster::start(Shape::Pair);
     // Half of it is more than clocks may differ.
-    cluster.delay_from(1, 0, 6_000);
+    let slow_ms = 4_600;
+    cluster.delay_from(1, 0, slow_ms);
     wait_until("the way is measured", || {
+        // On a busy machine this may be silence for too long, and no link is made over such a way.
+        if !cluster.is_linked(0, 1) {
+            cluster.delay_from(1, 0, 0);
+            cluster.wait_linked();
+            cluster.delay_from(1, 0, slow_ms);
+        }
         let link = |index| cluster.view(index)["replication"]["links"][0].clone();
-        let is_slow = |index| link(index)["rtt_us"].as_u64().is_some_and(|us| us > 5_900_000);
+        let is_slow =
+            |index| link(index)["rtt_us"].as_u64().is_some_and(|us| us > slow_ms * 1_000 - 100_000);
         (is_slow(0) && is_slow(1)).then_some(())
     });
     for index in cluster.up() {

@@ -4,6 +4,7 @@
 use crate::cluster::{Cluster, Shape, name};
 use crate::dice::Dice;
 use crate::node::{Ends, RespClient, wait_until};
+use crate::pace::Pace;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -98,19 +99,19 @@ fn a_write_costs_little_more_than_its_bytes_for_each_receiver() {
     }
 }
 
-/// The longest that a GET or SET on a node took until `is_over`.
-fn probe(mut client: RespClient, is_over: &AtomicBool) -> Duration {
-    let (mut dice, mut worst) = (Dice::new(7), Duration::ZERO);
+/// What each GET on a node took until `is_over`.
+fn probe(mut client: RespClient, is_over: &AtomicBool) -> Vec<Duration> {
+    let (mut dice, mut times) = (Dice::new(7), Vec::new());
     while !is_over.load(Relaxed) {
         let key = key("base-", dice.below(1_000));
         let begun = Instant::now();
         let got = client.command(&["GET", &key]);
         assert!(got.starts_with('$') && got.len() > 2, "{got}");
-        worst = worst.max(begun.elapsed());
+        times.push(begun.elapsed());
         // Few enough to be no load, and no write: the bytes are counted.
         std::thread::sleep(Duration::from_millis(1));
     }
-    worst
+    times
 }
 
 #[track_caller]
@@ -128,7 +129,7 @@ fn check_rejoin(log_max: &str, comparisons: RangeInclusive<u64>) {
     fill(&mut cluster.client(0), "left-", NEW_COUNT);
     fill(&mut cluster.client(1), "right-", NEW_COUNT);
     let (before, is_over) = (cluster.bytes(), AtomicBool::new(false));
-    let worst = std::thread::scope(|scope| {
+    let times: Vec<Duration> = std::thread::scope(|scope| {
         let probes: Vec<_> = (0..2)
             .map(|index| {
                 let (client, is_over) = (cluster.client(index), &is_over);
@@ -143,16 +144,18 @@ fn check_rejoin(log_max: &str, comparisons: RangeInclusive<u64>) {
         }
         settle(&cluster);
         drop(ends);
-        probes.into_iter().map(|probe| probe.join().expect("it ends")).max()
+        probes.into_iter().flat_map(|probe| probe.join().expect("it ends")).collect()
     });
     let moved = cluster.bytes() - before;
     let compared = cluster.sum("syncs_received") - syncs;
     assert!(comparisons.contains(&compared), "{compared} comparisons");
+    let worst = times.iter().max().copied().unwrap_or_default();
     let ratio = moved as f64 / (2 * NEW_COUNT * WRITE_BYTES) as f64;
     eprintln!("{ratio:.2} times the difference, {compared} comparisons, {worst:?} the longest GET");
     assert!(ratio <= 2.0, "{ratio:.2} times the difference");
-    // A machine that is busy with other tests takes its time, but not this much.
-    assert!(worst.is_some_and(|worst| worst < Duration::from_secs(1)), "a GET took {worst:?}");
+    // A machine that is busy with other tests takes its time, for most of them too.
+    let bar = Pace::from(times).bar(Duration::from_secs(1), 500);
+    assert!(worst < bar, "a GET took {worst:?}, held against {bar:?}");
 }
 
 #[test]

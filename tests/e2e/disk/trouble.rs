@@ -111,8 +111,15 @@ fn a_block_that_cannot_be_read_costs_its_keys_and_the_rest_is_written_anew() {
         assert_eq!(node.http("PUT", node.api, &path, &vec![b'v'; 1 << 20]).status, 201);
     }
     let table = wait_until("a file is made of it", || {
-        let tables = files(&folder.path().join("store/keyspaces/1/tables"), "");
-        tables.into_iter().find(|table| table.metadata().is_ok_and(|data| data.len() > 16 << 20))
+        let keyspace = folder.path().join("store/keyspaces/1");
+        let changed = |path: &Path| path.metadata().and_then(|about| about.modified()).ok();
+        // One that is still being written is no part of the data yet.
+        let listed = changed(&keyspace.join("current"))?;
+        let is_whole = |table: &PathBuf| {
+            let is_long = table.metadata().is_ok_and(|about| about.len() > 16 << 20);
+            is_long && changed(table).is_some_and(|written| written <= listed)
+        };
+        files(&keyspace.join("tables"), "").into_iter().find(is_whole)
     });
     wait_until_saved(&node);
     drop(node);

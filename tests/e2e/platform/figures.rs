@@ -15,7 +15,7 @@ fn figures_tell_what_each_handler_uses() {
     deploy(&node, "hello", &["--name", "hello", "--route", "/hello/*", "--reuse", "100"]);
     let loops = ["--name", "loops", "--route", "/hostile/*"];
     // Far apart: on a busy machine a guest that computes waits for its turns.
-    deploy(&node, "hostile", &[&loops[..], &["--cpu-ms", "500", "--wall-ms", "60000"]].concat());
+    deploy(&node, "hostile", &[&loops[..], &["--cpu-ms", "2000", "--wall-ms", "60000"]].concat());
     let calls = |handler: &str, instance: &str| {
         let labels = format!("handler=\"{handler}\",release=\"live\",instance=\"{instance}\"");
         figure(&node, &format!("atoll_handler_calls_total{{{labels}}}"))
@@ -43,7 +43,7 @@ fn figures_tell_what_each_handler_uses() {
     let spent = seconds(&node, &cpu) - before;
     // How far beyond its limit it comes depends on what else the machine does, and when it looks.
     let took = began.elapsed().as_secs_f64();
-    assert!((0.5..=took).contains(&spent), "{spent} s of a loop that has 0.5, in {took} s");
+    assert!((2.0..=took).contains(&spent), "{spent} s of a loop that has 2, in {took} s");
     assert_eq!(figure(&node, &of("atoll_handler_running", "loops")), 0);
     assert!(seconds(&node, &of("atoll_handler_cpu_seconds_total", "hello")) < 0.1);
     let memory = |handler| figure(&node, &of("atoll_handler_memory_peak_bytes", handler));

@@ -4,6 +4,7 @@
 use super::{deploy, figure};
 use crate::cache::origin::{Act, Message, Origin, ask, response};
 use crate::node::{TestNode, wait_until};
+use crate::pace::Pace;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
@@ -354,6 +355,15 @@ fn a_request_that_is_not_sampled_is_not_told_and_who_is_asked_knows_it() {
     assert_eq!(parent("/plain"), traced("01"));
 }
 
+/// What requests take just now that no span is of.
+fn pace_of(node: &TestNode) -> Pace {
+    let mut pace = Pace::default();
+    for _ in 0..5 {
+        pace.of(|| node.http("GET", node.api, "/livez", b""));
+    }
+    pace
+}
+
 #[test]
 fn a_collector_that_is_down_or_hangs_costs_requests_nothing_and_the_end_little() {
     let origin = Origin::start(|_, _| Act::Send(response(200, &[], "ok")));
@@ -368,28 +378,33 @@ fn a_collector_that_is_down_or_hangs_costs_requests_nothing_and_the_end_little()
     let dropped = "atoll_spans_dropped_total{why=\"collector\"}";
     wait_until("they are given up", || (figure(&node, dropped) > 0).then_some(()));
     assert_eq!(node.log().matches("does not take traces").count(), 1, "it is said once");
+    let mut pace = pace_of(&node);
     let began = Instant::now();
     node.signal("TERM");
     assert!(node.wait().success());
-    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    let (took, bar) = (began.elapsed(), pace.bar(Duration::from_secs(3), 500));
+    assert!(took < bar, "{took:?}, held against {bar:?}");
 
     // One that takes connections and says nothing.
     let silent = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let mut variables = environment(silent.local_addr().expect("it is bound"));
     variables.push(("OTEL_BSP_MAX_QUEUE_SIZE".to_owned(), "8".to_owned()));
     let mut node = start("node", &route, &variables, &[]);
+    pace = pace_of(&node);
     let mut slowest = Duration::ZERO;
     for _ in 0..50 {
         let began = Instant::now();
         assert_eq!(ask(&node, "GET", "/x", &[]).text(), "ok");
         slowest = slowest.max(began.elapsed());
     }
-    assert!(slowest < Duration::from_secs(5), "{slowest:?}");
+    let bar = pace.bar(Duration::from_secs(5), 500);
+    assert!(slowest < bar, "{slowest:?}, held against {bar:?}");
     assert!(figure(&node, "atoll_spans_dropped_total{why=\"queue-full\"}") > 50);
     let began = Instant::now();
     node.signal("TERM");
     assert!(node.wait().success());
-    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    let (took, bar) = (began.elapsed(), pace.bar(Duration::from_secs(8), 500));
+    assert!(took < bar, "{took:?}, held against {bar:?}");
     node.wait_for_log("did not take the last spans in time");
 }
 

@@ -163,6 +163,6 @@ fn an_instance_is_fresh_each_time_unless_reuse_was_asked_for() {
 
 #[test]
 fn a_place_is_taken_until_a_handler_of_0_3_has_ended() {
-    let node = node_with_service(&["--concurrency", "1", "--wall-ms", "5000"]);
+    let node = node_with_service(&["--concurrency", "1", "--wall-ms", "20000"]);
     check_place_is_taken(&node, "ten bytes.");
 }

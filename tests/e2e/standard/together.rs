@@ -14,14 +14,23 @@ use std::time::Duration;
 const IDLE_MS: &str = "50";
 const SHARED: [&str; 6] = ["--reuse", "1000", "--reuse-at-once", "8", "--reuse-idle-ms", IDLE_MS];
 
+/// Between two requests that are to meet, on a machine that has time.
+const APART: Duration = Duration::from_millis(60);
+
 /// Sends them a little one after the other, each while those before are under way. No instance waits
 /// from before: it would be taken before another is shared.
-fn ask(node: &TestNode, requests: &[(&'static str, &'static str)]) -> Vec<Answer> {
+fn ask(node: &TestNode, requests: &[(&str, &str)]) -> Vec<Answer> {
+    ask_apart(node, requests, APART)
+}
+
+/// The same, so far apart.
+fn ask_apart(node: &TestNode, requests: &[(&str, &str)], apart: Duration) -> Vec<Answer> {
     thread::sleep(Duration::from_millis(100));
     thread::scope(|scope| {
-        let ask = |&(method, path): &(&'static str, &'static str)| {
-            let asked = scope.spawn(move || node.http(method, node.gateway, path, b""));
-            thread::sleep(Duration::from_millis(60));
+        let ask = |&(method, path): &(&str, &str)| {
+            let (method, path) = (method.to_owned(), path.to_owned());
+            let asked = scope.spawn(move || node.http(&method, node.gateway, &path, b""));
+            thread::sleep(apart);
             asked
         };
         let asked: Vec<_> = requests.iter().map(ask).collect();
@@ -105,9 +114,9 @@ fn each_request_of_a_shared_instance_has_a_budget_of_its_own() {
     assert!(!node.log().contains("the end of first"), "it had written as many as it may");
     assert!(!node.log().contains("line 256 of first"));
     // Nor are its requests: each may send 64.
-    let url: &'static str = format!("/s/fetches?40,{}/v1/kv/default/a", upstream.api).leak();
+    let url = format!("/s/fetches?40,{}/v1/kv/default/a", upstream.api);
     wait_until("three were in one instance", || {
-        let answers = ask(&node, &[("GET", url); 3]);
+        let answers = ask(&node, &[("GET", url.as_str()); 3]);
         assert!(answers.iter().all(|answer| answer.text().ends_with(" 200 a\n")));
         answers.iter().any(|answer| most(answer) == 3).then_some(())
     });
@@ -117,10 +126,14 @@ fn each_request_of_a_shared_instance_has_a_budget_of_its_own() {
 
 /// What others get of which one ends their instance, as `path` says.
 #[track_caller]
-fn check_others(node: &TestNode, path: &'static str, want: (u16, &str)) {
-    let requests = [("GET", "/s/wait?10,60"), ("POST", "/s/wait?10,60"), ("GET", path)];
+fn check_others(node: &TestNode, path: &str, want: (u16, &str)) {
+    let mut apart = APART;
     wait_until("the others were in its instance", || {
-        let answers = ask(node, &requests);
+        // Ten times as long as they are apart: on a busy machine that is longer.
+        let waits = format!("/s/wait?10,{}", apart.as_millis());
+        let requests = [("GET", waits.as_str()), ("POST", &waits), ("GET", path)];
+        let answers = ask_apart(node, &requests, apart);
+        apart = (apart * 5 / 4).min(Duration::from_secs(1));
         let [get, post, ended] = &answers[..] else { panic!("three were asked") };
         assert_eq!((ended.status, &ended.json()["code"]), (want.0, &want.1.into()), "{path}");
         assert_eq!(get.status, 200, "it was made again: {}", get.text());
@@ -157,7 +170,9 @@ fn one_that_is_ended_from_outside_leaves_the_others_of_its_instance_alone() {
             let other = other();
             let first = first.join().expect("it was asked");
             assert_eq!(first.json()["code"], "handler-wall-limit", "{}", first.text());
-            (most(&other) == 2).then_some(())
+            // On a busy machine its own time may be over too.
+            let is_late = other.status == 504 && other.json()["code"] == "handler-wall-limit";
+            (!is_late && most(&other) == 2).then_some(())
         })
     });
     let url = format!("http://{}/s/wait?10,100", node.gateway);

@@ -230,9 +230,12 @@ mod tests {
 
     #[test]
     fn a_node_that_is_not_there_is_explained() {
-        // Bound and dropped: nobody listens there now.
-        let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr());
-        let api = format!("http://{}", port.expect("a free port"));
+        // Bound for as long as this takes, so that nobody else listens there.
+        let port = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+        let port = port.expect("a socket");
+        port.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a free port");
+        let address = port.local_addr().expect("it is bound").as_socket().expect("an address");
+        let api = format!("http://{address}");
         let client = ClientArgs { api: api.clone(), token: None }.client().expect("an address");
         let error = client.fetch(Ask::new(http::Method::GET, "/")).expect_err("nobody answers");
         let want = format!("no node answers at {api}; start one with: atoll serve");

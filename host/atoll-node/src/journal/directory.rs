@@ -22,8 +22,8 @@ const FORMAT_LINE: &str = "atoll-data 1";
 #[derive(Debug)]
 pub(crate) struct Directory {
     path: PathBuf,
-    /// Unlocked when it is closed, also by a death.
-    _lock: File,
+    /// Unlocked when this is dropped, and by a death.
+    lock: File,
 }
 
 /// Whether there is anything in a directory.
@@ -47,7 +47,7 @@ impl Directory {
             .with_context(|| format!("cannot create the data directory {shown}"))?;
         let lock = lock(path)?;
         let content = check_format(path)?;
-        Ok((Directory { path: path.to_owned(), _lock: lock }, content))
+        Ok((Directory { path: path.to_owned(), lock }, content))
     }
 
     /// Where it is.
@@ -58,6 +58,14 @@ impl Directory {
     /// Where the engine keeps its files.
     pub(crate) fn store(&self) -> PathBuf {
         self.path.join(STORE)
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        // To close it would not do: a program that is just being started may have it as well, for a
+        // moment. Where it fails, it is unlocked once that moment is over.
+        let _ = self.lock.unlock();
     }
 }
 
@@ -177,6 +185,17 @@ mod tests {
         check_refused(folder.path(), &format!("in use by process {};", std::process::id()));
         drop(first);
         Directory::claim(folder.path()).expect("it is free again");
+    }
+
+    /// Between fork and exec a child has all that is open here.
+    #[test]
+    fn a_directory_is_free_again_although_a_program_is_just_being_started() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (first, _) = Directory::claim(folder.path()).expect("it is empty");
+        let child = first.lock.try_clone().expect("a second one");
+        drop(first);
+        Directory::claim(folder.path()).expect("it is free again");
+        drop(child);
     }
 
     #[test]

@@ -22,9 +22,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tracing::debug;
 
-/// Longest time for which what a client goes on to send after nonsense is read away, and most
-/// bytes.
-const LINGER_WAIT: Duration = Duration::from_secs(2);
+/// Longest time for which what a client goes on to send after nonsense is read away, as for HTTP,
+/// and most bytes: a value of the maximum takes some seconds over many a link.
+const LINGER_WAIT: Duration = Duration::from_secs(30);
 const LINGER_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// From here on, what a connection holds counts against the budget that all of them share.
 const HELD_COUNTED_BYTES_MIN: usize = 64 * 1024;

@@ -13,14 +13,15 @@ use atoll_core::resp::client::{Client, Ends};
 use atoll_core::resp::output::{self, Output};
 use atoll_core::resp::request::{Parser, Progress, Trust};
 use atoll_core::resp::session::{Session, Surroundings};
+use rustix::time::{ClockId, clock_gettime};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
-/// Longer than any answer here takes.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Longer than any answer here takes, on a busy machine too.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 const CONFIG: Config = Config { thread_count: 1, clients_max: 10, password: None };
 
@@ -103,7 +104,11 @@ fn a_value_that_is_too_long_is_refused_in_words() {
     let len = VALUE_BYTES_MAX + 1;
     let head = format!("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n${len}\r\n");
     client.write_all(head.as_bytes()).expect("the head is sent");
-    client.write_all(&vec![b'v'; len]).expect("the value is sent");
+    // It takes its time: a slow link, or a busy machine, where this failed by chance.
+    let value = vec![b'v'; len];
+    client.write_all(&value[..len / 2]).expect("half of the value is sent");
+    std::thread::sleep(Duration::from_millis(2_500));
+    client.write_all(&value[len / 2..]).expect("the rest is sent");
     let mut reply = String::new();
     client.read_to_string(&mut reply).expect("the connection ends in peace");
     assert_eq!(reply, "-ERR Protocol error: invalid bulk length\r\n");
@@ -119,6 +124,14 @@ fn a_client_that_never_ends_its_nonsense_is_closed() {
         byte_count += piece.len();
         assert!(byte_count < 1 << 30, "nobody reads a gigabyte of nonsense");
     }
+}
+
+/// The processor time of this thread: unlike the wall's, it does not depend on what else the
+/// machine does.
+fn thread_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    let seconds = u64::try_from(time.tv_sec).expect("a time that has passed");
+    Duration::from_secs(seconds) + Duration::from_nanos(time.tv_nsec as u64)
 }
 
 /// Every id was compared with every client: one request could hold up its thread for minutes.
@@ -146,9 +159,10 @@ fn many_ids_do_not_make_a_list_of_clients_slow() {
         now: node.now(),
         permission: Permission::default(),
     };
-    let begun = Instant::now();
+    let begun = thread_time();
     Session::new(client, &door).execute(around, parser.arguments(request.as_bytes()), &mut output);
-    assert!(begun.elapsed() < Duration::from_secs(5), "it took 30 s once");
+    let took = thread_time() - begun;
+    assert!(took < Duration::from_secs(5), "{took:?}, and 30 s once");
     let written = output.plain(output::Progress::default()).expect("nothing is shared");
     let text = String::from_utf8_lossy(written);
     assert_eq!(text.matches("id=").count(), 1, "{text}");

@@ -33,11 +33,15 @@ fn an_engine_of_the_default_size_starts_and_answers() {
 fn a_loop_is_stopped_at_its_processor_limit_and_not_before() {
     let handler = compile(&handler(LOOP));
     let limits = Limits { cpu_ms: 60, wall_ms: 60_000, ..Limits::default() };
-    let before = thread_time();
-    assert_eq!(call(&handler, &limits), Err(CallError::CpuLimit { cpu_ms: 60 }));
-    let spent = thread_time() - before;
-    assert!(spent >= Duration::from_millis(60), "{spent:?}");
-    assert!(spent < Duration::from_millis(70), "{spent:?}");
+    let mut spent = [(); 5].map(|()| {
+        let before = thread_time();
+        assert_eq!(call(&handler, &limits), Err(CallError::CpuLimit { cpu_ms: 60 }));
+        thread_time() - before
+    });
+    spent.sort_unstable();
+    assert!(spent[0] >= Duration::from_millis(60), "{spent:?}");
+    // The thread that ticks waits for its own turns now and then, on a busy machine.
+    assert!(spent[2] < Duration::from_millis(70), "{spent:?}");
 }
 
 #[test]

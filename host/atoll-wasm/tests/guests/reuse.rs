@@ -82,7 +82,12 @@ fn two_at_once_have_two_instances_and_two_pools_share_none() {
     runtime().block_on(async {
         let call = |pool| handler.call_reusing(pool, Nothing, GET, &limits);
         let (one, other) = tokio::join!(call(&first), call(&first));
-        assert_eq!((one.unwrap().status, other.unwrap().status), (201, 202), "one after the other");
+        let both = (one.unwrap().status, other.unwrap().status);
+        // One after the other, unless a tick comes while the first one computes: then both are at
+        // work, and each has an instance of its own.
+        assert!(matches!(both, (201, 201 | 202)), "{both:?}");
+        let started = first.counts().started;
+        assert_eq!(started, if both.1 == 201 { 2 } else { 1 });
         assert_eq!(call(&second).await.unwrap().status, 201);
     });
 }

@@ -11,9 +11,12 @@ use http_body_util::Empty;
 use crate::component::{Answer, handler};
 use crate::host::{Nothing, SMALL, alone, call, compile_on, engine, runtime, shared};
 
-/// What every call here may use.
+/// What calls here may use. Those of time are far apart: on a busy machine a guest that computes waits
+/// for its turns.
 const LIMITS: Limits =
-    Limits { cpu_ms: 50, wall_ms: 500, memory_bytes: 1 << 20, response_bytes: 1 << 20 };
+    Limits { cpu_ms: 50, wall_ms: 60_000, memory_bytes: 1 << 20, response_bytes: 1 << 20 };
+/// Those of a guest that comes to no end, and need not compute.
+const SHORT: Limits = Limits { wall_ms: 500, ..LIMITS };
 
 /// Ends the guest's turn: it has returned.
 const EXIT: &str = "(i32.const 0)";
@@ -84,24 +87,24 @@ fn service(first: &str, again: &str) -> Vec<u8> {
 }
 
 /// Runs one call to its end, on an engine of its own.
-fn serve(wasm: &[u8]) -> Result<http::Response<AnswerBody>, CallError> {
+fn serve(wasm: &[u8], limits: &Limits) -> Result<http::Response<AnswerBody>, CallError> {
     let engine = engine(SMALL);
     let Component::Proxy(service) = engine.compile(wasm).unwrap() else { panic!("another world") };
     let request = http::Request::get("http://localhost/").body(Empty::<Bytes>::new()).unwrap();
-    let answer = runtime().block_on(service.serve(Nothing, request, &LIMITS, None, |_| {}));
+    let answer = runtime().block_on(service.serve(Nothing, request, limits, None, |_| {}));
     assert_eq!(engine.memory_bytes(), 0, "nothing of it is left");
     answer
 }
 
 #[test]
 fn a_guest_that_returns_without_an_answer_is_said_to() {
-    let error = serve(&service(EXIT, "unreachable")).expect_err("there is none");
+    let error = serve(&service(EXIT, "unreachable"), &LIMITS).expect_err("there is none");
     assert_eq!(error, CallError::NoAnswer);
 }
 
 #[test]
 fn a_guest_that_waits_for_nothing_meets_the_wall_limit() {
-    let error = serve(&service(WAIT, "unreachable")).expect_err("there is none");
+    let error = serve(&service(WAIT, "unreachable"), &SHORT).expect_err("there is none");
     assert_eq!(error, CallError::WallLimit { wall_ms: 500 });
 }
 
@@ -109,23 +112,23 @@ fn a_guest_that_waits_for_nothing_meets_the_wall_limit() {
 fn a_guest_that_computes_for_ever_meets_the_processor_limit() {
     let _alone = alone();
     let forever = "(loop (br 0)) (i32.const 0)";
-    let error = serve(&service(forever, "unreachable")).expect_err("there is none");
+    let error = serve(&service(forever, "unreachable"), &LIMITS).expect_err("there is none");
     assert_eq!(error, CallError::CpuLimit { cpu_ms: 50 });
     // The same after it had let others run.
-    let error = serve(&service(YIELD, forever)).expect_err("there is none");
+    let error = serve(&service(YIELD, forever), &LIMITS).expect_err("there is none");
     assert_eq!(error, CallError::CpuLimit { cpu_ms: 50 });
 }
 
 #[test]
 fn a_guest_that_only_lets_others_run_ends_too() {
-    let error = serve(&service(YIELD, YIELD)).expect_err("there is none");
+    let error = serve(&service(YIELD, YIELD), &SHORT).expect_err("there is none");
     let is_limit = matches!(error, CallError::CpuLimit { .. } | CallError::WallLimit { .. });
     assert!(is_limit, "{error:?}");
 }
 
 #[test]
 fn a_guest_that_traps_is_told_why() {
-    let error = serve(&service("unreachable", "unreachable")).expect_err("there is none");
+    let error = serve(&service("unreachable", "unreachable"), &LIMITS).expect_err("there is none");
     assert!(matches!(&error, CallError::Trap { reason } if reason.contains("panicked")), "{error}");
 }
 

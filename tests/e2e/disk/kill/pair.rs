@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 const WRITER_COUNT: usize = 3;
 /// How long they write before one node is killed.
 const LOAD: Duration = Duration::from_millis(700);
-/// How long a write may take on a busy machine to leave the process that has answered it: it goes to
-/// the peer and to the disk behind the answer.
+/// How long a write may take to leave the process that has answered it: it goes to the peer and to the
+/// disk behind the answer.
 const MOMENT: Duration = Duration::from_millis(100);
 /// How much longer those of the other node write.
 const AFTER: Duration = Duration::from_millis(100);
@@ -44,9 +44,14 @@ fn load_and_kill(cluster: &mut Cluster, (round, lost): (usize, Option<Duration>)
     cluster.kill(victim);
     std::thread::sleep(AFTER);
     load.is_over.store(true, Ordering::Relaxed);
+    let ended: Vec<_> = writers
+        .into_iter()
+        .map(|(node, key, writer)| (node, key, writer.join().expect("a writer ends")))
+        .collect();
+    let answered: Vec<&[Acknowledged]> = ended.iter().map(|(_, _, of)| &of[..]).collect();
+    let lost = lost.map(|least| super::lost(least, &answered));
     let mut written = Vec::new();
-    for (node, key, writer) in writers {
-        let acknowledged = writer.join().expect("a writer ends");
+    for (node, key, acknowledged) in ended {
         let safe_until = match lost {
             Some(lost) if node == victim => killed_at - lost,
             _ => Instant::now(),

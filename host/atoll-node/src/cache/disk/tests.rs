@@ -27,7 +27,7 @@ fn start_with(folder: &Path, bytes_max: u64) -> Arc<Cache> {
     let cache = Arc::new(Cache::with_disk(8 * MIB, &settings).expect("a folder"));
     let disk = Arc::clone(cache.disk().expect("a disk"));
     disk.begin(&Metrics::new()).expect("threads");
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(120);
     while disk.is_loading.load(Ordering::Acquire) {
         assert!(Instant::now() < deadline, "the index is read");
         std::thread::sleep(Duration::from_millis(1));
