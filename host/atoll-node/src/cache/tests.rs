@@ -182,7 +182,7 @@ fn who_comes_behind_the_head_of_a_response_that_is_not_for_him_fetches_himself()
     let refuses = || cache.join((KEY, &HeaderMap::new()), b"f".to_vec(), 0, |_| false);
     let Role::Leader(old) = join(&cache) else { panic!("nobody else") };
     assert!(matches!(refuses(), Role::Follower(_)), "it may yet be for him");
-    old.land(flight::Landing::Private);
+    old.land(Landing::Private);
     assert!(matches!(join(&cache), Role::Follower(_)));
     let Role::Leader(new) = refuses() else { panic!("it is not for him") };
     drop(old);
@@ -199,5 +199,5 @@ async fn a_fetch_that_began_before_a_purge_is_not_joined_and_its_end_ends_no_oth
     let Role::Leader(new) = join(&cache) else { panic!("a purge between") };
     drop(old);
     assert!(matches!(join(&cache), Role::Follower(_)));
-    new.land(flight::Landing::Private);
+    new.land(Landing::Private);
 }
