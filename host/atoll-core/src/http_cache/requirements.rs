@@ -40,6 +40,11 @@ const REQUIREMENTS: &[(&str, &str, Kept)] = &[
     ),
     (
         "3",
+        "nor a 416, which answers no request but one for that range",
+        Test("rfc_9110_section_15_5_17_a_416_is_about_a_range_and_is_not_stored"),
+    ),
+    (
+        "3",
         "nor with no-store, nor with private in a shared cache",
         Test("section_3_no_store_and_private_forbid_it_in_any_case_and_company"),
     ),
@@ -82,6 +87,11 @@ const REQUIREMENTS: &[(&str, &str, Kept)] = &[
         "3.2",
         "an update adds each field and replaces those that are there, with four exceptions",
         Test("section_3_2_an_update_replaces_and_adds_all_but_what_is_about_the_body"),
+    ),
+    (
+        "3.2",
+        "an update is taken over where the outcome may be stored for the request that has brought it",
+        Test("section_3_5_what_is_for_one_request_alone_is_not_taken_over_into_what_is_stored"),
     ),
     (
         "3.3",
@@ -220,9 +230,19 @@ const REQUIREMENTS: &[(&str, &str, Kept)] = &[
         Test("rfc_5861_section_4_stale_if_error_bounds_the_use_behind_an_error"),
     ),
     (
+        "4.3.3",
+        "a full response says that what is stored is not suitable, whether or not it is stored itself",
+        Test("section_4_3_3_a_full_response_ends_what_is_stored_and_a_failure_does_not"),
+    ),
+    (
         "4.3.4",
         "a 304 updates only what its validators select",
         Test("section_4_3_4_a_304_updates_what_it_names_or_does_not_name"),
+    ),
+    (
+        "4.3.4",
+        "a 304 with a strong validator updates nothing that does not have the same strong one",
+        Test("section_4_3_4_a_strong_validator_updates_nothing_that_has_a_weak_one"),
     ),
     (
         "4.3.5",
@@ -313,6 +333,11 @@ const REQUIREMENTS: &[(&str, &str, Kept)] = &[
         "5.2.2.7",
         "private: not stored by a shared cache, or not the fields that it names",
         Test("section_5_2_2_4_and_5_2_2_7_fields_that_are_named_are_not_stored"),
+    ),
+    (
+        "5.2.2.7",
+        "a field that private or no-cache names is passed on to the one who has asked",
+        Test("section_5_2_2_7_fields_that_are_named_are_for_who_has_asked"),
     ),
     (
         "5.2.2.8",

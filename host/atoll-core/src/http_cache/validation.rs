@@ -1,7 +1,7 @@
 //! Asking upstream whether what is stored is still right (RFC 9111 sections 4.3.1, 4.3.3 to 4.3.5).
 
 use super::freshness::{self, Exchanged};
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 /// Fields that make a request conditional (RFC 9110 section 13.1).
 pub const CONDITIONS: [HeaderName; 5] = [
@@ -28,10 +28,12 @@ pub fn ask_about(stored: &HeaderMap, request: &mut HeaderMap) {
 
 /// Whether a 304 is about this stored response, the only one that was asked about (4.3.4).
 ///
-/// One without validators is: servers need not repeat Last-Modified.
+/// One without validators is: servers need not repeat Last-Modified. A strong validator names what
+/// has the very same: what is stored with a weak one may differ byte by byte.
 pub fn is_about(stored: &HeaderMap, not_modified: &HeaderMap) -> bool {
     match (stored.get(header::ETAG), not_modified.get(header::ETAG)) {
-        (Some(ours), Some(theirs)) => strip_weak(ours) == strip_weak(theirs),
+        (Some(ours), Some(theirs)) if is_weak(theirs) => strip_weak(ours) == strip_weak(theirs),
+        (Some(ours), Some(theirs)) => ours == theirs,
         // A validator that we do not have names something else.
         (None, Some(_)) => false,
         (_, None) => match not_modified.get(header::LAST_MODIFIED) {
@@ -52,16 +54,46 @@ pub fn describes(stored: &HeaderMap, head: &HeaderMap) -> bool {
     same(header::ETAG) && same(header::LAST_MODIFIED) && same(header::CONTENT_LENGTH)
 }
 
+/// Whether a full response to a request with these fields, which asked about a stored one or for
+/// something newer, ends that one though it may not be stored itself (4.3.3): what is stored is not
+/// suitable any more.
+pub fn ends_stored(request: &HeaderMap, status: StatusCode) -> bool {
+    // 5xx may count as no answer (4.3.3). These two are about the request, and not what it is for.
+    let is_answer = !status.is_server_error()
+        && !matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS);
+    let is_full = !status.is_informational()
+        && !matches!(
+            status,
+            StatusCode::NOT_MODIFIED
+                | StatusCode::PARTIAL_CONTENT
+                | StatusCode::RANGE_NOT_SATISFIABLE
+        );
+    // What is for one person's credentials says nothing of what others get.
+    is_answer && is_full && !request.contains_key(header::AUTHORIZATION)
+}
+
 /// A validator that tells two representations apart byte by byte (RFC 9110 section 8.8).
 pub fn strong_validator(headers: &HeaderMap, exchanged: Exchanged) -> Option<&HeaderValue> {
     if let Some(tag) = headers.get(header::ETAG) {
         return tag.as_bytes().starts_with(b"\"").then_some(tag);
+    }
+    strong_date(headers, exchanged)
+}
+
+/// Last-Modified where it tells two representations apart byte by byte: not where a tag is weak.
+pub fn strong_date(headers: &HeaderMap, exchanged: Exchanged) -> Option<&HeaderValue> {
+    if headers.get(header::ETAG).is_some_and(is_weak) {
+        return None;
     }
     let modified_s = freshness::modified_s(headers, exchanged)?;
     let has_date = headers.contains_key(header::DATE);
     // 8.8.2.2: changed again within the same second, it would have the same date.
     let is_old = freshness::date_s(headers, exchanged) >= modified_s + 60;
     (has_date && is_old).then(|| headers.get(header::LAST_MODIFIED)).flatten()
+}
+
+fn is_weak(tag: &HeaderValue) -> bool {
+    tag.as_bytes().starts_with(b"W/")
 }
 
 fn strip_weak(tag: &HeaderValue) -> &[u8] {
@@ -110,6 +142,28 @@ mod tests {
             assert_eq!(is_about(&stored, &headers(fields)), want, "{fields:?}");
         }
         assert!(!is_about(&headers(&[DATE]), &headers(&[TAG])));
+    }
+
+    #[test]
+    fn section_4_3_4_a_strong_validator_updates_nothing_that_has_a_weak_one() {
+        let weak = ("etag", "W/\"a\"");
+        assert!(!is_about(&headers(&[weak]), &headers(&[TAG])));
+        assert!(is_about(&headers(&[weak]), &headers(&[weak])));
+        assert!(is_about(&headers(&[weak, DATE]), &headers(&[DATE])));
+    }
+
+    #[test]
+    fn section_4_3_3_a_full_response_ends_what_is_stored_and_a_failure_does_not() {
+        let none = headers(&[]);
+        let ends = |status| ends_stored(&none, StatusCode::from_u16(status).expect("a status"));
+        for status in [200, 203, 301, 302, 401, 403, 404, 410, 451] {
+            assert!(ends(status), "{status}");
+        }
+        for status in [206, 304, 408, 416, 429, 500, 502, 503, 504, 599] {
+            assert!(!ends(status), "{status}");
+        }
+        let credentials = headers(&[("authorization", "Basic x")]);
+        assert!(!ends_stored(&credentials, StatusCode::OK));
     }
 
     #[test]

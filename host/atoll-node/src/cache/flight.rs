@@ -2,7 +2,7 @@
 
 use super::fill::Fill;
 use super::stored::Stored;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
@@ -13,11 +13,21 @@ pub(crate) enum Landing {
     /// A response whose body is still coming, or has come.
     Filling(Arc<Fill>),
     /// What was stored is right.
-    Validated(Arc<Stored>),
+    Validated(Arc<Renewed>),
     /// The response is for the one who asked alone; everybody else goes by himself.
     Private,
     /// The upstream failed.
     Failed(StatusCode, &'static str),
+}
+
+/// What was stored, with the fields of a newer response that says that it is right.
+#[derive(Debug)]
+pub(crate) struct Renewed {
+    pub(crate) stored: Arc<Stored>,
+    /// Whether it is for more than the one who has asked.
+    pub(crate) is_for_all: bool,
+    /// Fields that go to the one alone who has asked.
+    pub(crate) own_fields: HeaderMap,
 }
 
 /// A fetch under way.
@@ -66,11 +76,11 @@ impl Flights {
         self: &Arc<Self>,
         key: Vec<u8>,
         now: Began,
-        may_join: impl Fn(Began) -> bool,
+        may_join: impl Fn(Began, Option<&Landing>) -> bool,
     ) -> Role {
         let mut by_key = self.by_key.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(flight) = by_key.get(&key[..])
-            && may_join(flight.began)
+            && may_join(flight.began, flight.landing.borrow().as_ref())
         {
             return Role::Follower(flight.landing.subscribe());
         }

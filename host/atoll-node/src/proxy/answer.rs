@@ -38,7 +38,9 @@ pub(super) enum CodedAs {
 /// Whether what is stored can answer the request at all: a part answers only what lies in it.
 pub(super) fn can_answer(stored: &Stored, asked: &Asked) -> bool {
     let Some(span) = stored.span else { return true };
-    match asked.parts.headers.get(header::RANGE) {
+    // RFC 9110 section 14.2: a Range means nothing to HEAD.
+    let is_for_ranges = asked.parts.method == Method::GET;
+    match asked.parts.headers.get(header::RANGE).filter(|_| is_for_ranges) {
         None => span.is_whole(),
         Some(range) => {
             let holds = precondition::if_range_holds(
@@ -151,6 +153,10 @@ fn with_fill(
         headers.remove(ATOLL_KEYS);
     }
     let age = if report.collapsed { Age::Always } else { Age::IfAny };
+    if age == Age::IfAny {
+        // The request that it was fetched for.
+        add_own(&mut headers, &fill.head.own_fields);
+    }
     finish(&mut headers, &fill.head.meta, now_ms, report, age);
     if varies_by_coding {
         coding::vary_by_coding(&mut headers);
@@ -254,6 +260,16 @@ fn unsatisfiable(total: u64, headers: HeaderMap) -> Response {
         }
     }
     response
+}
+
+/// Adds fields that are for this request alone.
+pub(super) fn add_own(headers: &mut HeaderMap, own_fields: &HeaderMap) {
+    for name in own_fields.keys() {
+        headers.remove(name);
+        for value in own_fields.get_all(name) {
+            headers.append(name.clone(), value.clone());
+        }
+    }
 }
 
 /// When Age is told.

@@ -4,20 +4,21 @@ use super::filters::NotStored;
 use super::shield::FetchedUs;
 use super::{Proxy, Route, Source, guest, parts};
 use crate::cache::fill::{Fill, Head};
-use crate::cache::flight::{Landing, Lead};
+use crate::cache::flight::{Landing, Lead, Renewed};
 use crate::cache::ms_of;
 use crate::cache::stored::{Ingredients, Stored};
 use crate::listen::interim::Interim;
 use crate::problem::Problem;
 use crate::upstream::{ResponseBody, UpstreamError};
 use atoll_core::http_cache::control::RequestControl;
-use atoll_core::http_cache::directive::Scope;
 use atoll_core::http_cache::freshness::{self, Exchanged};
 use atoll_core::http_cache::partial::Span;
 use atoll_core::http_cache::purge::Subject;
 use atoll_core::http_cache::report::{Forward, Report};
 use atoll_core::http_cache::reuse::{self, Failure};
-use atoll_core::http_cache::storing::{self, Answered, Refusal, Rules, SetCookie, Storable};
+use atoll_core::http_cache::storing::{
+    self, Answered, Refusal, Rules, SetCookie, Storable, Update,
+};
 use atoll_core::http_cache::vary::{Vary, selecting_key};
 use atoll_core::http_cache::{fields, keys, tags, targeted, validation};
 use atoll_core::replica::vector::Vector;
@@ -62,15 +63,17 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    /// A copy for a fetch.
+    /// A copy for a fetch of what may be stored: one with GET, whatever the client asks with.
     pub(super) fn for_fetch(&self) -> Asked {
+        let mut parts = self.parts.clone();
+        parts.method = Method::GET;
         Asked {
             key: self.key.clone(),
             host_bytes: self.host_bytes,
             control: self.control,
             is_conditional: self.is_conditional,
             authority: self.authority.clone(),
-            parts: self.parts.clone(),
+            parts,
         }
     }
 }
@@ -138,14 +141,14 @@ impl Proxy {
                 let began_us = shielded_us.unwrap_or(lead.began_us());
                 // As old as what was taken: nobody here knows when that was fetched.
                 let is_taken = stored.is_taken && began_us == stored.fetched_us;
-                let landing =
+                let renewed =
                     self.validated(route, &job, (&stored, is_taken), (&fetched, began_us));
-                if let Landing::Validated(renewed) = &landing {
-                    let vary = Vary::of(&renewed.headers);
+                if renewed.is_for_all {
+                    let vary = Vary::of(&renewed.stored.headers);
                     let marks = marks.as_deref().filter(|_| shielded_us.is_none());
-                    self.share((route, &job.asked), (renewed, &vary), marks);
+                    self.share((route, &job.asked), (&renewed.stored, &vary), marks);
                 }
-                return lead.land(landing);
+                return lead.land(Landing::Validated(Arc::new(renewed)));
             }
         };
         if fetched.shielded_us.is_some() {
@@ -179,13 +182,20 @@ impl Proxy {
         let own = job.own.take();
         let status = fetched.response.status();
         let is_kept_out = fetched.response.extensions().get::<NotStored>().is_some();
+        let ends_stored = validation::ends_stored(&job.asked.parts.headers, status);
+        let ended = job.stored.take().filter(|_| ends_stored);
         match self.open(route, &job.asked, (fetched, lead.began_us()), marks) {
-            Ok(opened) => self.drive(route, &job.asked, opened, lead).await,
+            Ok(opened) => {
+                if self.drive(route, &job.asked, opened, lead).await {
+                    self.end(route, &job.asked, ended);
+                }
+            }
             Err((mut response, refusal)) => {
                 // What a filter keeps out of the cache is for no other node's either.
                 if !is_kept_out {
                     response.extensions_mut().insert(FetchedUs(lead.began_us()));
                 }
+                self.end(route, &job.asked, ended);
                 if status.as_u16() < 500 && refusal.is_some_and(is_of_the_response) {
                     self.cache.mark_pass(&job.asked.key);
                 }
@@ -195,6 +205,17 @@ impl Proxy {
                 }
                 lead.land(Landing::Private);
             }
+        }
+    }
+
+    /// Ends what was stored, where something has superseded it that is not stored itself.
+    fn end(&self, route: &Route, asked: &Asked, stored: Option<Arc<Stored>>) {
+        let Some(stored) = stored else { return };
+        if route.cache.as_ref().is_some_and(|cache| cache.replicated.is_some()) {
+            // The other nodes have it as well.
+            self.invalidate(&asked.key);
+        } else {
+            self.cache.end(&stored, &asked.parts.headers);
         }
     }
 
@@ -300,7 +321,10 @@ impl Proxy {
                 headers.remove(header::RANGE);
             }
             (None, Some(part)) => parts::ask_for_rest(part, headers),
-            (None, None) if is_single_range(&asked.parts.headers) => {
+            // To HEAD a Range means nothing.
+            (None, None)
+                if asked.parts.method == Method::GET && is_single_range(&asked.parts.headers) =>
+            {
                 if let Some(condition) = asked.parts.headers.get(header::IF_RANGE) {
                     headers.insert(header::IF_RANGE, condition.clone());
                 }
@@ -335,7 +359,7 @@ impl Proxy {
             return refuse(response, None);
         }
         let status = response.status();
-        let asking = storing::Asked { method: &Method::GET, headers: &asked.parts.headers };
+        let asking = storing::Asked { method: &asked.parts.method, headers: &asked.parts.headers };
         let answered = Answered { status, headers: response.headers() };
         let storable = match storing::judge(asking, answered, exchanged, &settings.rules) {
             Ok(storable) => storable,
@@ -377,35 +401,42 @@ impl Proxy {
         job: &Job,
         (stored, is_taken): (&Stored, bool),
         (fetched, began_us): (&Fetched, u64),
-    ) -> Landing {
+    ) -> Renewed {
         let newer = (fetched.response.headers(), fetched.exchanged);
-        let renewed = Arc::new(self.renewed(route, stored, newer, began_us).taken(is_taken));
-        let (control, _) = targeted::control_of(&renewed.headers);
-        let is_taken_back = control.private == Scope::Whole
-            || (control.no_store && !control.must_understand)
-            || fetched.response.extensions().get::<NotStored>().is_some()
-            || keys::of(&renewed.headers).is_err();
-        if is_taken_back {
-            self.invalidate(&job.asked.key);
-        } else {
-            let vary = Vary::of(&renewed.headers);
-            self.cache.store(&renewed, &vary, &job.asked.parts.headers);
+        let request = &job.asked.parts.headers;
+        let (renewed, update) = self.renewed(route, stored, (request, newer), began_us);
+        let own_fields = own_fields_of_304(route, newer.0, &renewed.headers);
+        let renewed = Arc::new(renewed.taken(is_taken));
+        let update = match fetched.response.extensions().get::<NotStored>() {
+            Some(_) => Update::Ended,
+            None => update,
+        };
+        match update {
+            Update::TakenOver => {
+                let vary = Vary::of(&renewed.headers);
+                self.cache.store(&renewed, &vary, request);
+            }
+            Update::Left => {}
+            Update::Ended => self.invalidate(&job.asked.key),
         }
-        Landing::Validated(renewed)
+        Renewed { stored: renewed, is_for_all: update == Update::TakenOver, own_fields }
     }
 
-    /// What is stored, with the fields of a newer response.
+    /// What is stored, with the fields of a newer response to a request with these fields, and what
+    /// that makes of it.
     fn renewed(
         &self,
         route: &Route,
         stored: &Stored,
-        (newer, exchanged): (&HeaderMap, Exchanged),
+        (request, (newer, exchanged)): (&HeaderMap, (&HeaderMap, Exchanged)),
         fetched_us: u64,
-    ) -> Stored {
+    ) -> (Stored, Update) {
         let mut headers = stored.headers.clone();
         let mut update = newer.clone();
         let age = update.remove(header::AGE);
         fields::update(&mut headers, &update);
+        let answered = Answered { status: stored.status, headers: &headers };
+        let update = storing::judge_update(request, answered);
         let default = Rules::default();
         let rules = route.cache.as_ref().map_or(&default, |settings| &settings.rules);
         if rules.set_cookie != SetCookie::Store {
@@ -420,7 +451,7 @@ impl Proxy {
         let mut meta = storing::describe(answered, &control, is_targeted, (exchanged, rules));
         self.end_with_keys(&headers, &mut meta);
         fields::remove_not_stored(&mut headers, &control);
-        Stored::new(Ingredients {
+        let renewed = Stored::new(Ingredients {
             key: stored.key.clone(),
             host_bytes: stored.host_bytes,
             status: stored.status,
@@ -430,7 +461,8 @@ impl Proxy {
             body: stored.body.clone(),
             span: stored.span,
             fetched_us,
-        })
+        });
+        (renewed, update)
     }
 
     /// Brings what is stored up to date with a response to HEAD, or takes it for out of date.
@@ -443,14 +475,23 @@ impl Proxy {
     ) {
         let mut newer = head.clone();
         newer.remove(atoll_core::http_cache::report::CACHE_STATUS);
-        if !validation::describes(&stored.headers, &newer) {
-            return self.invalidate(&asked.key);
-        }
+        let request = &asked.parts.headers;
         let now_ms = ms_of(self.cache.now_us());
         let exchanged = Exchanged { requested_ms: ms_of(began_us), responded_ms: now_ms };
-        let renewed = Arc::new(self.renewed(route, stored, (&newer, exchanged), began_us));
-        let vary = Vary::of(&renewed.headers);
-        self.cache.store(&renewed, &vary, &asked.parts.headers);
+        let newer = (request, (&newer, exchanged));
+        let (renewed, update) = self.renewed(route, stored, newer, began_us);
+        match update {
+            Update::Left => {}
+            // It came with 200: another status is not what it describes.
+            Update::TakenOver
+                if [StatusCode::OK, StatusCode::PARTIAL_CONTENT].contains(&stored.status)
+                    && validation::describes(&stored.headers, newer.1.0) =>
+            {
+                let vary = Vary::of(&renewed.headers);
+                self.cache.store(&Arc::new(renewed), &vary, request);
+            }
+            Update::TakenOver | Update::Ended => self.invalidate(&asked.key),
+        }
     }
 }
 
@@ -461,9 +502,11 @@ pub(super) fn head(
     storable: Storable,
     (exchanged, rules): (Exchanged, &Rules),
 ) -> Head {
+    let mut own_fields = fields::of_who_asked(&headers, &storable.control);
     fields::remove_not_stored(&mut headers, &storable.control);
     if rules.set_cookie == SetCookie::Remove {
         headers.remove(header::SET_COOKIE);
+        own_fields.remove(header::SET_COOKIE);
     }
     if !headers.contains_key(header::DATE) {
         // RFC 9110 section 6.6.1: the time of arrival, before another is put in its place.
@@ -481,6 +524,7 @@ pub(super) fn head(
         status,
         keys: keys::hashes(&headers),
         headers,
+        own_fields,
         meta: storable.meta,
         exchanged,
         span: None,
@@ -494,6 +538,20 @@ pub(super) fn head(
     }
 }
 
+/// What of a 304 is for the one alone who has asked. Set-Cookie is, where the route does not have it
+/// stored or removed.
+fn own_fields_of_304(route: &Route, newer: &HeaderMap, renewed: &HeaderMap) -> HeaderMap {
+    let mut own_fields = fields::of_who_asked(newer, &targeted::control_of(renewed).0);
+    own_fields.remove(header::SET_COOKIE);
+    let set_cookie = route.cache.as_ref().map(|settings| settings.rules.set_cookie);
+    if set_cookie == Some(SetCookie::Refuse) {
+        for cookie in newer.get_all(header::SET_COOKIE) {
+            own_fields.append(header::SET_COOKIE, cookie.clone());
+        }
+    }
+    own_fields
+}
+
 /// Whether one range is asked for, and no more.
 pub(super) fn is_single_range(headers: &HeaderMap) -> bool {
     headers.get(header::RANGE).is_some_and(|range| !range.as_bytes().contains(&b','))
@@ -501,10 +559,10 @@ pub(super) fn is_single_range(headers: &HeaderMap) -> bool {
 
 /// Whether the next response is likely to be refused for the same reason.
 fn is_of_the_response(refusal: Refusal) -> bool {
-    !matches!(refusal, Refusal::Asked | Refusal::Authorization | Refusal::Method)
+    !matches!(refusal, Refusal::Asked | Refusal::Authorization | Refusal::Method | Refusal::Range)
 }
 
 /// The statuses for which RFC 5861 section 4 lets something stale stand in.
-fn is_failure(status: StatusCode) -> bool {
+pub(super) fn is_failure(status: StatusCode) -> bool {
     matches!(status.as_u16(), 500 | 502 | 503 | 504)
 }

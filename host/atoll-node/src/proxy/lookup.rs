@@ -3,7 +3,7 @@
 use super::answer::CodedAs;
 use super::fetch::{Asked, ERROR, Job};
 use super::filters::Filtered;
-use super::forward::{bypass, failure};
+use super::forward::bypass;
 use super::post::Posted;
 use super::records::From;
 use super::settings::CacheSettings;
@@ -21,7 +21,6 @@ use atoll_core::http_cache::report::{Forward, Report};
 use atoll_core::http_cache::reuse::{self, Failure, Purged, Reuse};
 use atoll_core::http_cache::vary::{Vary, selecting_key};
 use atoll_core::http_cache::{invalidation, key, precondition, tags, validation};
-use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
 use http::uri::Authority;
@@ -273,7 +272,8 @@ impl Proxy {
             return;
         }
         let target = (&*asked.key, &asked.parts.headers);
-        if let Role::Leader(lead) = self.cache.join(target, flight, stored.fetched_us) {
+        let role = self.cache.join(target, flight, stored.fetched_us, |_| true);
+        if let Role::Leader(lead) = role {
             let job = Job {
                 asked: asked.for_fetch(),
                 stored: Some(stored),
@@ -314,7 +314,9 @@ impl Proxy {
             return Some(self.fetch_alone(route, asked, forward).await);
         }
         let target = (&*asked.key, &asked.parts.headers);
-        let (landing, own) = match self.cache.join(target, self.flight_of(asked), seen_us) {
+        let may_follow = |landing: &Landing| self.may_follow(asked, landing);
+        let role = self.cache.join(target, self.flight_of(asked), seen_us, may_follow);
+        let (landing, own) = match role {
             Role::Late => return None,
             Role::Leader(lead) => {
                 let landing = lead.subscribe();
@@ -338,6 +340,18 @@ impl Proxy {
         };
         let landing = landing?;
         self.conclude(route, asked, Landed { landing, own, forward, stored }).await
+    }
+
+    /// Whether a request that comes when a fetch has brought a head already may have what that is of:
+    /// what it would get if that were stored, without asking upstream.
+    fn may_follow(&self, asked: &Asked, landing: &Landing) -> bool {
+        let meta = match landing {
+            Landing::Filling(fill) => &fill.head.meta,
+            Landing::Validated(renewed) => &renewed.stored.meta,
+            Landing::Private | Landing::Failed(..) => return true,
+        };
+        let now_ms = ms_of(self.cache.now_us());
+        reuse::reuse(meta, &asked.control, Purged::No, now_ms) != Reuse::Validate
     }
 
     /// Fetches whatever others do.
@@ -404,11 +418,23 @@ impl Proxy {
                     && may_be_coded(fill.head.status, &fill.head.headers);
                 answer::from_fill(&fill, asked, now_ms, (report, varies)).map(Ok)
             }
-            Landing::Validated(stored) => {
+            Landing::Validated(renewed) => {
+                let (stored, is_for_all) = (&renewed.stored, renewed.is_for_all);
+                if !is_leader && !is_for_all {
+                    return None;
+                }
                 count(&route.records.revalidated);
-                let report = Report { forward_status: Some(304), stored: true, ..report };
-                let coded = self.coded(route, asked, &stored);
-                Some(Ok(answer::from_stored(&stored, asked, now_ms, (report, coded))))
+                let report = Report { forward_status: Some(304), stored: is_for_all, ..report };
+                let coded = if is_for_all { self.coded(route, asked, stored) } else { None };
+                let mut answer = answer::from_stored(stored, asked, now_ms, (report, coded));
+                if is_leader {
+                    answer::add_own(answer.headers_mut(), &renewed.own_fields);
+                }
+                if !is_for_all {
+                    // Nor for a node that would store it.
+                    answer.extensions_mut().remove::<FetchedUs>();
+                }
+                Some(Ok(answer))
             }
             Landing::Private => {
                 let response = own?.await.ok()?;
@@ -419,30 +445,6 @@ impl Proxy {
                 Some(stand_in(route, asked, (stored, report), (status, code), now_ms))
             }
         }
-    }
-
-    /// Passes HEAD on, and brings what is stored up to date (RFC 9111 section 4.3.5).
-    async fn pass_head(
-        &self,
-        route: &Arc<Route>,
-        asked: &Asked,
-        forward: Forward,
-        stored: Option<Arc<Stored>>,
-    ) -> Result<Response, Problem> {
-        let began_us = self.cache.now_us();
-        let parts = self.upstream_head(route, asked, (None, None))?;
-        route.records.upstream_requests.inc();
-        route.records.misses.inc();
-        let request = http::Request::from_parts(parts, Body::empty());
-        let response = match route.send(request).await {
-            Ok(response) => response,
-            Err(error) => return Err(failure(route, &error)),
-        };
-        let response = super::forward::stream(response, bypass(forward, None));
-        if let (StatusCode::OK, Some(stored)) = (response.status(), stored) {
-            self.note_head(route, asked, &stored, (response.headers(), began_us));
-        }
-        Ok(response)
     }
 
     /// Passes a request on that may change something, and takes back what that makes invalid
@@ -513,7 +515,7 @@ fn key_of(settings: &CacheSettings, uri: &http::Uri, authority: Option<&Authorit
 }
 
 /// Answers with what is stored where the upstream failed, if that may be (RFC 9111 section 4.2.4).
-fn stand_in(
+pub(super) fn stand_in(
     route: &Route,
     asked: &Asked,
     (stored, report): (Option<Arc<Stored>>, Report),

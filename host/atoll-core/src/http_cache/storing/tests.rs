@@ -45,6 +45,16 @@ fn section_3_any_final_status_with_explicit_freshness_is_stored() {
 }
 
 #[test]
+fn rfc_9110_section_15_5_17_a_416_is_about_a_range_and_is_not_stored() {
+    for control in ["max-age=3600", "public, s-maxage=60", "must-understand, max-age=60"] {
+        let range = [("range", "bytes=999-")];
+        check(&range, 416, &[("cache-control", control)], Some(Refusal::Range));
+        check(&[], 416, &[("cache-control", control)], Some(Refusal::Range));
+    }
+    check(&[], 416, &[("expires", "Sat, 28 Nov 2026 01:00:00 GMT")], Some(Refusal::Range));
+}
+
+#[test]
 fn section_3_without_explicit_freshness_the_status_or_public_has_to_allow_it() {
     let etag = ("etag", "\"a\"");
     for status in [200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501] {
@@ -107,6 +117,27 @@ fn section_3_5_credentials_need_a_word_that_the_response_is_for_others() {
     for value in ["max-age=1, proxy-revalidate", "max-age=1, s-maxage=x"] {
         check(&credentials, 200, &[("cache-control", value)], Some(Refusal::Authorization));
     }
+}
+
+#[test]
+fn section_3_5_what_is_for_one_request_alone_is_not_taken_over_into_what_is_stored() {
+    let check = |request: Fields<'_>, updated: Fields<'_>, want: Update| {
+        let (request, headers) = (headers(request), headers(updated));
+        let found = judge_update(&request, Answered { status: StatusCode::OK, headers: &headers });
+        assert_eq!(found, want, "{request:?} {updated:?}");
+    };
+    let credentials = [("authorization", "Basic x")];
+    check(&[], &[FRESH], Update::TakenOver);
+    check(&[], &[], Update::TakenOver);
+    check(&credentials, &[FRESH], Update::Left);
+    check(&credentials, &[("cache-control", "public, max-age=9")], Update::TakenOver);
+    check(&credentials, &[("cache-control", "private, max-age=9")], Update::Left);
+    check(&[("cache-control", "no-store")], &[FRESH], Update::Left);
+    for value in ["private, max-age=9", "no-store"] {
+        check(&[], &[("cache-control", value)], Update::Ended);
+    }
+    check(&[], &[FRESH, ("vary", "*")], Update::Ended);
+    check(&[], &[("cache-control", "private=\"x\", max-age=9")], Update::TakenOver);
 }
 
 #[test]
