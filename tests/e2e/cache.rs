@@ -19,6 +19,7 @@ mod purge;
 mod replicate;
 mod replicate_guests;
 mod replicate_pace;
+mod replicate_restart;
 mod routes;
 mod secure;
 mod shield;

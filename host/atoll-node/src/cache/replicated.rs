@@ -369,6 +369,9 @@ impl Shared {
         request: &HeaderMap,
         own: Option<&Stored>,
     ) -> Taken {
+        if !self.purges.are_complete() {
+            return Taken::Nothing;
+        }
         let Some((record, slot, behind, writer)) = self.find(key, request) else {
             return Taken::Nothing;
         };
