@@ -6,6 +6,7 @@ mod edits;
 mod exchanges;
 mod fills;
 mod filters;
+mod framing;
 mod handler_purges;
 mod handlers;
 mod hostile;

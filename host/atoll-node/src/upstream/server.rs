@@ -6,6 +6,7 @@ use super::dial::{Dialler, Http1Connector};
 use super::interim::Hints;
 use super::limits::{HEADER_BYTES_MAX, HEADER_COUNT_MAX, IDLE_COUNT_MAX, IDLE_WAIT};
 use super::{Address, Settings, UpstreamError, exchange};
+use atoll_core::http::framing;
 use http::{Request, Response, header};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -78,11 +79,21 @@ impl Server {
         if let Some(seat) = seat {
             let seat = Arc::clone(seat);
             let response = exchange::exchange(seat, request, hints, self.taking_wait).await;
-            return response.map(|response| response.map(FromUpstream::of_http2));
+            return with_one_length(response?.map(FromUpstream::of_http2));
         }
         hints.listen(&mut request);
         let response = self.client.request(request).await.map_err(|error| kind(&error))?;
-        Ok(response.map(FromUpstream::Http1))
+        with_one_length(response.map(FromUpstream::Http1))
+    }
+}
+
+/// The response where it is clear where it ends.
+fn with_one_length(
+    mut response: Response<FromUpstream>,
+) -> Result<Response<FromUpstream>, UpstreamError> {
+    match framing::settle_length(response.headers_mut()) {
+        Ok(()) => Ok(response),
+        Err(framing::Unclear) => Err(UpstreamError::Broken),
     }
 }
 
