@@ -12,6 +12,7 @@ mod handlers;
 mod hostile;
 mod interim;
 mod keys;
+mod keys_at_once;
 mod lasting;
 mod operation;
 pub(crate) mod origin;

@@ -52,6 +52,11 @@ pub fn describes(stored: &HeaderMap, head: &HeaderMap) -> bool {
     same(header::ETAG) && same(header::LAST_MODIFIED) && same(header::CONTENT_LENGTH)
 }
 
+/// Whether these fields tell two representations apart at all.
+pub fn has_validator(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::ETAG) || headers.contains_key(header::LAST_MODIFIED)
+}
+
 /// A validator that tells two representations apart byte by byte (RFC 9110 section 8.8).
 pub fn strong_validator(headers: &HeaderMap, exchanged: Exchanged) -> Option<&HeaderValue> {
     if let Some(tag) = headers.get(header::ETAG) {

@@ -387,7 +387,7 @@ impl Shared {
         let Some(names) = names else { return Taken::Nothing };
         let of_keys = keys::of(&parts.headers).unwrap_or_default();
         if !of_keys.is_empty() {
-            cache.follow_keys(&self.node);
+            cache.name_keys(&self.node);
         }
         let now_ms = super::ms_of(cache.now_us());
         let passed =

@@ -169,7 +169,7 @@ impl Stored {
     }
 
     /// What it was told by the latest look at purges and keys.
-    pub(super) fn purged(&self) -> Purged {
+    pub(crate) fn purged(&self) -> Purged {
         let outdated = self.outdated.load(Ordering::Relaxed);
         match (outdated, self.softly_purged.load(Ordering::Relaxed)) {
             (true, _) => Purged::Outdated,

@@ -16,7 +16,7 @@ use atoll_core::http_cache::freshness::{self, Exchanged};
 use atoll_core::http_cache::partial::Span;
 use atoll_core::http_cache::purge::Subject;
 use atoll_core::http_cache::report::{Forward, Report};
-use atoll_core::http_cache::reuse::{self, Failure};
+use atoll_core::http_cache::reuse::{self, Failure, Purged};
 use atoll_core::http_cache::storing::{self, Answered, Refusal, Rules, SetCookie, Storable};
 use atoll_core::http_cache::vary::{Vary, selecting_key};
 use atoll_core::http_cache::{fields, keys, tags, targeted, validation};
@@ -445,6 +445,10 @@ impl Proxy {
         newer.remove(atoll_core::http_cache::report::CACHE_STATUS);
         if !validation::describes(&stored.headers, &newer) {
             return self.invalidate(&asked.key);
+        }
+        // A purge or a write says that it may be another: only a validator says that it is not.
+        if stored.purged() != Purged::No && !validation::has_validator(&newer) {
+            return;
         }
         let now_ms = ms_of(self.cache.now_us());
         let exchanged = Exchanged { requested_ms: ms_of(began_us), responded_ms: now_ms };
