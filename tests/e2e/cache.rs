@@ -22,6 +22,7 @@ mod replicate;
 mod replicate_guests;
 mod replicate_pace;
 mod replicate_restart;
+mod restart_words;
 mod routes;
 mod secure;
 mod shield;

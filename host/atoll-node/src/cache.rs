@@ -194,6 +194,14 @@ impl Cache {
         self.disk.as_ref()
     }
 
+    /// Longest body that is stored where a route does not say, in bytes.
+    pub(crate) fn object_bytes_default(&self) -> u64 {
+        match self.disk {
+            Some(_) => disk::limits::OBJECT_BYTES_DEFAULT,
+            None => limits::OBJECT_BYTES_DEFAULT,
+        }
+    }
+
     fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
@@ -266,6 +274,32 @@ impl Cache {
             Some(Slot::Pass { until_us }) if until_us > self.now_us() => Found::Pass,
             Some(Slot::Pass { .. } | Slot::Coded(_)) => self.absent(key.as_bytes(), Found::Miss),
         }
+    }
+
+    /// What of `found`, for a request with these fields, is for a route. What another one has made, or
+    /// this one when it said something else, goes, and is looked for no more.
+    pub(crate) fn made_by(
+        &self,
+        route: u64,
+        (key, request): (&str, &HeaderMap),
+        found: Found,
+    ) -> Found {
+        let Found::Stored(stored, purged) = found else { return found };
+        if stored.route == route {
+            return Found::Stored(stored, purged);
+        }
+        let slot_key = match self.slots.peek(key.as_bytes()) {
+            Some(Slot::Varies(varies)) => varies.key(key, request),
+            _ => key.as_bytes().into(),
+        };
+        let is_it =
+            |slot: &Slot| matches!(slot, Slot::Stored(found) if Arc::ptr_eq(found, &stored));
+        if self.slots.remove_if(&slot_key, is_it).is_some()
+            && let Some(disk) = &self.disk
+        {
+            disk.remove(disk::hash_of(&slot_key));
+        }
+        Found::Miss
     }
 
     /// What is said of a key under which memory has nothing.

@@ -417,6 +417,7 @@ impl Shared {
         let stored = Stored::new(Ingredients {
             key: key.into(),
             host_bytes: response.host_bytes,
+            route: maker.route,
             status: parts.status,
             meta,
             headers: parts.headers,

@@ -423,6 +423,7 @@ impl Proxy {
         Stored::new(Ingredients {
             key: stored.key.clone(),
             host_bytes: stored.host_bytes,
+            route: route.hash,
             status: stored.status,
             headers,
             meta,

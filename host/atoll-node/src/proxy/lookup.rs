@@ -193,12 +193,17 @@ impl Proxy {
 
     fn look_once(self: &Arc<Self>, route: &Arc<Route>, asked: &Asked) -> Next {
         let found = self.cache.find(&asked.key, &asked.parts.headers);
-        self.decide(route, asked, found)
+        self.decide(route, asked, self.made_by(route, asked, found))
     }
 
     async fn look_on_disk(self: &Arc<Self>, route: &Arc<Route>, asked: &Asked) -> Next {
         let found = self.cache.find_on_disk(&asked.key, &asked.parts.headers).await;
-        self.decide(route, asked, found)
+        self.decide(route, asked, self.made_by(route, asked, found))
+    }
+
+    /// What of `found` is of this route as it is now.
+    fn made_by(&self, route: &Route, asked: &Asked, found: Found) -> Found {
+        self.cache.made_by(route.hash, (&asked.key, &asked.parts.headers), found)
     }
 
     /// What is to be done with what was found.
@@ -268,7 +273,7 @@ impl Proxy {
 
     /// Asks upstream about what was just used, unless somebody does already.
     fn revalidate_behind(self: &Arc<Self>, route: &Arc<Route>, asked: &Asked, stored: Arc<Stored>) {
-        let flight = self.flight_of(asked);
+        let flight = self.flight_of(route, asked);
         if self.cache.is_under_way(&flight) {
             return;
         }
@@ -286,9 +291,10 @@ impl Proxy {
     }
 
     /// The name of the fetch that this request begins or joins.
-    fn flight_of(&self, asked: &Asked) -> Vec<u8> {
+    fn flight_of(&self, route: &Route, asked: &Asked) -> Vec<u8> {
         let mut flight = asked.key.as_bytes().to_vec();
         flight.push(0);
+        flight.extend_from_slice(&route.hash.to_le_bytes());
         flight.extend_from_slice(&self.cache.variant_of(&asked.key, &asked.parts.headers));
         if super::fetch::is_single_range(&asked.parts.headers) {
             for name in [header::RANGE, header::IF_RANGE] {
@@ -314,7 +320,7 @@ impl Proxy {
             return Some(self.fetch_alone(route, asked, forward).await);
         }
         let target = (&*asked.key, &asked.parts.headers);
-        let (landing, own) = match self.cache.join(target, self.flight_of(asked), seen_us) {
+        let (landing, own) = match self.cache.join(target, self.flight_of(route, asked), seen_us) {
             Role::Late => return None,
             Role::Leader(lead) => {
                 let landing = lead.subscribe();

@@ -21,7 +21,7 @@ pub(crate) struct RouteSettings {
     pub(crate) filter: Option<Box<str>>,
     /// Upstreams that the filter may choose.
     pub(crate) others: Vec<(Box<str>, upstream::Settings)>,
-    /// All that is written of it: routes of two nodes with the same hash make the same responses.
+    /// Of all that is written of it and shapes responses: routes with the same hash make the same ones.
     pub(crate) hash: u64,
 }
 
