@@ -17,6 +17,7 @@ mod lasting;
 mod operation;
 pub(crate) mod origin;
 mod passing;
+mod patience;
 mod purge;
 mod replicate;
 mod replicate_guests;

@@ -38,7 +38,8 @@ use tracing::{debug, warn};
 pub(crate) struct Times {
     /// Until a connection stands.
     pub(crate) connect: Duration,
-    /// From the last byte of the request to the head of the response.
+    /// From when the request has a connection, or the last byte of it was taken, to the head of the
+    /// response.
     pub(crate) first_byte: Duration,
     /// Between two pieces of the response.
     pub(crate) between_bytes: Duration,

@@ -9,6 +9,7 @@ use super::{Address, Settings, UpstreamError, exchange};
 use atoll_core::http::framing;
 use http::{Request, Response, header};
 use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::capture_connection;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::ClientConfig;
 use std::sync::Arc;
@@ -72,17 +73,29 @@ impl Server {
         hints: &Hints,
         seat: &mut Option<Arc<Seat>>,
     ) -> Result<Response<FromUpstream>, UpstreamError> {
+        let progress = request.body().progress();
         // Only HTTP/1.1 has upgrades.
         if !request.headers().contains_key(header::UPGRADE) {
             *seat = self.connections.seat().await?;
         }
         if let Some(seat) = seat {
+            progress.note_connected();
             let seat = Arc::clone(seat);
             let response = exchange::exchange(seat, request, hints, self.taking_wait).await;
             return with_one_length(response?.map(FromUpstream::of_http2));
         }
         hints.listen(&mut request);
-        let response = self.client.request(request).await.map_err(|error| kind(&error))?;
+        let mut captured = capture_connection(&mut request);
+        let connected = async {
+            drop(captured.wait_for_connection_metadata().await);
+            progress.note_connected();
+            std::future::pending().await
+        };
+        let response = tokio::select! {
+            response = self.client.request(request) => response,
+            () = connected => return Err(UpstreamError::Broken),
+        };
+        let response = response.map_err(|error| kind(&error))?;
         with_one_length(response.map(FromUpstream::Http1))
     }
 }
