@@ -29,5 +29,6 @@ mod secure;
 mod shield;
 mod suite;
 mod trouble;
+mod upgrades;
 mod upstream_http2;
 mod whole;

@@ -65,6 +65,8 @@ pub(crate) struct FileRoute {
     /// Cookies that the upstream does not see.
     #[serde(default)]
     drop_cookies: Vec<String>,
+    /// Protocols to which clients may upgrade.
+    upgrades: Option<Vec<String>>,
     strip_prefix: Option<String>,
     add_prefix: Option<String>,
     replace_path: Option<String>,
@@ -111,6 +113,7 @@ impl FileRoute {
             shield: false,
             replicate: false,
             replicate_max: None,
+            upgrades: None,
             ..self.clone()
         };
         xxhash_rust::xxh3::xxh3_64(format!("{shaping:?}").as_bytes())

@@ -8,7 +8,7 @@ use super::post::Posted;
 use super::records::From;
 use super::settings::CacheSettings;
 use super::shield::{FetchedUs, tell_age};
-use super::{Proxy, Route, answer, parts};
+use super::{Proxy, Route, answer, parts, upgrade};
 use crate::cache::flight::{self, Landing, Role};
 use crate::cache::limits::COLLAPSE_WAIT;
 use crate::cache::stored::{Stored, may_be_coded};
@@ -85,7 +85,7 @@ impl Proxy {
         let filtered = request.extensions().get::<Arc<Filtered>>();
         let is_special = filtered.is_some_and(|filtered| filtered.bypasses)
             || !request.body().is_end_stream()
-            || headers.contains_key(header::UPGRADE)
+            || upgrade::is_asked_for(headers, &route.edits.upgrades)
             || precondition::is_for_the_upstream(headers);
         if is_special {
             let why = bypass(Forward::Bypass, None);

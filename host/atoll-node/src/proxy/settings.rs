@@ -46,6 +46,8 @@ pub(crate) struct RouteEdits {
     pub(crate) request: FieldEdits,
     /// Fields of responses, before they are stored.
     pub(crate) response: FieldEdits,
+    /// Protocols to which clients may upgrade a connection through it.
+    pub(crate) upgrades: Vec<String>,
     /// Paths that the upstream is asked for.
     pub(crate) path: PathRewrite,
     /// Whether references in responses to what the upstream knows become what clients know.
