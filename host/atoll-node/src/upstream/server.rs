@@ -2,7 +2,7 @@
 
 use super::body::{FromUpstream, Watched};
 use super::connections::{Connections, Seat};
-use super::dial::{Dialler, Http1Connector};
+use super::dial::{Dialler, Http1Connector, refused_certificate};
 use super::interim::Hints;
 use super::limits::{HEADER_BYTES_MAX, HEADER_COUNT_MAX, IDLE_COUNT_MAX, IDLE_WAIT};
 use super::{Address, Settings, UpstreamError, exchange};
@@ -112,7 +112,10 @@ fn with_one_length(
 
 fn kind(error: &hyper_util::client::legacy::Error) -> UpstreamError {
     if error.is_connect() {
-        return UpstreamError::Connect;
+        return match refused_certificate(error) {
+            Some(_) => UpstreamError::Certificate,
+            None => UpstreamError::Connect,
+        };
     }
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
