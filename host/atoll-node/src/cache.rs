@@ -107,6 +107,8 @@ pub(crate) struct Cache {
     disk: Option<Arc<Disk>>,
     /// For bodies that are coming.
     fills: Arc<Budget>,
+    /// Longest body for which memory has room, in bytes.
+    memory_body_bytes_max: u64,
 }
 
 /// A hash of keys for this process alone.
@@ -162,6 +164,8 @@ impl Cache {
             hash: secret_hash::Hash::default(),
             disk: None,
             fills: Arc::new(Budget::new(fill_bytes_default(bytes_max) as u64)),
+            // Nearly a shard: the policy keeps some of it for what was not used twice.
+            memory_body_bytes_max: (bytes_max / shard_count.next_power_of_two() / 32 * 31) as u64,
         }
     }
 
@@ -192,6 +196,11 @@ impl Cache {
     /// The disk tier, where there is one.
     pub(crate) fn disk(&self) -> Option<&Arc<Disk>> {
         self.disk.as_ref()
+    }
+
+    /// Whether a body of so many bytes can be kept: where there is a disk, it has a limit of its own.
+    pub(crate) fn may_keep(&self, body_bytes: u64) -> bool {
+        self.disk.is_some() || body_bytes <= self.memory_body_bytes_max
     }
 
     /// Longest body that is stored where a route does not say, in bytes.

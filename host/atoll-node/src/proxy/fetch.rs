@@ -343,7 +343,9 @@ impl Proxy {
         };
         let span = Span::of(response.headers());
         let length = response.body().size_hint().exact();
-        let fits = length.is_none_or(|length| length <= settings.object_bytes_max);
+        let fits = length.is_none_or(|length| {
+            length <= settings.object_bytes_max && self.cache.may_keep(length)
+        });
         let is_known_part = status != StatusCode::PARTIAL_CONTENT
             || span.is_some_and(|span| length.is_none_or(|length| length == span.length()));
         let varies_by_client = matches!(
