@@ -2,6 +2,7 @@
 
 pub mod conditional;
 pub mod edits;
+pub mod framing;
 pub mod location;
 pub mod range;
 pub mod sampling;

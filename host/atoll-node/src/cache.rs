@@ -107,6 +107,8 @@ pub(crate) struct Cache {
     disk: Option<Arc<Disk>>,
     /// For bodies that are coming.
     fills: Arc<Budget>,
+    /// Longest body for which memory has room, in bytes.
+    memory_body_bytes_max: u64,
 }
 
 /// A hash of keys for this process alone.
@@ -162,6 +164,8 @@ impl Cache {
             hash: secret_hash::Hash::default(),
             disk: None,
             fills: Arc::new(Budget::new(fill_bytes_default(bytes_max) as u64)),
+            // Nearly a shard: the policy keeps some of it for what was not used twice.
+            memory_body_bytes_max: (bytes_max / shard_count.next_power_of_two() / 32 * 31) as u64,
         }
     }
 
@@ -192,6 +196,19 @@ impl Cache {
     /// The disk tier, where there is one.
     pub(crate) fn disk(&self) -> Option<&Arc<Disk>> {
         self.disk.as_ref()
+    }
+
+    /// Whether a body of so many bytes can be kept: where there is a disk, it has a limit of its own.
+    pub(crate) fn may_keep(&self, body_bytes: u64) -> bool {
+        self.disk.is_some() || body_bytes <= self.memory_body_bytes_max
+    }
+
+    /// Longest body that is stored where a route does not say, in bytes.
+    pub(crate) fn object_bytes_default(&self) -> u64 {
+        match self.disk {
+            Some(_) => disk::limits::OBJECT_BYTES_DEFAULT,
+            None => limits::OBJECT_BYTES_DEFAULT,
+        }
     }
 
     fn generation(&self) -> u64 {
@@ -270,6 +287,32 @@ impl Cache {
             Some(Slot::Pass { until_us }) if until_us > self.now_us() => Found::Pass,
             Some(Slot::Pass { .. } | Slot::Coded(_)) => self.absent(key.as_bytes(), Found::Miss),
         }
+    }
+
+    /// What of `found`, for a request with these fields, is for a route. What another one has made, or
+    /// this one when it said something else, goes, and is looked for no more.
+    pub(crate) fn made_by(
+        &self,
+        route: u64,
+        (key, request): (&str, &HeaderMap),
+        found: Found,
+    ) -> Found {
+        let Found::Stored(stored, purged) = found else { return found };
+        if stored.route == route {
+            return Found::Stored(stored, purged);
+        }
+        let slot_key = match self.slots.peek(key.as_bytes()) {
+            Some(Slot::Varies(varies)) => varies.key(key, request),
+            _ => key.as_bytes().into(),
+        };
+        let is_it =
+            |slot: &Slot| matches!(slot, Slot::Stored(found) if Arc::ptr_eq(found, &stored));
+        if self.slots.remove_if(&slot_key, is_it).is_some()
+            && let Some(disk) = &self.disk
+        {
+            disk.remove(disk::hash_of(&slot_key));
+        }
+        Found::Miss
     }
 
     /// What is said of a key under which memory has nothing.

@@ -5,6 +5,7 @@
 pub(crate) mod arrivals;
 pub(crate) mod bell;
 mod figures;
+mod writes;
 
 use crate::config::Config;
 use crate::journal::{Journal, Unsettled};
@@ -25,6 +26,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 use uuid::Uuid;
+use writes::Writes;
 
 /// Memory for the names of changed keys that the disk has yet to take: a quarter of a second of the
 /// fastest writers on a slow disk. Less where the store is small.
@@ -111,6 +113,7 @@ pub(crate) struct Node {
     log_bell: Arc<Bell>,
     system_changed: watch::Receiver<()>,
     arrivals: Arc<Arrivals>,
+    writes: Writes,
     sweep_floor: AtomicU64,
     /// Until when handlers are waited for; `None`: not any more.
     warming: Mutex<Option<Instant>>,
@@ -169,6 +172,7 @@ impl Node {
             log_bell,
             system_changed,
             arrivals,
+            writes: Writes::default(),
             sweep_floor: AtomicU64::new(0),
             warming: Mutex::default(),
             metrics,
@@ -215,9 +219,15 @@ impl Node {
         self.journal.get().is_some_and(|journal| journal.is_synchronous())
     }
 
+    /// Who learns of what this process writes before that is answered.
+    pub(crate) fn writes(&self) -> &Writes {
+        &self.writes
+    }
+
     /// Waits until everything that this process has written is safe, if that was promised: before a
     /// write is answered. Costs nothing where it was not.
     pub(crate) async fn settle(&self) -> Result<(), Unsettled> {
+        self.writes.note();
         match self.journal.get() {
             Some(journal) if journal.is_synchronous() => journal.settle(self.store.seq()).await,
             _ => Ok(()),

@@ -87,7 +87,7 @@ pub(crate) struct Route {
     /// Upstreams that its filter may choose, by name.
     others: Vec<(Box<str>, Arc<Upstream>)>,
     records: Records,
-    /// All that it says.
+    /// All that it says and that shapes responses.
     hash: u64,
 }
 

@@ -223,6 +223,9 @@ impl Kit {
             disk.begin(node.metrics())?;
         }
         let purges = Purges::new(node, &cache)?;
+        if config.disk.is_some() {
+            purges.begin_missing();
+        }
         let settings = handlers::Settings::of(config);
         let handlers = Handlers::new(Arc::clone(&purges), &settings)?;
         let own = config.gateway_advertised.clone();
@@ -261,10 +264,8 @@ impl Kit {
         tasks.spawn(Arc::clone(&self.purges).follow(shutdown.clone()));
         let (node, cache) = (Arc::clone(&self.node), Arc::clone(self.purges.cache()));
         tasks.spawn(cache::keys::follow(node, cache, shutdown.clone()));
-        if let Some(disk) = self.purges.cache().disk() {
-            let (purges, disk) = (Arc::clone(&self.purges), Arc::clone(disk));
-            tasks.spawn(gate::open(purges, disk, shutdown.clone()));
-        }
+        let (purges, disk) = (Arc::clone(&self.purges), self.purges.cache().disk().cloned());
+        tasks.spawn(gate::open(purges, disk, shutdown.clone()));
     }
 }
 

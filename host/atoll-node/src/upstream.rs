@@ -38,7 +38,8 @@ use tracing::{debug, warn};
 pub(crate) struct Times {
     /// Until a connection stands.
     pub(crate) connect: Duration,
-    /// From the last byte of the request to the head of the response.
+    /// From when the request has a connection, or the last byte of it was taken, to the head of the
+    /// response.
     pub(crate) first_byte: Duration,
     /// Between two pieces of the response.
     pub(crate) between_bytes: Duration,
@@ -68,6 +69,8 @@ pub(crate) struct Address {
 pub(crate) enum UpstreamError {
     #[error("no connection to the upstream could be made")]
     Connect,
+    #[error("the upstream's certificate is not one that this node accepts; its log says why")]
+    Certificate,
     #[error("the upstream ended the connection before it answered")]
     Closed,
     /// It has done nothing of it, so that any method may be sent again.
@@ -90,6 +93,7 @@ impl UpstreamError {
     pub(crate) fn answer(&self) -> (StatusCode, &'static str) {
         match self {
             UpstreamError::Connect => (StatusCode::BAD_GATEWAY, "upstream-unreachable"),
+            UpstreamError::Certificate => (StatusCode::BAD_GATEWAY, "upstream-certificate"),
             UpstreamError::Closed => (StatusCode::BAD_GATEWAY, "upstream-closed"),
             UpstreamError::Refused => (StatusCode::BAD_GATEWAY, "upstream-refused"),
             UpstreamError::Late => (StatusCode::GATEWAY_TIMEOUT, "upstream-timeout"),
@@ -172,7 +176,9 @@ impl Upstream {
                 Err(error) => error,
             };
             let again = match error {
-                UpstreamError::Connect => resent_count == 0 && self.servers.len() > 1,
+                UpstreamError::Connect | UpstreamError::Certificate => {
+                    resent_count == 0 && self.servers.len() > 1
+                }
                 UpstreamError::Refused => resent_count < REFUSED_COUNT_MAX,
                 UpstreamError::Closed => resent_count == 0 && parts.method.is_idempotent(),
                 _ => false,

@@ -58,3 +58,28 @@ fn bodies_that_come_at_once_share_a_budget_and_each_is_answered_whole() {
     });
     assert_eq!(origin.seen("/alone").len(), 1);
 }
+
+#[test]
+fn a_body_for_which_there_is_no_room_is_not_said_to_be_stored() {
+    let origin = Origin::start(|request, _| {
+        let bytes = if request.path() == "/long" { BYTES } else { BYTES / 12 };
+        Act::Send(response(200, &[("Cache-Control", "max-age=3600")], &"x".repeat(bytes)))
+    });
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let text = format!(
+        "cache_memory = \"4MiB\"\n[[route]]\npath = \"/*\"\nupstream = \"http://{}\"\n\
+         cache = true\n",
+        origin.address
+    );
+    std::fs::write(file.path(), text).expect("the file is written");
+    let node = TestNode::start_with(&["--config", file.path().to_str().expect("a path")]);
+    for _ in 0..2 {
+        let answer = ask(&node, "GET", "/long", &[]);
+        assert_eq!((answer.status(), answer.body.len()), (200, BYTES));
+        let status = answer.field("cache-status");
+        assert!(!status.contains("stored"), "{status}");
+    }
+    assert_eq!(origin.seen("/long").len(), 2);
+    assert!(ask(&node, "GET", "/short", &[]).field("cache-status").contains("stored"));
+    assert!(ask(&node, "GET", "/short", &[]).field("cache-status").contains("; hit"));
+}

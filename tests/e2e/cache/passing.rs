@@ -80,7 +80,8 @@ fn an_upgrade_is_passed_on_and_bytes_go_both_ways() {
         String::from_utf8(head).expect("text").to_lowercase()
     });
     let node = node_with(&format!(
-        "[[route]]\npath = \"/*\"\nupstream = \"http://{address}\"\ncache = true\n"
+        "[[route]]\npath = \"/*\"\nupstream = \"http://{address}\"\ncache = true\n\
+         upgrades = [\"echo\"]\n"
     ));
     let mut client = TcpStream::connect(node.gateway).expect("the gateway is open");
     client.set_read_timeout(Some(PATIENCE)).expect("a time-out can be set");

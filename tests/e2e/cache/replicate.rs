@@ -45,7 +45,15 @@ pub(super) fn trio_with(origin: &Origin, more: &str, flags: &[&str]) -> [TestNod
     let three = node_with((origin, more), "three", &[&one, &two], flags);
     let nodes = [one, two, three];
     nodes.iter().for_each(|node| settle(node, 2));
+    nodes.iter().for_each(wait_until_ready);
     nodes
+}
+
+/// Waits until a node has what the others had: while it joins, it takes nothing that they share.
+pub(super) fn wait_until_ready(node: &TestNode) {
+    wait_until("it has what the others have", || {
+        (node.http("GET", node.api, "/readyz", b"").status == 200).then_some(())
+    });
 }
 
 /// Waits until so many others have what `node` has written.
@@ -84,6 +92,7 @@ pub(super) fn count(node: &TestNode, outcome: &str) -> u64 {
 
 #[track_caller]
 pub(super) fn check_shared(node: &TestNode, path: &str, fields: &[(&str, &str)], want: &Message) {
+    wait_until_ready(node);
     let answer = ask(node, "GET", path, fields);
     assert_eq!((answer.status(), &answer.body), (want.status(), &want.body), "{path}");
     let status = own_status(&answer);
@@ -284,9 +293,7 @@ fn a_node_that_joins_or_was_cut_off_uses_what_the_others_have_and_nothing_that_w
     version.store(2, Ordering::SeqCst);
     let asked = (origin.seen("/since").len(), origin.seen("/b").len());
     let four = node(&origin, "four", &[&nodes[0], &nodes[1]], &[]);
-    wait_until("it has what the others have", || {
-        (four.http("GET", four.api, "/readyz", b"").status == 200).then_some(())
-    });
+    wait_until_ready(&four);
     settle(&four, 2);
     assert_eq!(text(&four, "/b"), "0");
     assert_eq!((text(&four, "/since"), origin.seen("/since").len()), ("1".into(), asked.0));
@@ -295,9 +302,7 @@ fn a_node_that_joins_or_was_cut_off_uses_what_the_others_have_and_nothing_that_w
     // And again, as another process of that name.
     drop(four);
     let four = node(&origin, "four", &[&nodes[0], &nodes[1]], &[]);
-    wait_until("it has what the others have", || {
-        (four.http("GET", four.api, "/readyz", b"").status == 200).then_some(())
-    });
+    wait_until_ready(&four);
     assert_eq!((text(&four, "/b"), origin.seen("/b").len()), ("0".into(), asked.1));
 }
 

@@ -142,8 +142,13 @@ fn an_upstream_over_tls_speaks_http_2_under_its_own_name_and_http_1_under_the_cl
 #[test]
 fn an_upstream_whose_certificate_nobody_vouches_for_is_not_believed() {
     let (upstream, other) = (Secure::start(), Secure::start());
-    let node = upstream.node_that_trusts(other.authority.path().to_str().expect("a path"), "");
-    let answer = ask(&node, "GET", "/a", &[]);
-    assert_eq!(answer.status(), 502, "{answer:?}");
-    assert!(answer.text().contains("upstream-unreachable"), "{answer:?}");
+    // Over HTTP/1.1, and where both are offered.
+    for more in ["", "host = \"upstream\""] {
+        let authorities = other.authority.path().to_str().expect("a path");
+        let node = upstream.node_that_trusts(authorities, more);
+        let answer = ask(&node, "GET", "/a", &[]);
+        assert_eq!(answer.status(), 502, "{answer:?}");
+        assert!(answer.text().contains("upstream-certificate"), "{answer:?}");
+        node.wait_for_log("the upstream's certificate is not accepted");
+    }
 }

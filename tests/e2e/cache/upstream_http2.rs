@@ -506,7 +506,7 @@ fn a_server_of_http_1_alone_is_dialled_once_and_upgrades_go_over_http_1() {
             answer(&mut respond, "over http/2");
         }
     });
-    let node = both.node(OWN_NAME);
+    let node = both.node("host = \"upstream\"\nupgrades = [\"echo\"]");
     for _ in 0..2 {
         let mut client = client(&node);
         send(

@@ -20,9 +20,10 @@ pub const CODED_BYTES_MIN: u64 = 1_024;
 pub const CODED_BYTES_MAX: u64 = 8 * 1_024 * 1_024;
 
 /// Fields that say something about the very bytes of a body.
-const OF_THE_BYTES: [HeaderName; 3] = [
+const OF_THE_BYTES: [HeaderName; 4] = [
     HeaderName::from_static("content-digest"),
     HeaderName::from_static("content-md5"),
+    HeaderName::from_static("digest"),
     HeaderName::from_static("repr-digest"),
 ];
 
@@ -37,12 +38,19 @@ impl Coding {
     }
 
     /// The one that a request prefers; of several that it likes equally the first of those above.
-    /// `None` is the body as it is.
+    /// `None` is the body as it is, also where the request likes that best.
     pub fn preferred(request: &HeaderMap) -> Option<Coding> {
-        let mut best: Option<(Coding, u16)> = None;
+        let (mut best, mut as_it_is): (Option<(Coding, u16)>, u16) = (None, 0);
         for line in request.get_all(header::ACCEPT_ENCODING) {
             for member in line.as_bytes().split(|&byte| byte == b',') {
-                let Some((coding, weight)) = member_of(member) else { continue };
+                let (coding, weight) = match member_of(member) {
+                    Some((Some(coding), weight)) => (coding, weight),
+                    Some((None, weight)) => {
+                        as_it_is = as_it_is.max(weight);
+                        continue;
+                    }
+                    None => continue,
+                };
                 let is_better = best.is_none_or(|(chosen, most)| {
                     weight > most || (weight == most && (coding as u8) < (chosen as u8))
                 });
@@ -51,21 +59,22 @@ impl Coding {
                 }
             }
         }
-        best.map(|(coding, _)| coding)
+        best.filter(|(_, weight)| *weight >= as_it_is).map(|(coding, _)| coding)
     }
 }
 
-/// A member of Accept-Encoding and its weight in thousandths.
-fn member_of(member: &[u8]) -> Option<(Coding, u16)> {
+/// A member of Accept-Encoding, `None` for identity, and its weight in thousandths.
+fn member_of(member: &[u8]) -> Option<(Option<Coding>, u16)> {
     let text = std::str::from_utf8(member).ok()?;
     let (name, weight) = match text.split_once(';') {
         Some((name, rest)) => (name, rest.trim().to_ascii_lowercase()),
         None => (text, String::new()),
     };
     let coding = match name.trim().to_ascii_lowercase().as_str() {
-        "zstd" => Coding::Zstd,
-        "br" => Coding::Brotli,
-        "gzip" | "x-gzip" => Coding::Gzip,
+        "zstd" => Some(Coding::Zstd),
+        "br" => Some(Coding::Brotli),
+        "gzip" | "x-gzip" => Some(Coding::Gzip),
+        "identity" => None,
         _ => return None,
     };
     let weight = match weight.strip_prefix("q=") {
@@ -155,6 +164,10 @@ mod tests {
         check("gzip;q=0", None);
         check("zstd;q=2, br;q=x, gzip;q=-1", None);
         check("identity, *;q=0.5", None);
+        check("identity;q=1, gzip;q=0.5", None);
+        check("gzip;q=0.5, br;q=0.8, identity;q=0.7", Some(Coding::Brotli));
+        check("identity, gzip", Some(Coding::Gzip));
+        check("identity;q=0, gzip;q=0.1", Some(Coding::Gzip));
         check("", None);
         let lines = headers(&[("accept-encoding", "gzip"), ("accept-encoding", "br")]);
         assert_eq!(Coding::preferred(&lines), Some(Coding::Brotli));
@@ -176,6 +189,7 @@ mod tests {
         let text = ("content-type", "text/plain");
         check(&[text, ("content-encoding", "gzip")], false);
         check(&[text, ("repr-digest", "x")], false);
+        check(&[text, ("digest", "sha-256=x")], false);
         assert!(!may_be_coded(StatusCode::OK, &headers(&[text]), true), "no-transform");
         assert!(!may_be_coded(StatusCode::PARTIAL_CONTENT, &headers(&[text]), false));
     }

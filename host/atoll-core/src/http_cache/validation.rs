@@ -72,6 +72,11 @@ pub fn ends_stored(request: &HeaderMap, status: StatusCode) -> bool {
     is_answer && is_full && !request.contains_key(header::AUTHORIZATION)
 }
 
+/// Whether these fields tell two representations apart at all.
+pub fn has_validator(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::ETAG) || headers.contains_key(header::LAST_MODIFIED)
+}
+
 /// A validator that tells two representations apart byte by byte (RFC 9110 section 8.8).
 pub fn strong_validator(headers: &HeaderMap, exchanged: Exchanged) -> Option<&HeaderValue> {
     if let Some(tag) = headers.get(header::ETAG) {

@@ -22,9 +22,10 @@ const STEP_COUNT: usize = 1_000;
 #[derive(Debug)]
 pub(super) struct Keys {
     index: Mutex<KeyIndex>,
-    /// The place in the log from where on writes are to be looked at; `None` before any response
-    /// has named a key.
-    start: watch::Sender<Option<u64>>,
+    /// Whether a response has named a key, so that writes are followed.
+    start: watch::Sender<bool>,
+    /// The place in the log from where on writes are to be looked at.
+    position: Mutex<u64>,
 }
 
 impl Keys {
@@ -32,11 +33,15 @@ impl Keys {
     pub(super) fn new(now_us: u64) -> Keys {
         let mut index = KeyIndex::default();
         index.begin(now_us);
-        Keys { index: Mutex::new(index), start: watch::Sender::new(None) }
+        Keys { index: Mutex::new(index), start: watch::Sender::new(false), position: Mutex::new(0) }
     }
 
     fn index(&self) -> MutexGuard<'_, KeyIndex> {
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn position(&self) -> MutexGuard<'_, u64> {
+        self.position.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether a write has made `stored` stale.
@@ -58,17 +63,52 @@ impl Cache {
 
     /// From now on writes are followed. Responses with keys whose fetch began before are stale.
     pub(crate) fn follow_keys(&self, node: &Node) {
-        if self.keys.start.borrow().is_some() {
+        if *self.keys.start.borrow() {
             return;
         }
         self.keys.start.send_if_modified(|start| {
-            if start.is_some() {
+            if *start {
                 return false;
             }
-            *start = Some(node.store().log_subscribe());
+            *self.keys.position() = node.store().log_subscribe();
+            *start = true;
             self.note_gap();
             true
         });
+    }
+
+    /// A response names keys: from now on what is written here is looked at before it is answered,
+    /// and all that was answered already is known when this returns.
+    pub(crate) fn name_keys(self: &Arc<Self>, node: &Arc<Node>) {
+        self.follow_keys(node);
+        node.writes().follow(|| {
+            let (cache, node) = (Arc::downgrade(self), Arc::downgrade(node));
+            Box::new(move || {
+                if let (Some(cache), Some(node)) = (cache.upgrade(), node.upgrade()) {
+                    while cache.note_written(&node) {}
+                }
+            })
+        });
+        while self.note_written(node) {}
+    }
+
+    /// Looks at some of what was written. Returns whether there may be more. What another thread is
+    /// looking at is waited for.
+    fn note_written(&self, node: &Node) -> bool {
+        let mut position = self.keys.position();
+        match node.store().log_read(*position, STEP_COUNT) {
+            LogRead::Fallen { resume } => {
+                self.note_gap();
+                *position = resume;
+                true
+            }
+            LogRead::Ops { ops, .. } if ops.is_empty() => false,
+            LogRead::Ops { ops, next } => {
+                ops.iter().for_each(|op| self.note_op(op));
+                *position = next;
+                true
+            }
+        }
     }
 
     /// Whether one of these keys was written since a fetch began, as far as is known.
@@ -109,14 +149,13 @@ impl Cache {
 /// Follows what is written, by whomever, from the moment at which it matters until `shutdown`.
 pub(crate) async fn follow(node: Arc<Node>, cache: Arc<Cache>, shutdown: CancellationToken) {
     let mut started = cache.keys.start.subscribe();
-    let start = tokio::select! {
-        start = started.wait_for(Option::is_some) => start.ok().and_then(|start| *start),
+    tokio::select! {
+        started = started.wait_for(|is_started| *is_started) => if started.is_err() { return },
         () = shutdown.cancelled() => return,
-    };
-    let Some(mut position) = start else { return };
+    }
     let mut grown = node.log_grown();
     // What was written meanwhile rings no bell any more.
-    position = read_log(&node, &cache, position).await;
+    read_log(&node, &cache).await;
     loop {
         tokio::select! {
             () = shutdown.cancelled() => break,
@@ -124,26 +163,15 @@ pub(crate) async fn follow(node: Arc<Node>, cache: Arc<Cache>, shutdown: Cancell
                 if changed.is_err() {
                     break;
                 }
-                position = read_log(&node, &cache, position).await;
+                read_log(&node, &cache).await;
             }
         }
     }
     node.store().log_unsubscribe(node.now());
 }
 
-async fn read_log(node: &Node, cache: &Cache, mut position: u64) -> u64 {
-    loop {
-        match node.store().log_read(position, STEP_COUNT) {
-            LogRead::Fallen { resume } => {
-                cache.note_gap();
-                position = resume;
-            }
-            LogRead::Ops { ops, .. } if ops.is_empty() => return position,
-            LogRead::Ops { ops, next } => {
-                position = next;
-                ops.iter().for_each(|op| cache.note_op(op));
-                tokio::task::yield_now().await;
-            }
-        }
+async fn read_log(node: &Node, cache: &Cache) {
+    while cache.note_written(node) {
+        tokio::task::yield_now().await;
     }
 }

@@ -16,6 +16,7 @@ use atoll_core::clock::Stamp;
 use atoll_core::entry::Deadline;
 use atoll_core::http_cache::purge::{Scope, Strength, Subject};
 use atoll_core::key::BucketName;
+use atoll_core::replica::status::Readiness;
 use atoll_core::replica::vector::Vector;
 use atoll_core::store::Bucket;
 use atoll_core::store::edit::{Edit, NewValue, WriteError};
@@ -23,6 +24,7 @@ use atoll_core::store::view::View;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tagged::Tagged;
@@ -60,6 +62,8 @@ pub(crate) struct Purges {
     cache: Arc<Cache>,
     bucket: Arc<Bucket>,
     known: Mutex<Known>,
+    /// Whether some may have been missed while the node was down.
+    is_missing: AtomicBool,
     /// Those that are in force and have yet to be put on the list of the disk.
     met: Mutex<Vec<Met>>,
     has_met: Notify,
@@ -148,7 +152,8 @@ impl Purges {
         }
         let known = Mutex::new(known);
         let (met, has_met) = (Mutex::default(), Notify::new());
-        let purges = Purges { node, cache, bucket, known, met, has_met, tagged, tasks };
+        let is_missing = AtomicBool::new(false);
+        let purges = Purges { node, cache, bucket, known, is_missing, met, has_met, tagged, tasks };
         let purges = Arc::new(purges);
         // A weak handle, or the two would keep one another alive.
         let meeting = Arc::downgrade(&purges);
@@ -161,6 +166,24 @@ impl Purges {
             }),
         );
         Ok(purges)
+    }
+
+    /// The node has been down, and has kept what others shared before: until `gate` has waited for
+    /// what it has missed, some may not be known.
+    pub(crate) fn begin_missing(&self) {
+        self.is_missing.store(true, Ordering::Release);
+    }
+
+    /// What was missed is known, as far as it can be.
+    pub(super) fn end_missing(&self) {
+        self.is_missing.store(false, Ordering::Release);
+    }
+
+    /// Whether all are known that were made before this process: a node that has been down may have
+    /// missed some, and one that joins receives responses and purges in any order.
+    pub(crate) fn are_complete(&self) -> bool {
+        let is_joining = || self.node.replication().status().readiness == Readiness::Joining;
+        !self.is_missing.load(Ordering::Acquire) && !is_joining()
     }
 
     /// Purges here at once and, through replication, on every node. Keys with a tag that is purged end

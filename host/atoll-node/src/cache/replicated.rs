@@ -369,6 +369,9 @@ impl Shared {
         request: &HeaderMap,
         own: Option<&Stored>,
     ) -> Taken {
+        if !self.purges.are_complete() {
+            return Taken::Nothing;
+        }
         let Some((record, slot, behind, writer)) = self.find(key, request) else {
             return Taken::Nothing;
         };
@@ -384,7 +387,7 @@ impl Shared {
         let Some(names) = names else { return Taken::Nothing };
         let of_keys = keys::of(&parts.headers).unwrap_or_default();
         if !of_keys.is_empty() {
-            cache.follow_keys(&self.node);
+            cache.name_keys(&self.node);
         }
         let now_ms = super::ms_of(cache.now_us());
         let passed =
@@ -414,6 +417,7 @@ impl Shared {
         let stored = Stored::new(Ingredients {
             key: key.into(),
             host_bytes: response.host_bytes,
+            route: maker.route,
             status: parts.status,
             meta,
             headers: parts.headers,

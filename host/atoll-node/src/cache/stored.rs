@@ -21,6 +21,8 @@ pub(crate) struct Stored {
     pub(crate) key: Box<str>,
     /// Length of the host in it.
     pub(crate) host_bytes: usize,
+    /// Which route or handler has made it, as a hash of what shapes its responses.
+    pub(crate) route: u64,
     pub(crate) status: StatusCode,
     /// Ready to be sent, but for Age and Cache-Status.
     pub(crate) headers: HeaderMap,
@@ -59,6 +61,7 @@ pub(crate) struct Stored {
 pub(crate) struct Ingredients {
     pub(crate) key: Box<str>,
     pub(crate) host_bytes: usize,
+    pub(crate) route: u64,
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) meta: Meta,
@@ -97,6 +100,7 @@ impl Stored {
             span,
             tags,
             keys,
+            route: made_of.route,
             fetched_us: made_of.fetched_us,
             may_be_coded,
             checked: AtomicU64::new(0),
@@ -169,7 +173,7 @@ impl Stored {
     }
 
     /// What it was told by the latest look at purges and keys.
-    pub(super) fn purged(&self) -> Purged {
+    pub(crate) fn purged(&self) -> Purged {
         let outdated = self.outdated.load(Ordering::Relaxed);
         match (outdated, self.softly_purged.load(Ordering::Relaxed)) {
             (true, _) => Purged::Outdated,

@@ -16,6 +16,7 @@ fn stored(cache: &Arc<Cache>, tag: &'static str) -> Arc<Stored> {
     Arc::new(Stored::new(Ingredients {
         key: KEY.into(),
         host_bytes: 11,
+        route: 0,
         status: StatusCode::OK,
         headers,
         meta: Meta {

@@ -1,6 +1,5 @@
 //! What is said about the HTTP cache beside its routes: its disk, and who may shield it.
 
-use super::routes::FileRoute;
 use super::{FileConfig, parse_size};
 use crate::cache::{disk, fill_bytes_default, limits};
 use crate::proxy::settings::RouteSettings;
@@ -11,7 +10,7 @@ use std::net::SocketAddr;
 /// Less room than this is no use, in bytes: one response may take an eighth.
 const CACHE_DISK_BYTES_MIN: u64 = 8 << 20;
 
-/// What is said about cached responses on disk: nothing is kept where no route has a cache.
+/// What is said about cached responses on disk. Routes and handlers that are cached may come later.
 pub(super) fn disk(values: &FileConfig) -> anyhow::Result<Option<disk::Settings>> {
     let bytes_max = match values.cache_disk.as_deref() {
         None => None,
@@ -24,8 +23,7 @@ pub(super) fn disk(values: &FileConfig) -> anyhow::Result<Option<disk::Settings>
     };
     let is_enough = bytes_max.is_none_or(|bytes| bytes >= CACHE_DISK_BYTES_MIN);
     ensure!(is_enough, "--cache-disk is 8MiB or more, or off");
-    let is_used = values.route.iter().any(FileRoute::is_cached);
-    Ok(is_used.then_some(disk::Settings { data, bytes_max }))
+    Ok(Some(disk::Settings { data, bytes_max }))
 }
 
 /// What bodies that are coming may take of memory together, in bytes.

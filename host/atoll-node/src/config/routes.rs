@@ -3,7 +3,6 @@
 mod edits;
 
 use super::parse_size;
-use crate::cache::limits::OBJECT_BYTES_DEFAULT;
 use crate::cache::replicated::{BODY_BYTES_DEFAULT, BODY_BYTES_MAX};
 use crate::proxy::settings::{CacheSettings, Replicated, RouteSettings};
 use crate::upstream;
@@ -66,6 +65,8 @@ pub(crate) struct FileRoute {
     /// Cookies that the upstream does not see.
     #[serde(default)]
     drop_cookies: Vec<String>,
+    /// Protocols to which clients may upgrade.
+    upgrades: Option<Vec<String>>,
     strip_prefix: Option<String>,
     add_prefix: Option<String>,
     replace_path: Option<String>,
@@ -99,9 +100,23 @@ enum OneOrSeveral {
 const LIFETIME_S_MAX: u64 = 365 * 24 * 3_600;
 
 impl FileRoute {
-    /// Whether responses are cached.
-    pub(super) fn is_cached(&self) -> bool {
-        self.cache
+    /// All that is written of it and shapes its responses: two routes with the same hash make the
+    /// same ones, and may use what the other has stored.
+    fn hash(&self) -> u64 {
+        let shaping = FileRoute {
+            connect_ms: None,
+            first_byte_ms: None,
+            between_bytes_ms: None,
+            health_path: None,
+            health_interval_ms: None,
+            object_max: None,
+            shield: false,
+            replicate: false,
+            replicate_max: None,
+            upgrades: None,
+            ..self.clone()
+        };
+        xxhash_rust::xxh3::xxh3_64(format!("{shaping:?}").as_bytes())
     }
 }
 
@@ -123,10 +138,11 @@ pub(super) fn resolve(
     Ok(resolved)
 }
 
-/// Checks a route that is written as JSON, with the keys of the file.
-pub(crate) fn of_json(text: &[u8]) -> anyhow::Result<RouteSettings> {
+/// Checks a route that is written as JSON, with the keys of the file. One that does not say stores
+/// bodies of `object_bytes_max` at most.
+pub(crate) fn of_json(text: &[u8], object_bytes_max: u64) -> anyhow::Result<RouteSettings> {
     let route: FileRoute = serde_json::from_slice(text).context("the route is no such JSON")?;
-    one(&route, OBJECT_BYTES_DEFAULT)
+    one(&route, object_bytes_max)
 }
 
 fn one(route: &FileRoute, object_bytes_max: u64) -> anyhow::Result<RouteSettings> {
@@ -163,7 +179,7 @@ fn one(route: &FileRoute, object_bytes_max: u64) -> anyhow::Result<RouteSettings
     let edits = edits::resolve(route)?;
     let (filter, others) = filter(route, &upstream)?;
     let cache = route.cache.then_some(cache);
-    let hash = xxhash_rust::xxh3::xxh3_64(format!("{route:?}").as_bytes());
+    let hash = route.hash();
     Ok(RouteSettings { pattern, upstream, cache, edits, filter, others, hash })
 }
 

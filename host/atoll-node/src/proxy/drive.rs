@@ -174,6 +174,7 @@ impl Proxy {
         let mut made_of = Ingredients {
             key: asked.key.as_str().into(),
             host_bytes: asked.host_bytes,
+            route: route.hash,
             status: fill.head.status,
             headers,
             meta: fill.head.meta.clone(),
@@ -186,6 +187,7 @@ impl Proxy {
         if made_of.span.is_some()
             && let Found::Stored(older, Purged::No) =
                 self.cache.find(&asked.key, &asked.parts.headers)
+            && older.route == route.hash
         {
             made_of = parts::combined(&older, made_of, bytes_max);
         }

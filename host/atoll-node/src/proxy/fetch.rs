@@ -15,7 +15,7 @@ use atoll_core::http_cache::freshness::{self, Exchanged};
 use atoll_core::http_cache::partial::Span;
 use atoll_core::http_cache::purge::Subject;
 use atoll_core::http_cache::report::{Forward, Report};
-use atoll_core::http_cache::reuse::{self, Failure};
+use atoll_core::http_cache::reuse::{self, Failure, Purged};
 use atoll_core::http_cache::storing::{
     self, Answered, Refusal, Rules, SetCookie, Storable, Update,
 };
@@ -367,7 +367,9 @@ impl Proxy {
         };
         let span = Span::of(response.headers());
         let length = response.body().size_hint().exact();
-        let fits = length.is_none_or(|length| length <= settings.object_bytes_max);
+        let fits = length.is_none_or(|length| {
+            length <= settings.object_bytes_max && self.cache.may_keep(length)
+        });
         let is_known_part = status != StatusCode::PARTIAL_CONTENT
             || span.is_some_and(|span| length.is_none_or(|length| length == span.length()));
         let varies_by_client = matches!(
@@ -454,6 +456,7 @@ impl Proxy {
         let renewed = Stored::new(Ingredients {
             key: stored.key.clone(),
             host_bytes: stored.host_bytes,
+            route: route.hash,
             status: stored.status,
             headers,
             meta,
@@ -476,16 +479,20 @@ impl Proxy {
         let mut newer = head.clone();
         newer.remove(atoll_core::http_cache::report::CACHE_STATUS);
         let request = &asked.parts.headers;
+        let is_described = validation::describes(&stored.headers, &newer);
+        // A purge or a write says that it may be another: only a validator says that it is not.
+        let is_doubted = stored.purged() != Purged::No && !validation::has_validator(&newer);
         let now_ms = ms_of(self.cache.now_us());
         let exchanged = Exchanged { requested_ms: ms_of(began_us), responded_ms: now_ms };
         let newer = (request, (&newer, exchanged));
         let (renewed, update) = self.renewed(route, stored, newer, began_us);
         match update {
             Update::Left => {}
+            Update::TakenOver if is_described && is_doubted => {}
             // It came with 200: another status is not what it describes.
             Update::TakenOver
                 if [StatusCode::OK, StatusCode::PARTIAL_CONTENT].contains(&stored.status)
-                    && validation::describes(&stored.headers, newer.1.0) =>
+                    && is_described =>
             {
                 let vary = Vary::of(&renewed.headers);
                 self.cache.store(&Arc::new(renewed), &vary, request);

@@ -52,7 +52,7 @@ impl Proxy {
         }
         let (mut parts, body) = request.into_parts();
         check_coding(&parts.headers)?;
-        let upgrade = upgrade::Wanted::of(&mut parts);
+        let upgrade = upgrade::Wanted::of(&mut parts, &route.edits.upgrades);
         let waits = !body.is_end_stream() && waits_for_100(&parts);
         let interim = parts.extensions.get::<Interim>().cloned();
         self.prepare(&mut parts, authority)?;
@@ -72,8 +72,10 @@ impl Proxy {
         match response {
             Ok(mut response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
                 match upgrade {
-                    Some(upgrade) => Ok(upgrade.join(&mut response)),
-                    None => Err(failure(route, &UpstreamError::Broken)),
+                    Some(upgrade) if upgrade.is_answered(response.headers()) => {
+                        Ok(upgrade.join(&mut response))
+                    }
+                    _ => Err(failure(route, &UpstreamError::Broken)),
                 }
             }
             Ok(response) => Ok(stream(response, why)),

@@ -26,7 +26,7 @@ impl Proxy {
         let since = Now::from_millis(meta.responded_ms.saturating_sub(meta.initial_age_ms));
         let names = keys::of(headers).unwrap_or_default();
         if !names.is_empty() {
-            self.cache.follow_keys(&self.node);
+            self.cache.name_keys(&self.node);
         }
         for name in names {
             let Some(bucket) = store.find_bucket(&name.bucket) else { continue };

@@ -8,7 +8,7 @@ use super::post::Posted;
 use super::records::From;
 use super::settings::CacheSettings;
 use super::shield::{FetchedUs, tell_age};
-use super::{Proxy, Route, answer, parts};
+use super::{Proxy, Route, answer, parts, upgrade};
 use crate::cache::flight::{self, Landing, Role};
 use crate::cache::limits::COLLAPSE_WAIT;
 use crate::cache::stored::{Stored, may_be_coded};
@@ -84,7 +84,7 @@ impl Proxy {
         let filtered = request.extensions().get::<Arc<Filtered>>();
         let is_special = filtered.is_some_and(|filtered| filtered.bypasses)
             || !request.body().is_end_stream()
-            || headers.contains_key(header::UPGRADE)
+            || upgrade::is_asked_for(headers, &route.edits.upgrades)
             || precondition::is_for_the_upstream(headers);
         if is_special {
             let why = bypass(Forward::Bypass, None);
@@ -192,12 +192,17 @@ impl Proxy {
 
     fn look_once(self: &Arc<Self>, route: &Arc<Route>, asked: &Asked) -> Next {
         let found = self.cache.find(&asked.key, &asked.parts.headers);
-        self.decide(route, asked, found)
+        self.decide(route, asked, self.made_by(route, asked, found))
     }
 
     async fn look_on_disk(self: &Arc<Self>, route: &Arc<Route>, asked: &Asked) -> Next {
         let found = self.cache.find_on_disk(&asked.key, &asked.parts.headers).await;
-        self.decide(route, asked, found)
+        self.decide(route, asked, self.made_by(route, asked, found))
+    }
+
+    /// What of `found` is of this route as it is now.
+    fn made_by(&self, route: &Route, asked: &Asked, found: Found) -> Found {
+        self.cache.made_by(route.hash, (&asked.key, &asked.parts.headers), found)
     }
 
     /// What is to be done with what was found.
@@ -267,7 +272,7 @@ impl Proxy {
 
     /// Asks upstream about what was just used, unless somebody does already.
     fn revalidate_behind(self: &Arc<Self>, route: &Arc<Route>, asked: &Asked, stored: Arc<Stored>) {
-        let flight = self.flight_of(asked);
+        let flight = self.flight_of(route, asked);
         if self.cache.is_under_way(&flight) {
             return;
         }
@@ -286,9 +291,10 @@ impl Proxy {
     }
 
     /// The name of the fetch that this request begins or joins.
-    fn flight_of(&self, asked: &Asked) -> Vec<u8> {
+    fn flight_of(&self, route: &Route, asked: &Asked) -> Vec<u8> {
         let mut flight = asked.key.as_bytes().to_vec();
         flight.push(0);
+        flight.extend_from_slice(&route.hash.to_le_bytes());
         flight.extend_from_slice(&self.cache.variant_of(&asked.key, &asked.parts.headers));
         if super::fetch::is_single_range(&asked.parts.headers) {
             for name in [header::RANGE, header::IF_RANGE] {
@@ -315,7 +321,7 @@ impl Proxy {
         }
         let target = (&*asked.key, &asked.parts.headers);
         let may_follow = |landing: &Landing| self.may_follow(asked, landing);
-        let role = self.cache.join(target, self.flight_of(asked), seen_us, may_follow);
+        let role = self.cache.join(target, self.flight_of(route, asked), seen_us, may_follow);
         let (landing, own) = match role {
             Role::Late => return None,
             Role::Leader(lead) => {

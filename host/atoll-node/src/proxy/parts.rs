@@ -133,6 +133,7 @@ mod tests {
         Ingredients {
             key: "a/".into(),
             host_bytes: 1,
+            route: 0,
             status,
             headers,
             meta,

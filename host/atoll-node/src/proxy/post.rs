@@ -66,6 +66,7 @@ impl Proxy {
         let head = head(&posted.headers, (status, fields), storable, rules);
         let made_of = Ingredients {
             host_bytes: posted.key.find('/').unwrap_or(0),
+            route: route.hash,
             key: posted.key.into(),
             status,
             headers: head.headers,

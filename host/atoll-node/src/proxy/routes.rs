@@ -95,7 +95,7 @@ impl Proxy {
     pub(crate) fn put_route(&self, name: &str, text: &[u8]) -> Result<bool, RouteError> {
         check_name(name).map_err(|error| RouteError::Bad(error.to_string()))?;
         let settings =
-            routes::of_json(text).map_err(|error| RouteError::Bad(format!("{error:#}")))?;
+            self.settings_of(text).map_err(|error| RouteError::Bad(format!("{error:#}")))?;
         if settings.is_shielded() && self.own_gateway.is_none() {
             return Err(RouteError::Bad(NO_GATEWAY.to_owned()));
         }
@@ -132,6 +132,10 @@ impl Proxy {
             error: live.made.as_ref().err().cloned(),
         });
         records.collect()
+    }
+
+    fn settings_of(&self, text: &[u8]) -> anyhow::Result<RouteSettings> {
+        routes::of_json(text, self.cache.object_bytes_default())
     }
 
     /// Makes live what other nodes have written, until `shutdown`.
@@ -186,9 +190,14 @@ impl Proxy {
             let next = match old {
                 Some(old) if old.version == version && old.made.is_ok() => old,
                 old => {
-                    changed.extend(old.and_then(|old| Some(old.made.ok()?.pattern.clone())));
+                    // Of one that this process has not met, only what the same words have made is
+                    // used: what lies on the disk stays.
+                    let old = old.and_then(|old| Some(old.made.ok()?.pattern.clone()));
                     let next = self.make_live(&name, version, text);
-                    changed.extend(next.made.iter().map(|routed| routed.pattern.clone()));
+                    if let Some(old) = old {
+                        changed.push(old);
+                        changed.extend(next.made.iter().map(|routed| routed.pattern.clone()));
+                    }
                     next
                 }
             };
@@ -226,7 +235,7 @@ impl Proxy {
     }
 
     fn make_live(&self, name: &str, version: String, text: Bytes) -> Live {
-        let made = routes::of_json(&text).map_err(|error| format!("{error:#}"));
+        let made = self.settings_of(&text).map_err(|error| format!("{error:#}"));
         let made = made.and_then(|settings: RouteSettings| {
             let taken =
                 self.fixed_routes.iter().find(|r| r.pattern.conflicts_with(&settings.pattern));

@@ -21,7 +21,7 @@ pub(crate) struct RouteSettings {
     pub(crate) filter: Option<Box<str>>,
     /// Upstreams that the filter may choose.
     pub(crate) others: Vec<(Box<str>, upstream::Settings)>,
-    /// All that is written of it: routes of two nodes with the same hash make the same responses.
+    /// Of all that is written of it and shapes responses: routes with the same hash make the same ones.
     pub(crate) hash: u64,
 }
 
@@ -46,6 +46,8 @@ pub(crate) struct RouteEdits {
     pub(crate) request: FieldEdits,
     /// Fields of responses, before they are stored.
     pub(crate) response: FieldEdits,
+    /// Protocols to which clients may upgrade a connection through it.
+    pub(crate) upgrades: Vec<String>,
     /// Paths that the upstream is asked for.
     pub(crate) path: PathRewrite,
     /// Whether references in responses to what the upstream knows become what clients know.

@@ -188,7 +188,11 @@ impl Connection {
     /// so the connection ends without its replies: the client must not take them for true.
     async fn settle(&mut self, output: &Output) -> io::Result<()> {
         let node = self.worker.door.node();
-        let has_written = self.session.take_has_written() && node.is_synchronous();
+        let has_written = self.session.take_has_written();
+        if has_written {
+            node.writes().note();
+        }
+        let has_written = has_written && node.is_synchronous();
         // What was refused, or changed nothing, need not wait.
         if !has_written || node.store().seq() == self.seq_before {
             return Ok(());

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -27,6 +28,10 @@ pub(super) struct Progress {
     last_ms: AtomicU64,
     body: AtomicU8,
     has_begun: AtomicBool,
+    /// Whether the body waits for the upstream to ask for it.
+    is_held: AtomicBool,
+    /// Told when the request has a connection.
+    connected: Notify,
 }
 
 /// How the client does with the body of its request.
@@ -48,6 +53,8 @@ impl Progress {
             last_ms: AtomicU64::new(0),
             body: AtomicU8::new(0),
             has_begun: AtomicBool::new(false),
+            is_held: AtomicBool::new(false),
+            connected: Notify::new(),
         }
     }
 
@@ -70,11 +77,24 @@ impl Progress {
         self.last_ms.store(self.started.elapsed().as_millis() as u64, Ordering::Relaxed);
     }
 
-    /// Ends once the upstream has neither taken anything nor answered for too long.
+    /// The request goes over a connection from now on.
+    pub(super) fn note_connected(&self) {
+        self.touch();
+        self.connected.notify_one();
+    }
+
+    /// Ends once the upstream has neither taken anything nor answered for too long. A connection has
+    /// a limit of its own; a request that waits for a place at one has both.
     pub(super) async fn overdue(&self, times: Times) {
+        tokio::select! {
+            () = self.connected.notified() => {}
+            () = sleep_until(self.started + times.connect + times.first_byte) => return,
+        }
         loop {
+            let is_held = self.is_held.load(Ordering::Relaxed) && !self.has_begun();
+            let wait = if is_held { CONTINUE_WAIT } else { Duration::ZERO } + times.first_byte;
             let last = self.started + Duration::from_millis(self.last_ms.load(Ordering::Relaxed));
-            let deadline = last + times.connect + times.first_byte;
+            let deadline = last + wait;
             if Instant::now() >= deadline {
                 return;
             }
@@ -111,6 +131,7 @@ impl Watched {
     /// Sends nothing before the upstream has asked for it, or has let `CONTINUE_WAIT` pass: one
     /// that does not know of 100 waits for the body (RFC 9110 section 10.1.1).
     pub(super) fn held(mut self, asked_for: CancellationToken) -> Watched {
+        self.progress.is_held.store(true, Ordering::Relaxed);
         self.leave = Some(Box::pin(async move {
             // Both mean that it is time.
             let _ = timeout(CONTINUE_WAIT, asked_for.cancelled()).await;

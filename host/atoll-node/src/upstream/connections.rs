@@ -4,7 +4,7 @@
 //! HTTP/1.1 hyper's client keeps connections itself; which of both a server speaks is known here.
 
 use super::UpstreamError;
-use super::dial::{Dialler, Parked, Stream, is_http2};
+use super::dial::{Dialler, Parked, Stream, is_http2, refused_certificate};
 use super::limits::{
     CLOSING_WAIT, CONNECTION_COUNT_MAX, HEADER_BYTES_MAX, IDLE_LOOK_EVERY, IDLE_WAIT,
     OPENING_COUNT_MAX, SEND_BYTES_MAX, STREAM_COUNT_MAX, STREAM_WINDOW_BYTES,
@@ -33,6 +33,8 @@ enum Spoken {
 enum Opened {
     Http1,
     Http2,
+    /// The server has shown no certificate that is accepted.
+    Unproved,
     Failed,
 }
 
@@ -116,6 +118,7 @@ impl Connections {
                 Some(Opened::Http2) if opening_count < OPENING_COUNT_MAX => {}
                 // It ends each before it has taken a request.
                 Some(Opened::Http2) => return Err(UpstreamError::Closed),
+                Some(Opened::Unproved) => return Err(UpstreamError::Certificate),
                 Some(Opened::Failed) | None => return Err(UpstreamError::Connect),
             }
         }
@@ -171,7 +174,10 @@ impl Connections {
             Ok(stream) => stream,
             Err(error) => {
                 debug!(error = &*error, "no connection");
-                return Opened::Failed;
+                return match refused_certificate(&*error) {
+                    Some(_) => Opened::Unproved,
+                    None => Opened::Failed,
+                };
             }
         };
         if !is_http2(&stream) {

@@ -2,7 +2,7 @@
 
 use super::Address;
 use super::connections::Connections;
-use super::limits::PARKED_WAIT;
+use super::limits::{COMPLAINT_AGAIN, PARKED_WAIT};
 use crate::https;
 use http::Uri;
 use http::uri::Scheme;
@@ -11,13 +11,13 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tower::Service;
-use tracing::debug;
+use tracing::{debug, warn};
 
 /// A connection over which nothing has been said yet.
 pub(super) type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
@@ -34,6 +34,8 @@ pub(super) struct Dialler {
     any: Option<Https>,
     /// For TCP and for TLS.
     wait: Duration,
+    /// When it was last said that its certificate is not accepted.
+    complained: Mutex<Option<Instant>>,
 }
 
 impl Dialler {
@@ -53,7 +55,7 @@ impl Dialler {
             .authority(address.authority.clone())
             .path_and_query("/")
             .build()?;
-        Ok(Dialler { uri, http1, any, wait })
+        Ok(Dialler { uri, http1, any, wait, complained: Mutex::default() })
     }
 
     pub(super) fn offers_http2(&self) -> bool {
@@ -73,10 +75,43 @@ impl Dialler {
         std::future::poll_fn(|context| connector.poll_ready(context)).await?;
         // TCP has a limit of its own, and TLS gets as much again.
         match timeout(self.wait * 2, connector.call(self.uri.clone())).await {
-            Ok(dialled) => dialled,
+            Ok(dialled) => dialled.inspect_err(|error| self.complain(&**error)),
             Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
         }
     }
+}
+
+impl Dialler {
+    /// Says why the server is not believed, now and then: nobody can mend that but who reads it.
+    fn complain(&self, error: &(dyn std::error::Error + 'static)) {
+        let Some(reason) = refused_certificate(error) else { return };
+        let mut complained = self.complained.lock().unwrap_or_else(PoisonError::into_inner);
+        if complained.is_none_or(|at| at.elapsed() >= COMPLAINT_AGAIN) {
+            *complained = Some(Instant::now());
+            let upstream = self.uri.authority().map_or("", |authority| authority.as_str());
+            warn!(upstream, %reason, "the upstream's certificate is not accepted");
+        }
+    }
+}
+
+/// Why there is no connection, where that is the server's certificate.
+pub(super) fn refused_certificate<'e>(
+    error: &'e (dyn std::error::Error + 'static),
+) -> Option<&'e rustls::Error> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let reason = error.downcast_ref::<rustls::Error>();
+        if let Some(rustls::Error::InvalidCertificate(_)) = reason {
+            return reason;
+        }
+        // What an I/O error holds is not its source.
+        let held = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        next = match held {
+            Some(held) => Some(held),
+            None => error.source(),
+        };
+    }
+    None
 }
 
 /// Whether the server has chosen HTTP/2.

@@ -30,6 +30,8 @@ pub(super) const KEPT_BYTES_MAX: usize = 64 * 1024;
 pub(super) const REFUSED_COUNT_MAX: u32 = 10;
 /// Longest time for which a connection that showed what a server speaks waits for its request.
 pub(super) const PARKED_WAIT: Duration = Duration::from_secs(1);
+/// How long it is not said again that a server's certificate is not accepted.
+pub(super) const COMPLAINT_AGAIN: Duration = Duration::from_secs(60);
 /// Failures in a row after which an address is left alone, where there is another.
 pub(super) const FAILURES_IN_A_ROW_MAX: u32 = 3;
 /// For how long.

@@ -2,12 +2,14 @@
 
 use super::body::{FromUpstream, Watched};
 use super::connections::{Connections, Seat};
-use super::dial::{Dialler, Http1Connector};
+use super::dial::{Dialler, Http1Connector, refused_certificate};
 use super::interim::Hints;
 use super::limits::{HEADER_BYTES_MAX, HEADER_COUNT_MAX, IDLE_COUNT_MAX, IDLE_WAIT};
 use super::{Address, Settings, UpstreamError, exchange};
+use atoll_core::http::framing;
 use http::{Request, Response, header};
 use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::capture_connection;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::ClientConfig;
 use std::sync::Arc;
@@ -71,24 +73,49 @@ impl Server {
         hints: &Hints,
         seat: &mut Option<Arc<Seat>>,
     ) -> Result<Response<FromUpstream>, UpstreamError> {
+        let progress = request.body().progress();
         // Only HTTP/1.1 has upgrades.
         if !request.headers().contains_key(header::UPGRADE) {
             *seat = self.connections.seat().await?;
         }
         if let Some(seat) = seat {
+            progress.note_connected();
             let seat = Arc::clone(seat);
             let response = exchange::exchange(seat, request, hints, self.taking_wait).await;
-            return response.map(|response| response.map(FromUpstream::of_http2));
+            return with_one_length(response?.map(FromUpstream::of_http2));
         }
         hints.listen(&mut request);
-        let response = self.client.request(request).await.map_err(|error| kind(&error))?;
-        Ok(response.map(FromUpstream::Http1))
+        let mut captured = capture_connection(&mut request);
+        let connected = async {
+            drop(captured.wait_for_connection_metadata().await);
+            progress.note_connected();
+            std::future::pending().await
+        };
+        let response = tokio::select! {
+            response = self.client.request(request) => response,
+            () = connected => return Err(UpstreamError::Broken),
+        };
+        let response = response.map_err(|error| kind(&error))?;
+        with_one_length(response.map(FromUpstream::Http1))
+    }
+}
+
+/// The response where it is clear where it ends.
+fn with_one_length(
+    mut response: Response<FromUpstream>,
+) -> Result<Response<FromUpstream>, UpstreamError> {
+    match framing::settle_length(response.headers_mut()) {
+        Ok(()) => Ok(response),
+        Err(framing::Unclear) => Err(UpstreamError::Broken),
     }
 }
 
 fn kind(error: &hyper_util::client::legacy::Error) -> UpstreamError {
     if error.is_connect() {
-        return UpstreamError::Connect;
+        return match refused_certificate(error) {
+            Some(_) => UpstreamError::Certificate,
+            None => UpstreamError::Connect,
+        };
     }
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {

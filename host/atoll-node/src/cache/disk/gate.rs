@@ -1,4 +1,5 @@
-//! When a restarted node serves from its disk: once it knows the purges that it has missed.
+//! When a restarted node serves what lies on its disk, and what others have shared: once it knows the
+//! purges that it has missed.
 //!
 //! They come with what the other nodes have written meanwhile. A node that cannot reach them waits for
 //! a while and serves then, as it would have if it had been cut off without a restart.
@@ -20,20 +21,28 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// For how many looks in a row nothing may be missing: the status is published now and then.
 const LOOK_COUNT: u32 = 4;
 
-/// Waits until the purges of others are known, and lets the disk be served then.
-pub(crate) async fn open(purges: Arc<Purges>, disk: Arc<Disk>, shutdown: CancellationToken) {
+/// Waits until the purges of others are known, and lets the disk be served then, and what they have
+/// shared.
+pub(crate) async fn open(
+    purges: Arc<Purges>,
+    disk: Option<Arc<Disk>>,
+    shutdown: CancellationToken,
+) {
     tokio::select! {
         () = shutdown.cancelled() => return,
         is_caught_up = caught_up(purges.node()) => {
             if !is_caught_up {
                 let wait_s = CATCH_UP_WAIT.as_secs();
-                warn!(wait_s, "peers are not reached; serving from disk without their purges");
+                warn!(wait_s, "peers are not reached; serving what is kept without their purges");
             }
         }
     }
     // All that has come lies in the store by now.
     purges.look_through();
-    disk.serve();
+    purges.end_missing();
+    if let Some(disk) = disk {
+        disk.serve();
+    }
 }
 
 async fn caught_up(node: &Node) -> bool {

@@ -104,6 +104,7 @@ impl Disk {
         let stored = Stored::new(Ingredients {
             key: response.url_key.into(),
             host_bytes: response.host_bytes,
+            route: response.route,
             status: parts.status,
             headers: parts.headers,
             meta: parts.meta,

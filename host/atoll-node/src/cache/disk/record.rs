@@ -58,6 +58,9 @@ pub(super) enum Kind {
 pub(in crate::cache) struct Response {
     pub(in crate::cache) url_key: String,
     pub(in crate::cache) host_bytes: usize,
+    /// Which route has made it. 0, which is none, for what an earlier version has written.
+    #[serde(default)]
+    pub(in crate::cache) route: u64,
     status: u16,
     headers: Vec<(String, ByteBuf)>,
     meta: Times,
@@ -122,6 +125,7 @@ impl Response {
         Response {
             url_key: stored.key.to_string(),
             host_bytes: stored.host_bytes,
+            route: stored.route,
             status: stored.status.as_u16(),
             headers: fields
                 .map(|(name, value)| (name.as_str().to_owned(), ByteBuf::from(value.as_bytes())))

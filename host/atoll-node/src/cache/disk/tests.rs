@@ -48,6 +48,7 @@ fn made_of(cache: &Cache, key: &str, body: StoredBody) -> Ingredients {
     headers.append("x-twice", HeaderValue::from_static("2"));
     Ingredients {
         host_bytes: key.find('/').unwrap_or(0),
+        route: 3,
         key: key.into(),
         status: StatusCode::NOT_FOUND,
         headers,

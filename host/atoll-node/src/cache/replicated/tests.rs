@@ -58,6 +58,7 @@ impl Side {
         Stored::new(Ingredients {
             key: KEY.into(),
             host_bytes: 11,
+            route: MAKER.route,
             status: StatusCode::OK,
             headers,
             meta: Meta {

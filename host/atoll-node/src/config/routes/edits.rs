@@ -27,6 +27,7 @@ pub(super) fn resolve(route: &FileRoute) -> anyhow::Result<RouteEdits> {
         cookies: cookies(&route.drop_cookies)?,
         request: fields(&route.request_headers).context("request_headers")?,
         response: fields(&route.response_headers).context("response_headers")?,
+        upgrades: upgrades(route.upgrades.as_deref())?,
         path: path(route)?,
         rewrites_location: rewrites_location(route)?,
     })
@@ -47,6 +48,25 @@ fn rewrites_location(route: &FileRoute) -> anyhow::Result<bool> {
          upstream of others knows the names that clients do"
     );
     Ok(true)
+}
+
+/// Nothing but WebSocket where the route does not say: behind an upgrade nobody looks at what goes
+/// through, and over HTTP/2 there would be requests that no route has seen.
+fn upgrades(names: Option<&[String]>) -> anyhow::Result<Vec<String>> {
+    let Some(names) = names else { return Ok(vec!["websocket".to_owned()]) };
+    ensure!(names.len() <= NAME_COUNT_MAX, "upgrades has at most {NAME_COUNT_MAX} names");
+    for name in names {
+        let is_name = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~/".contains(&b);
+        ensure!(
+            !name.is_empty() && name.bytes().all(is_name),
+            "upgrades: {name:?} is no name of a protocol"
+        );
+        ensure!(
+            !name.eq_ignore_ascii_case("h2c"),
+            "upgrades: behind h2c there would be requests that no route has seen"
+        );
+    }
+    Ok(names.to_vec())
 }
 
 fn cookies(names: &[String]) -> anyhow::Result<CookieNames> {
