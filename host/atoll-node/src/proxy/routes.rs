@@ -8,6 +8,7 @@ use crate::config::routes;
 use crate::node::Node;
 use crate::proxy::settings::RouteSettings;
 use crate::system::System;
+use atoll_core::http_cache::key;
 use atoll_core::http_cache::purge::{Scope, Strength};
 use atoll_core::limits::ROUTE_RECORD_COUNT_MAX;
 use atoll_core::manifest::check_name;
@@ -267,7 +268,7 @@ fn scope_of(pattern: &Pattern) -> Scope {
     let (host, path) = place.split_at(place.find('/').unwrap_or(place.len()));
     let path = path.split('*').next().unwrap_or(path).trim_end_matches('/');
     let host = if host.starts_with('*') { "" } else { host };
-    match Scope::of("prefix", &format!("{host}{path}")) {
+    match Scope::of("prefix", &format!("{host}{}", key::escaped(path))) {
         Some(Ok(scope)) => scope,
         _ => Scope::All,
     }
@@ -289,3 +290,4 @@ mod tests {
         check("example.com/*", Scope::Prefix("example.com".into()));
     }
 }
+        check("/utf\u{e9}/*", Scope::Prefix("/utf%C3%A9".into()));
