@@ -23,16 +23,20 @@ mod upgrade;
 
 use crate::cache::Cache;
 use crate::cache::replicated::Shared;
+use crate::cache::spelling::Spelling;
 use crate::handlers::Handlers;
 use crate::node::Node;
 use crate::problem::Problem;
 use crate::upstream::Upstream;
 use arc_swap::ArcSwap;
+use atoll_core::http_cache::{key, passage};
 use atoll_core::route::{Pattern, RouteTable, Target};
 use axum::extract::Request;
 use axum::response::Response;
 use guest::Guest;
-use http::uri::Authority;
+use http::request::Parts;
+use http::uri::{Authority, PathAndQuery};
+use http::{HeaderValue, Uri, header};
 use latest::Latest;
 use outgoing::Outgoing;
 use records::{Figures, From, Records};
@@ -136,6 +140,7 @@ impl Proxy {
         let fixed_routes = fixed_routes.collect::<anyhow::Result<Vec<Arc<Routed>>>>()?;
         let all = fixed_routes.iter().map(|routed| (routed.pattern.clone(), Arc::clone(routed)));
         let routes = ArcSwap::from_pointee(RouteTable::new(all.collect()));
+        cache.set_spellings(spellings(fixed_routes.iter()));
         if settings.iter().any(RouteSettings::is_replicated) {
             shared.begin();
         }
@@ -212,6 +217,11 @@ impl Proxy {
         // matter to the cache.
         let (mut parts, body) = request.into_parts();
         self.note_node(&mut parts);
+        passage::settle(&mut parts.headers);
+        let named = authority
+            .filter(|_| route.cache.is_some())
+            .and_then(|named| one_form(&mut parts, named));
+        let authority = named.as_ref().or(authority);
         route.edits.of_request(&mut parts.headers);
         let request = Request::from_parts(parts, body);
         match &route.filter {
@@ -234,6 +244,47 @@ impl Proxy {
                 .map(|answer| route.records.sent(answer, From::Upstream)),
         }
     }
+}
+
+/// How routes store URLs, where that is not as they are.
+fn spellings<'r>(all: impl Iterator<Item = &'r Arc<Routed>>) -> Vec<Spelling> {
+    let of_route = |routed: &Arc<Routed>| {
+        let Routed { pattern, route } = &**routed;
+        let rules = route.cache.as_ref().map(|settings| &settings.query)?;
+        // Keys have what is not ASCII escaped, and patterns do not.
+        let is_for_all = route.filter.is_some() || !pattern.to_string().is_ascii();
+        let (pattern, rules) = (pattern.clone(), rules.clone());
+        (!rules.is_plain()).then_some(Spelling { pattern, rules, is_for_all })
+    };
+    all.filter_map(of_route).collect()
+}
+
+/// Brings the URL of a request into the form that keys have, so that what the upstream is asked for is
+/// what the key says. Returns its host then, and nothing where it has that form.
+fn one_form(parts: &mut Parts, authority: &Authority) -> Option<Authority> {
+    let (path, query) = (parts.uri.path(), parts.uri.query());
+    let is_escaped = path.is_ascii() && query.is_none_or(str::is_ascii);
+    if is_escaped && key::is_host_of(authority.as_str()) {
+        return None;
+    }
+    let named = Authority::try_from(key::host_of(authority.as_str())).ok()?;
+    let mut target = key::escaped(path).into_owned();
+    if let Some(query) = query {
+        target.push('?');
+        target.push_str(&key::escaped(query));
+    }
+    let mut uri = parts.uri.clone().into_parts();
+    uri.authority = uri.authority.map(|_| named.clone());
+    uri.path_and_query = PathAndQuery::try_from(target).ok().or(uri.path_and_query);
+    if let Ok(uri) = Uri::from_parts(uri) {
+        parts.uri = uri;
+    }
+    if parts.headers.contains_key(header::HOST)
+        && let Ok(host) = HeaderValue::try_from(named.as_str())
+    {
+        parts.headers.insert(header::HOST, host);
+    }
+    Some(named)
 }
 
 fn others(settings: &RouteSettings) -> anyhow::Result<Vec<(Box<str>, Arc<Upstream>)>> {

@@ -20,13 +20,14 @@ pub fn is_success(status: StatusCode) -> bool {
 /// `path` is the target's, for relative references.
 pub fn targets(host: &str, path: &str, response: &HeaderMap) -> Vec<String> {
     let fields = [header::LOCATION, header::CONTENT_LOCATION];
-    let values = fields.iter().filter_map(|name| response.get(name)?.to_str().ok());
+    let values =
+        fields.iter().filter_map(|name| std::str::from_utf8(response.get(name)?.as_bytes()).ok());
     values.filter_map(|reference| resolve(host, path, reference.trim())).collect()
 }
 
 /// A reference as `host/path?query`, if it is of this origin.
 pub(super) fn resolve(host: &str, path: &str, reference: &str) -> Option<String> {
-    let reference = reference.split('#').next().unwrap_or_default();
+    let reference = &*key::escaped(reference.split('#').next().unwrap_or_default());
     let lowered = reference.to_ascii_lowercase();
     if lowered.starts_with("http://") || lowered.starts_with("https://") {
         let url = key::Url::parse(reference)?;
@@ -125,6 +126,7 @@ mod tests {
             check(name, "http://EXAMPLE.com/c#f", Some("example.com/c"));
             check(name, "//example.com:80/c", Some("example.com/c"));
             check(name, "http://example.com", Some("example.com/"));
+            check(name, "/utf\u{e9}", Some("example.com/utf%C3%A9"));
         }
     }
 
