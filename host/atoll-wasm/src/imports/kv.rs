@@ -4,13 +4,13 @@ use bytes::Bytes;
 use wasmtime::component::Resource;
 
 use crate::bindings::atoll::edge::kv;
-use crate::host::{Condition, Host, Increment, KvError, List, Set};
+use crate::host::{Condition, Host, Increment, KeyPage, KvError, List, Set};
 use crate::instance::Guest;
 use crate::limits::{GET_MANY_BYTES_MAX, HANDLES_MAX, KEYS_DEFAULT, KEYS_MAX};
 
 /// What a guest holds: the number of a place among its buckets.
 type Handle = Resource<kv::Bucket>;
-type Answer<T> = wasmtime::Result<Result<T, kv::Error>>;
+type Answer<T, E = kv::Error> = wasmtime::Result<Result<T, E>>;
 
 impl<H: Host> kv::Host for Guest<H> {}
 
@@ -111,11 +111,10 @@ impl<H: Host> kv::HostBucket for Guest<H> {
         )
     }
 
-    fn list_keys(&mut self, handle: Handle, options: kv::ListOptions) -> Answer<kv::KeyPage> {
-        let bucket = self.buckets.get(handle.rep())?;
+    async fn list_keys(&mut self, handle: Handle, options: kv::ListOptions) -> Answer<kv::KeyPage> {
         let limit = options.limit.map_or(KEYS_DEFAULT, |limit| (limit as usize).clamp(1, KEYS_MAX));
         let list = List { prefix: options.prefix, limit, cursor: options.cursor };
-        let page = self.host.list(bucket, list);
+        let page = page(self, handle.rep(), list).await?;
         answer(page.map(|page| kv::KeyPage { keys: page.keys, cursor: page.cursor }))
     }
 
@@ -140,6 +139,25 @@ pub(crate) fn open<H: Host>(guest: &mut Guest<H>, name: &str) -> Result<u32, KvE
     let bucket = guest.host.open(name)?;
     let taken = || KvError::Unavailable(format!("{HANDLES_MAX} buckets are open"));
     guest.buckets.insert(bucket).map_err(|_| taken())
+}
+
+/// Lists a page. A walk over many keys takes as long as a guest that computes, and is treated like one:
+/// between its steps others run, and the guest's limits are looked at.
+pub(crate) async fn page<H: Host>(
+    guest: &mut Guest<H>,
+    bucket: u32,
+    list: List,
+) -> Answer<KeyPage, KvError> {
+    let mut listing = match guest.host.list(guest.buckets.get(bucket)?, list) {
+        Ok(listing) => listing,
+        Err(error) => return Ok(Err(error)),
+    };
+    loop {
+        if let Some(page) = listing.step() {
+            return Ok(Ok(page));
+        }
+        guest.pause().await?;
+    }
 }
 
 /// The arguments of `set-many`.
