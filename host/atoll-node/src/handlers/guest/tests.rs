@@ -86,8 +86,7 @@ fn check_listed(grants: &[&str], prefix: &str, want: &[&str]) {
 
 #[track_caller]
 fn check_denied<T: std::fmt::Debug>(got: Result<T, KvError>, want: &str) {
-    let text = format!("{want} is not granted");
-    assert_eq!(got.expect_err("it is not granted"), KvError::Denied(text));
+    assert_eq!(got.expect_err("it is not granted"), denied(want));
 }
 
 #[test]
