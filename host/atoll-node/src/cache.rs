@@ -8,6 +8,7 @@ pub(crate) mod body;
 pub(crate) mod budget;
 pub(crate) mod coded;
 pub(crate) mod disk;
+mod figures;
 pub(crate) mod fill;
 pub(crate) mod flight;
 pub(crate) mod inspect;
@@ -28,6 +29,7 @@ use budget::Budget;
 use coded::{Coded, UnderWay};
 use disk::Disk;
 use disk::ledger::Purge;
+use figures::Figures;
 use flight::{Began, Flights, Landing, Lead, Role};
 use http::{HeaderMap, HeaderName};
 use limits::{FILL_BYTES_MIN, FILL_SHARE, INVALIDATION_PLACES, SHARD_BYTES_MIN, SHARD_COUNT_MAX};
@@ -223,7 +225,7 @@ impl Cache {
 
     /// Shows the cache's size in the node's figures.
     pub(crate) fn register(self: &Arc<Self>, node: &Node) {
-        node.metrics().register_collector(Figures(Arc::downgrade(self)));
+        node.metrics().register_collector(Figures::of(self));
         let help = "Bodies not stored because all that were coming took too much memory";
         node.metrics().register("cache_fills_given_up", help, self.fills.given_up.clone());
     }
@@ -548,39 +550,6 @@ impl Varies {
         prefix.push(0);
         prefix.extend_from_slice(&self.number.to_le_bytes());
         prefix
-    }
-}
-
-/// How full the cache is, for `/metrics`.
-struct Figures(std::sync::Weak<Cache>);
-
-impl fmt::Debug for Figures {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Figures")
-    }
-}
-
-impl prometheus_client::collector::Collector for Figures {
-    fn encode(
-        &self,
-        mut encoder: prometheus_client::encoding::DescriptorEncoder<'_>,
-    ) -> Result<(), fmt::Error> {
-        use prometheus_client::encoding::EncodeMetric as _;
-        use prometheus_client::metrics::gauge::ConstGauge;
-        let Some(cache) = self.0.upgrade() else { return Ok(()) };
-        let rows = [
-            ("cache_bytes", "Bytes that cached responses take", cache.slots.weight()),
-            ("cache_bytes_max", "Bytes that they may take", cache.slots.capacity()),
-            ("cache_entries", "Cached responses and marks", cache.slots.len() as u64),
-            ("cache_fill_bytes", "Bytes of bodies that are coming, kept", cache.fills.taken()),
-            ("cache_fill_bytes_max", "Bytes that they may take", cache.fills.bytes_max()),
-        ];
-        for (name, help, value) in rows {
-            let gauge = ConstGauge::new(value as i64);
-            let described = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;
-            gauge.encode(described)?;
-        }
-        Ok(())
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! Exports are async, so that a guest that computes can yield; imports are not, because the store
 //! answers from memory: a host call is then a plain function call on the guest's own stack. Only what
-//! waits for others is async.
+//! waits for others, or lets them run meanwhile, is async.
 #![allow(
     unsafe_code,
     reason = "generated: a function's type is checked when an instance is made, not at each call"
@@ -27,6 +27,7 @@ wasmtime::component::bindgen!({
         "atoll:edge/cache.purge": async | trappable,
         "atoll:edge/fetch.send": async | trappable,
         "atoll:edge/fetch.send-many": async | trappable,
+        "atoll:edge/kv.[method]bucket.list-keys": async | trappable,
         default: trappable,
     },
     exports: { default: async },

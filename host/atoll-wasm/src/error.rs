@@ -1,6 +1,9 @@
 //! What can go wrong: making an engine, taking in a component, calling it.
 
-use crate::limits::{BLOCK_DEPTH_MAX, LOOP_COUNT_MAX, NAMES_SHOWN_MAX, QUOTE_BYTES_MAX};
+use crate::limits::{
+    BLOCK_DEPTH_MAX, CODE_BYTES_MAX, FUNCTIONS_MAX, LOOP_COUNT_MAX, NAMES_SHOWN_MAX,
+    QUOTE_BYTES_MAX,
+};
 
 /// Why there is no engine. Nothing is left running.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +63,13 @@ pub enum CompileError {
          {BLOCK_DEPTH_MAX} blocks within one another, which is not compiled; split it"
     )]
     FunctionTooComplex,
+    /// All of its functions together would take the compiler gigabytes of memory.
+    #[error(
+        "the component has more than {FUNCTIONS_MAX} functions, or more than {CODE_BYTES_MAX} bytes \
+         of code, which is not compiled; leave out what it does not use (let the linker collect \
+         garbage, or use `wasm-opt -Os`), or split it into several handlers"
+    )]
+    TooManyFunctions,
     /// Does not export what the gateway calls.
     #[error(
         "the component exports neither atoll:edge/incoming-handler@0.1.0 nor \
@@ -116,7 +126,10 @@ pub enum CallError {
         memory_bytes: usize,
     },
     /// It answered with a body that is too large.
-    #[error("the handler answered with {len} bytes; at most {bytes_max} are allowed")]
+    #[error(
+        "the handler answered with {len} bytes; at most {bytes_max} are allowed (atoll deploy \
+         --response-mib)"
+    )]
     ResponseLimit {
         /// Size of the body.
         len: usize,

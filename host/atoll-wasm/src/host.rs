@@ -62,8 +62,8 @@ pub trait Host: Clone + Send + 'static {
         by: Increment,
     ) -> Result<i64, KvError>;
 
-    /// Returns a page of keys.
-    fn list(&mut self, bucket: &Self::Bucket, list: List) -> Result<KeyPage, KvError>;
+    /// Begins a page of keys.
+    fn list(&mut self, bucket: &Self::Bucket, list: List) -> Result<Box<dyn Listing>, KvError>;
 
     /// Takes cached responses back, here and on every node. All of it is checked before any is done.
     /// The guest may be gone before the future has ended.
@@ -217,6 +217,20 @@ pub struct KeyPage {
     pub keys: Vec<String>,
     /// Asks for the next page; `None`: this was the last.
     pub cursor: Option<String>,
+}
+
+/// A page of keys in the making. Dropped before its end if the guest ends.
+pub trait Listing: Send {
+    /// Looks at some more keys, for well under a millisecond: others run between two steps, and the
+    /// guest's limits are looked at. Returns the page after the last.
+    fn step(&mut self) -> Option<KeyPage>;
+}
+
+/// One that is there already.
+impl Listing for Option<KeyPage> {
+    fn step(&mut self) -> Option<KeyPage> {
+        Some(self.take().unwrap_or_default())
+    }
 }
 
 /// Why a store operation was not done. The text of a variant reaches the guest.

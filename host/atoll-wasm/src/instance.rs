@@ -5,7 +5,7 @@ mod sharing;
 use std::sync::Arc;
 use std::time::Duration;
 
-use wasmtime::{PoolConcurrencyLimitError, Store, Trap};
+use wasmtime::{PoolConcurrencyLimitError, Store, Trap, UpdateDeadline};
 use wasmtime_wasi_http::p2::bindings::Proxy;
 use wasmtime_wasi_http::p3::bindings::Service;
 
@@ -115,6 +115,21 @@ impl<H: Host> Guest<H> {
         if std::mem::take(&mut self.is_called) {
             let (cpu, memory_bytes) = (self.spent(), self.memory.held_bytes());
             self.host.used(Usage { cpu, memory_bytes, is_reused: self.is_reused });
+        }
+    }
+}
+
+impl<H: Host> Guest<H> {
+    /// Between two steps of what the host computes for the guest: lets others run, as a guest that
+    /// computes does, or ends one that has had its time.
+    pub(crate) async fn pause(&mut self) -> wasmtime::Result<()> {
+        match self.tick() {
+            UpdateDeadline::Interrupt => Err(Trap::Interrupt.into()),
+            UpdateDeadline::YieldCustom(_, others) => {
+                others.await;
+                Ok(())
+            }
+            _ => Ok(()),
         }
     }
 }

@@ -79,6 +79,11 @@ pub const BLOCK_DEPTH_MAX: usize = 10_000;
 /// Loops of one function: 20,000 in 140 KB take the compiler 12 s (measured), and it grows with their
 /// square.
 pub const LOOP_COUNT_MAX: usize = 2_000;
+/// Functions of one component, adapters to the host included. A compiler needs 10 KB for each however
+/// small it is (measured), all of them at once; interpreters of JavaScript and Python have 13,000.
+pub const FUNCTIONS_MAX: usize = 40_000;
+/// Bytes of the code of all functions of one component; an interpreter of JavaScript has 9 MiB.
+pub const CODE_BYTES_MAX: usize = 24 << 20;
 /// Core instances, tables and memories of one component. `wit-component` makes three or four
 /// instances and two tables of a Rust crate; interpreters and composed components need more.
 pub const CORE_INSTANCES_MAX: u32 = 32;

@@ -10,7 +10,7 @@ use crate::limits::{LIST_PAGE_MAX, SHARD_COUNT};
 use memchr::memmem::Finder;
 use std::collections::BTreeMap;
 
-/// Places that are walked under one lock.
+/// Places that one step looks at, and that are walked under one lock at most.
 const STEP_PLACES: usize = 4_096;
 
 /// Which keys are wanted.
@@ -44,57 +44,84 @@ impl Store {
         now: Now,
         mut pick: impl FnMut(View<'_>) -> T,
     ) -> ListPage<T> {
-        let mut page = Page::new(query);
+        let mut listing = Listing::new(query);
+        while !self.list_step(bucket, &mut listing, now, &mut pick) {}
+        listing.finish()
+    }
+
+    /// One step of the same, for who cannot stay that long: looks at some thousand places. Returns
+    /// whether it was the last.
+    pub fn list_step<T>(
+        &self,
+        bucket: &Bucket,
+        listing: &mut Listing<T>,
+        now: Now,
+        mut pick: impl FnMut(View<'_>) -> T,
+    ) -> bool {
         let sight = self.sight(bucket, now);
-        for index in 0..SHARD_COUNT {
-            let (mut place, mut epoch) = (0, None);
-            loop {
-                let shard = bucket.shards[index].lock().expect(POISONED);
-                if epoch.is_some_and(|epoch| epoch != shard.epoch()) {
-                    // Records have moved between two steps: walk the shard again. The page holds
-                    // each name once.
-                    place = 0;
-                }
-                epoch = Some(shard.epoch());
-                let end = shard.place_count().min(place + STEP_PLACES);
-                for place in place..end {
-                    if let Some((key, view)) = shard.view_at(place, &sight) {
-                        page.offer(key, || pick(view));
-                    }
-                }
-                place = end;
-                if end == shard.place_count() {
-                    break;
+        let mut places_left = STEP_PLACES;
+        while listing.shard < SHARD_COUNT && places_left > 0 {
+            let shard = bucket.shards[listing.shard].lock().expect(POISONED);
+            if listing.epoch.is_some_and(|epoch| epoch != shard.epoch()) {
+                // Records have moved between two steps: walk the shard again. The page holds
+                // each name once.
+                listing.place = 0;
+            }
+            listing.epoch = Some(shard.epoch());
+            let end = shard.place_count().min(listing.place + places_left);
+            for place in listing.place..end {
+                if let Some((key, view)) = shard.view_at(place, &sight) {
+                    listing.offer(key, || pick(view));
                 }
             }
+            places_left -= end - listing.place;
+            listing.place = end;
+            if end == shard.place_count() {
+                (listing.shard, listing.place, listing.epoch) = (listing.shard + 1, 0, None);
+            }
         }
-        page.finish()
+        listing.shard == SHARD_COUNT
     }
 }
 
-/// The smallest names seen so far, one more than the page holds.
-struct Page<'q, T> {
-    query: ListQuery<'q>,
-    delimiter: Option<Finder<'q>>,
+/// A page in the making: the smallest names seen so far, one more than the page holds.
+#[derive(Debug)]
+pub struct Listing<T> {
+    prefix: Vec<u8>,
+    after: Vec<u8>,
+    delimiter: Option<Finder<'static>>,
     names: BTreeMap<Vec<u8>, Option<T>>,
     limit: usize,
+    /// Where the walk stands, and the epoch of that shard's table if it has begun with it.
+    shard: usize,
+    place: usize,
+    epoch: Option<u32>,
 }
 
-impl<'q, T> Page<'q, T> {
-    fn new(query: ListQuery<'q>) -> Page<'q, T> {
-        let delimiter = query.delimiter.filter(|delimiter| !delimiter.is_empty()).map(Finder::new);
-        let limit = query.limit.clamp(1, LIST_PAGE_MAX);
-        Page { query, delimiter, names: BTreeMap::new(), limit }
+impl<T> Listing<T> {
+    /// Begins the page that `query` asks for.
+    pub fn new(query: ListQuery<'_>) -> Listing<T> {
+        let delimiter = query.delimiter.filter(|delimiter| !delimiter.is_empty());
+        Listing {
+            prefix: query.prefix.to_vec(),
+            after: query.after.to_vec(),
+            delimiter: delimiter.map(|delimiter| Finder::new(delimiter).into_owned()),
+            names: BTreeMap::new(),
+            limit: query.limit.clamp(1, LIST_PAGE_MAX),
+            shard: 0,
+            place: 0,
+            epoch: None,
+        }
     }
 
     fn offer(&mut self, key: &[u8], pick: impl FnOnce() -> T) {
-        let Some(rest) = key.strip_prefix(self.query.prefix) else { return };
+        let Some(rest) = key.strip_prefix(&self.prefix[..]) else { return };
         let rolled = self.delimiter.as_ref().and_then(|delimiter| {
             let at = delimiter.find(rest)?;
-            Some(self.query.prefix.len() + at + delimiter.needle().len())
+            Some(self.prefix.len() + at + delimiter.needle().len())
         });
         let name = &key[..rolled.unwrap_or(key.len())];
-        if name <= self.query.after {
+        if name <= &self.after[..] {
             return;
         }
         if self.names.len() > self.limit {
@@ -114,7 +141,8 @@ impl<'q, T> Page<'q, T> {
         }
     }
 
-    fn finish(mut self) -> ListPage<T> {
+    /// The page, after the last step.
+    pub fn finish(mut self) -> ListPage<T> {
         let has_more = self.names.len() > self.limit;
         if has_more {
             self.names.pop_last();

@@ -14,12 +14,14 @@ use atoll_core::manifest::watch::{Watch, WatchOn};
 use atoll_core::manifest::{HandlerLimits, HandlerRecord, HandlerReuse, HandlerState};
 use atoll_core::store::edit::WriteError;
 use atoll_wasm::reuse::PoolCounts;
+use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use http::StatusCode;
+use http::request::Parts;
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -76,7 +78,7 @@ struct CanaryStatus {
 struct VersionStatus {
     #[serde(flatten)]
     record: HandlerRecord,
-    /// Requests that have ended, of this version on this node.
+    /// Requests that have ended, of this version on this node, and changes that it was told of.
     requests: u64,
     /// Those of them that got an error of the node's in the place of an answer.
     failures: u64,
@@ -159,10 +161,11 @@ async fn deploy(
     let (parts, body) = request.into_parts();
     let query =
         Query::parse_repeatable(parts.uri.query(), &ONCE, &["route", "grant", "config", "watch"])?;
-    let routes = texts(&query, "route")?;
+    let routes = once_each(texts(&query, "route")?);
     let canary = canary::share(&query)?;
     let watch = watch(&query)?;
     let grants = texts(&query, "grant")?;
+    check_prefixes(&grants, watch.as_ref())?;
     let config = config(&query)?;
     let (limits, reuse) = (limits(&query)?, reuse(&query)?);
     let (cache, replicate) = (number(&query, "cache", false)?, number(&query, "replicate", false)?);
@@ -230,8 +233,7 @@ async fn roll_back(
     request: Request,
 ) -> Result<Json<HandlerStatus>, Problem> {
     let (parts, body) = request.into_parts();
-    // There is none, but a chunked one says so late: unread, it would end the connection.
-    api.uploads.gather(&parts.headers, body, 0).await?;
+    no_body(&api, &parts, body, "the version goes into the query, ?to=VERSION").await?;
     let query = Query::parse(parts.uri.query(), &["to"])?;
     let number = |to: &[u8]| {
         let to = std::str::from_utf8(to).ok().and_then(|to| to.parse().ok());
@@ -243,6 +245,18 @@ async fn roll_back(
     Ok(Json(HandlerStatus::of(&release)))
 }
 
+/// Sees to it that the body is empty; `hint` is for who sent one. A chunked one says so late: unread,
+/// it would end the connection.
+async fn no_body(api: &Api, parts: &Parts, body: Body, hint: &str) -> Result<(), Problem> {
+    let gathered = api.uploads.gather(&parts.headers, body, 0).await;
+    gathered.map(drop).map_err(|problem| match problem.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            Problem::bad_request("unexpected-body", format!("this takes no body: {hint}"))
+        }
+        _ => problem,
+    })
+}
+
 /// The values of a repeated parameter, as text.
 fn texts(query: &Query, name: &'static str) -> Result<Vec<String>, Problem> {
     let text = |value: &[u8]| {
@@ -251,6 +265,32 @@ fn texts(query: &Query, name: &'static str) -> Result<Vec<String>, Problem> {
         })
     };
     query.get_all(name).map(text).collect()
+}
+
+/// Without those that were there before.
+fn once_each(mut texts: Vec<String>) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    texts.retain(|text| seen.insert(text.clone()));
+    texts
+}
+
+/// Refuses a star at the end of a prefix of keys, where it would stand for itself alone. Not where
+/// records are read: one that was kept goes on as it is.
+fn check_prefixes(grants: &[String], watch: Option<&Watch>) -> Result<(), Problem> {
+    let granted = grants.iter().filter_map(|grant| {
+        let (keys, access) = grant.strip_prefix("kv:")?.rsplit_once('=')?;
+        Some((grant, format!("kv:{}={access}", keys.strip_suffix('*')?)))
+    });
+    let watched = watch.iter().flat_map(|watch| &watch.keys);
+    let watched = watched.filter_map(|keys| Some((keys, keys.strip_suffix('*')?.to_owned())));
+    match granted.chain(watched).next() {
+        None => Ok(()),
+        Some((given, meant)) => {
+            let detail =
+                format!("{given}: a prefix takes all keys that begin with it; write {meant}");
+            Err(Problem::bad_request("bad-deployment", detail))
+        }
+    }
 }
 
 /// The settings, each `KEY=VALUE`.
@@ -350,9 +390,10 @@ fn refusal(error: DeployError) -> Problem {
         DeployError::Manifest(_) => (StatusCode::BAD_REQUEST, "bad-deployment"),
         DeployError::RouteTaken { .. } => (StatusCode::CONFLICT, "route-taken"),
         DeployError::Compile(_) => (StatusCode::UNPROCESSABLE_ENTITY, "bad-component"),
-        DeployError::NoWatcher | DeployError::NoHandler | DeployError::CannotShare => {
-            (StatusCode::UNPROCESSABLE_ENTITY, "wrong-world")
-        }
+        DeployError::NoWatcher
+        | DeployError::NoHandler
+        | DeployError::NoFilter
+        | DeployError::CannotShare => (StatusCode::UNPROCESSABLE_ENTITY, "wrong-world"),
         DeployError::NotGranted(_) | DeployError::NoPurgeGranted => {
             (StatusCode::UNPROCESSABLE_ENTITY, "not-granted")
         }
@@ -376,4 +417,31 @@ fn refusal(error: DeployError) -> Problem {
         }
     };
     Problem::new(status, code, error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_route_that_is_given_twice_is_one() {
+        let routes = ["/b", "/a", "/b"].map(str::to_owned).to_vec();
+        assert_eq!(once_each(routes), ["/b", "/a"]);
+    }
+
+    #[test]
+    fn a_star_after_a_prefix_of_keys_is_refused_with_what_was_meant() {
+        let check = |grants: &[&str], keys: &[&str]| {
+            let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+            let watch = Watch { keys: texts(keys), on: WatchOn::One };
+            let grants: Vec<String> = texts(grants);
+            let refused = check_prefixes(&grants, Some(&watch));
+            refused.err().map(|problem| problem.detail().to_owned()).unwrap_or_default()
+        };
+        assert_eq!(check(&["kv:default/user:=rw", "http:*.a", "purge:tag=a*"], &["default/a"]), "");
+        let granted = check(&["kv:default/user:*=rw"], &[]);
+        assert!(granted.ends_with("write kv:default/user:=rw"), "{granted}");
+        let watched = check(&[], &["default/in:*"]);
+        assert!(watched.ends_with("write default/in:"), "{watched}");
+    }
 }

@@ -1,5 +1,6 @@
 //! What a guest reaches: the store as far as it was granted, the clock, its log.
 
+mod list;
 mod purge;
 
 use super::fetch::{Client, GuestFetcher};
@@ -18,15 +19,12 @@ use atoll_core::key::{BucketName, KeyError, check_key};
 use atoll_core::manifest::HandlerRecord;
 use atoll_core::store::Bucket;
 use atoll_core::store::edit::{Edit, NewValue, WriteError, Written};
-use atoll_core::store::list::ListQuery;
 use atoll_core::store::view::View;
 use atoll_wasm::host::purge::{Purge, Purging};
 use atoll_wasm::host::{
-    Condition, Entry, Fetcher, Host, Increment, KeyPage, KvError, Level, List, Logger,
+    Condition, Entry, Fetcher, Host, Increment, KvError, Level, List, Listing, Logger,
     NoRandomness, SecretError, Set, Usage,
 };
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -226,7 +224,7 @@ impl GuestHost {
             }
             return permitted.map_err(|refusal| KvError::Unavailable(refusal.to_string()));
         }
-        Err(KvError::Denied(format!("kv:{}/{key}={access} is not granted", bucket.bucket.name())))
+        Err(denied(&format!("kv:{}/{key}={access}", bucket.bucket.name())))
     }
 
     fn is_granted(&self, bucket: &BucketName, key: &[u8], purpose: Purpose) -> bool {
@@ -256,7 +254,7 @@ impl GuestHost {
         // The start of others sorts before them.
         prefixes.dedup_by(|later, kept| later.starts_with(*kept));
         if prefixes.is_empty() {
-            return Err(KvError::Denied(format!("kv:{bucket}/{wanted}=r is not granted")));
+            return Err(denied(&format!("kv:{bucket}/{wanted}=r")));
         }
         Ok(prefixes)
     }
@@ -334,7 +332,7 @@ impl Host for GuestHost {
     fn open(&mut self, name: &str) -> Result<GuestBucket, KvError> {
         let parsed = BucketName::new(name).map_err(|error| KvError::Invalid(error.to_string()))?;
         if !self.identity.kv.iter().any(|grant| grant.bucket == parsed) {
-            return Err(KvError::Denied(format!("kv:{parsed}=r is not granted")));
+            return Err(denied(&format!("kv:{parsed}=r")));
         }
         let bucket = self.node().store().open_bucket(&parsed);
         let bucket = bucket.map_err(|error| KvError::Unavailable(error.to_string()))?;
@@ -415,36 +413,8 @@ impl Host for GuestHost {
         written?.answer
     }
 
-    fn list(&mut self, bucket: &GuestBucket, list: List) -> Result<KeyPage, KvError> {
-        let foreign = || KvError::Invalid("the cursor is not one of this node's".to_owned());
-        let after = match &list.cursor {
-            None => Vec::new(),
-            Some(cursor) => URL_SAFE_NO_PAD.decode(cursor).map_err(|_| foreign())?,
-        };
-        let permitted = self.node().permission().read();
-        permitted.map_err(|refusal| KvError::Unavailable(refusal.to_string()))?;
-        let prefixes = self.readable(bucket.bucket.name(), &list.prefix)?;
-        let (now, mut keys, mut has_more) = (self.node().now(), Vec::new(), false);
-        // None is the start of another, so what begins with one sorts before what begins with the
-        // next.
-        for prefix in prefixes.into_iter().map(str::as_bytes) {
-            if prefix < &after[..] && !after.starts_with(prefix) {
-                continue;
-            }
-            has_more = keys.len() == list.limit;
-            if has_more {
-                break;
-            }
-            let limit = list.limit - keys.len();
-            let query = ListQuery { prefix, after: &after, delimiter: None, limit };
-            let page = self.node().store().list(&bucket.bucket, query, now, |_| ());
-            keys.extend(page.items.into_iter().map(|(key, _)| key));
-            has_more = page.has_more;
-        }
-        // A cursor can be read, so it is made of nothing but a key that may be.
-        let last = keys.last().filter(|_| has_more).map(|key| URL_SAFE_NO_PAD.encode(key));
-        let keys = keys.into_iter().filter_map(|key| String::from_utf8(key).ok());
-        Ok(KeyPage { keys: keys.collect(), cursor: last })
+    fn list(&mut self, bucket: &GuestBucket, list: List) -> Result<Box<dyn Listing>, KvError> {
+        Ok(Box::new(self.begin_list(bucket, &list)?))
     }
 
     fn purge(&mut self, purge: Purge) -> Purging {
@@ -505,6 +475,11 @@ impl Host for GuestHost {
 fn deadline(now: Now, ttl_ms: Option<u64>) -> Deadline {
     let at = |ttl_ms| Deadline::at_millis(now.millis().saturating_add(ttl_ms));
     ttl_ms.map_or(Deadline::NEVER, at)
+}
+
+/// What a grant would have allowed.
+fn denied(grant: &str) -> KvError {
+    KvError::Denied(format!("{grant} is not granted; deploy the handler with --grant {grant}"))
 }
 
 fn refusal(error: WriteError) -> KvError {

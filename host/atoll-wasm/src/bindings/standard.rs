@@ -4,5 +4,9 @@
 wasmtime::component::bindgen!({
     path: "wit",
     world: "standard",
-    imports: { default: trappable },
+    imports: {
+        "wasi:keyvalue/store@0.2.0-draft.[method]bucket.list-keys": async | trappable,
+        "wasi:keyvalue/store@0.2.0-draft2.[method]bucket.list-keys": async | trappable,
+        default: trappable,
+    },
 });

@@ -7,7 +7,9 @@ use wasmtime::component::types::ComponentItem;
 use super::watcher;
 use crate::bindings::atoll::edge::types as raw;
 use crate::error::{CompileError, quote};
-use crate::limits::{BLOCK_DEPTH_MAX, FUNCTION_BYTES_MAX, LOOP_COUNT_MAX};
+use crate::limits::{
+    BLOCK_DEPTH_MAX, CODE_BYTES_MAX, FUNCTION_BYTES_MAX, FUNCTIONS_MAX, LOOP_COUNT_MAX,
+};
 use crate::standard;
 
 const EDGE_EXPORT: &str = "atoll:edge/incoming-handler@0.1.0";
@@ -103,12 +105,15 @@ fn version_of<'n>(interface: &str, name: &'n str) -> Option<&'n str> {
     name.strip_prefix(interface)?.strip_prefix('@')
 }
 
-/// Refuses what would keep the compiler busy for minutes: it cannot be stopped, and others wait.
+/// Refuses what would keep the compiler busy for minutes, or take it gigabytes: it cannot be stopped,
+/// and others wait.
 pub(super) fn check_functions(wasm: &[u8]) -> Result<(), CompileError> {
+    let (mut functions, mut code_bytes) = (0_usize, 0_usize);
     for payload in Parser::new(0).parse_all(wasm) {
         match payload {
             Ok(Payload::CodeSectionEntry(body)) => {
                 let (len, bytes_max) = (body.range().len(), FUNCTION_BYTES_MAX);
+                (functions, code_bytes) = (functions + 1, code_bytes.saturating_add(len));
                 if len > bytes_max {
                     return Err(CompileError::FunctionTooLarge { len, bytes_max });
                 }
@@ -116,9 +121,16 @@ pub(super) fn check_functions(wasm: &[u8]) -> Result<(), CompileError> {
                     return Err(CompileError::FunctionTooComplex);
                 }
             }
+            // Each is compiled as well.
+            Ok(Payload::ComponentCanonicalSection(adapters)) => {
+                functions = functions.saturating_add(adapters.count() as usize);
+            }
             Ok(_) => {}
             // The compiler reads it in the same way, and says what is broken.
             Err(_) => return Ok(()),
+        }
+        if functions > FUNCTIONS_MAX || code_bytes > CODE_BYTES_MAX {
+            return Err(CompileError::TooManyFunctions);
         }
     }
     Ok(())

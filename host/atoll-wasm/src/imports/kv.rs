@@ -4,52 +4,58 @@ use bytes::Bytes;
 use wasmtime::component::Resource;
 
 use crate::bindings::atoll::edge::kv;
-use crate::host::{Condition, Host, Increment, KvError, List, Set};
+use crate::host::{Condition, Host, Increment, KeyPage, KvError, Level, List, Set};
 use crate::instance::Guest;
 use crate::limits::{GET_MANY_BYTES_MAX, HANDLES_MAX, KEYS_DEFAULT, KEYS_MAX};
 
 /// What a guest holds: the number of a place among its buckets.
 type Handle = Resource<kv::Bucket>;
-type Answer<T> = wasmtime::Result<Result<T, kv::Error>>;
+type Answer<T, E = kv::Error> = wasmtime::Result<Result<T, E>>;
 
 impl<H: Host> kv::Host for Guest<H> {}
 
 impl<H: Host> kv::HostBucket for Guest<H> {
     fn open(&mut self, name: String) -> Answer<Handle> {
-        answer(open(self, &name).map(Resource::new_own))
+        let answer = open(self, &name).map(Resource::new_own);
+        self.tell_kv(answer)
     }
 
     fn get(&mut self, handle: Handle, key: String) -> Answer<Option<Vec<u8>>> {
         let bucket = self.buckets.get(handle.rep())?;
-        answer(self.host.get(bucket, &key).map(|value| value.map(Vec::from)))
+        let answer = self.host.get(bucket, &key).map(|value| value.map(Vec::from));
+        self.tell_kv(answer)
     }
 
     fn get_entry(&mut self, handle: Handle, key: String) -> Answer<Option<kv::Entry>> {
         let bucket = self.buckets.get(handle.rep())?;
         let entry = self.host.get_entry(bucket, &key);
-        answer(entry.map(|entry| {
+        let answer = entry.map(|entry| {
             entry.map(|entry| kv::Entry {
                 value: entry.value.into(),
                 version: entry.version,
                 expires_at_ms: entry.expires_at_ms,
             })
-        }))
+        });
+        self.tell_kv(answer)
     }
 
     fn get_many(&mut self, handle: Handle, keys: Vec<String>) -> Answer<Vec<Option<Vec<u8>>>> {
         let bucket = self.buckets.get(handle.rep())?;
-        answer(get_many(&mut self.host, bucket, &keys))
+        let answer = get_many(&mut self.host, bucket, &keys);
+        self.tell_kv(answer)
     }
 
     fn exists(&mut self, handle: Handle, key: String) -> Answer<bool> {
         let bucket = self.buckets.get(handle.rep())?;
-        answer(self.host.exists(bucket, &key))
+        let answer = self.host.exists(bucket, &key);
+        self.tell_kv(answer)
     }
 
     fn set(&mut self, handle: Handle, key: String, value: Vec<u8>) -> Answer<()> {
         let bucket = self.buckets.get(handle.rep())?;
         let set = Set { value: value.into(), ttl_ms: None, condition: Condition::Always };
-        answer(self.host.set(bucket, &key, set).map(drop))
+        let answer = self.host.set(bucket, &key, set).map(drop);
+        self.tell_kv(answer)
     }
 
     fn set_with(
@@ -61,7 +67,8 @@ impl<H: Host> kv::HostBucket for Guest<H> {
     ) -> Answer<String> {
         let bucket = self.buckets.get(handle.rep())?;
         let set = set_of(value, options);
-        answer(set.and_then(|set| self.host.set(bucket, &key, set)))
+        let answer = set.and_then(|set| self.host.set(bucket, &key, set));
+        self.tell_kv(answer)
     }
 
     fn set_tagged(
@@ -74,12 +81,14 @@ impl<H: Host> kv::HostBucket for Guest<H> {
     ) -> Answer<String> {
         let bucket = self.buckets.get(handle.rep())?;
         let set = set_of(value, options);
-        answer(set.and_then(|set| self.host.set_tagged(bucket, &key, (set, tags))))
+        let answer = set.and_then(|set| self.host.set_tagged(bucket, &key, (set, tags)));
+        self.tell_kv(answer)
     }
 
     fn get_tags(&mut self, handle: Handle, key: String) -> Answer<Option<Vec<String>>> {
         let bucket = self.buckets.get(handle.rep())?;
-        answer(self.host.tags(bucket, &key))
+        let answer = self.host.tags(bucket, &key);
+        self.tell_kv(answer)
     }
 
     fn set_many(
@@ -89,12 +98,14 @@ impl<H: Host> kv::HostBucket for Guest<H> {
         ttl_ms: Option<u64>,
     ) -> Answer<()> {
         let bucket = self.buckets.get(handle.rep())?;
-        answer(set_many(&mut self.host, bucket, Batch { entries, ttl_ms }))
+        let answer = set_many(&mut self.host, bucket, Batch { entries, ttl_ms });
+        self.tell_kv(answer)
     }
 
     fn delete(&mut self, handle: Handle, key: String) -> Answer<bool> {
         let bucket = self.buckets.get(handle.rep())?;
-        answer(self.host.delete(bucket, &key))
+        let answer = self.host.delete(bucket, &key);
+        self.tell_kv(answer)
     }
 
     fn increment(
@@ -105,18 +116,17 @@ impl<H: Host> kv::HostBucket for Guest<H> {
         ttl_ms: Option<u64>,
     ) -> Answer<i64> {
         let bucket = self.buckets.get(handle.rep())?;
-        answer(
-            lifetime(ttl_ms)
-                .and_then(|ttl_ms| self.host.increment(bucket, &key, Increment { delta, ttl_ms })),
-        )
+        let answer = lifetime(ttl_ms)
+            .and_then(|ttl_ms| self.host.increment(bucket, &key, Increment { delta, ttl_ms }));
+        self.tell_kv(answer)
     }
 
-    fn list_keys(&mut self, handle: Handle, options: kv::ListOptions) -> Answer<kv::KeyPage> {
-        let bucket = self.buckets.get(handle.rep())?;
+    async fn list_keys(&mut self, handle: Handle, options: kv::ListOptions) -> Answer<kv::KeyPage> {
         let limit = options.limit.map_or(KEYS_DEFAULT, |limit| (limit as usize).clamp(1, KEYS_MAX));
         let list = List { prefix: options.prefix, limit, cursor: options.cursor };
-        let page = self.host.list(bucket, list);
-        answer(page.map(|page| kv::KeyPage { keys: page.keys, cursor: page.cursor }))
+        let page = page(self, handle.rep(), list).await?;
+        let answer = page.map(|page| kv::KeyPage { keys: page.keys, cursor: page.cursor });
+        self.tell_kv(answer)
     }
 
     fn drop(&mut self, handle: Handle) -> wasmtime::Result<()> {
@@ -140,6 +150,25 @@ pub(crate) fn open<H: Host>(guest: &mut Guest<H>, name: &str) -> Result<u32, KvE
     let bucket = guest.host.open(name)?;
     let taken = || KvError::Unavailable(format!("{HANDLES_MAX} buckets are open"));
     guest.buckets.insert(bucket).map_err(|_| taken())
+}
+
+/// Lists a page. A walk over many keys takes as long as a guest that computes, and is treated like one:
+/// between its steps others run, and the guest's limits are looked at.
+pub(crate) async fn page<H: Host>(
+    guest: &mut Guest<H>,
+    bucket: u32,
+    list: List,
+) -> Answer<KeyPage, KvError> {
+    let mut listing = match guest.host.list(guest.buckets.get(bucket)?, list) {
+        Ok(listing) => listing,
+        Err(error) => return Ok(Err(error)),
+    };
+    loop {
+        if let Some(page) = listing.step() {
+            return Ok(Ok(page));
+        }
+        guest.pause().await?;
+    }
 }
 
 /// The arguments of `set-many`.
@@ -199,7 +228,17 @@ pub(super) fn lifetime(ttl_ms: Option<u64>) -> Result<Option<u64>, KvError> {
     Ok(ttl_ms)
 }
 
-pub(super) fn answer<T>(result: Result<T, KvError>) -> Answer<T> {
+impl<H: Host> Guest<H> {
+    /// What the guest is told. What was not granted is a line of its log as well.
+    pub(super) fn tell_kv<T>(&mut self, result: Result<T, KvError>) -> Answer<T> {
+        if let Err(KvError::Denied(what)) = &result {
+            self.log().write(Level::Warn, &format!("kv: {what}"));
+        }
+        answer(result)
+    }
+}
+
+fn answer<T>(result: Result<T, KvError>) -> Answer<T> {
     Ok(result.map_err(|error| match error {
         KvError::NoSuchBucket => kv::Error::NoSuchBucket,
         KvError::Denied(detail) => kv::Error::Denied(detail),

@@ -27,6 +27,8 @@ pub struct AnswerBody {
     progress: Arc<Progress>,
     bytes_left: usize,
     bytes_max: usize,
+    /// The length that the guest gave it, where it has to have that.
+    length: Option<usize>,
 }
 
 /// What is held at most, in bytes, and in pieces.
@@ -39,12 +41,19 @@ const HELD_COUNT_MAX: usize = 64;
 pub struct BrokenOff;
 
 impl AnswerBody {
-    pub(super) fn new(inner: WasiBody, progress: Arc<Progress>, bytes_max: usize) -> AnswerBody {
+    pub(super) fn new(
+        inner: WasiBody,
+        progress: Arc<Progress>,
+        (length, bytes_max): (Option<usize>, usize),
+    ) -> AnswerBody {
         let (held, held_bytes, end) = (VecDeque::new(), 0, None);
-        AnswerBody { inner, held, held_bytes, end, progress, bytes_left: bytes_max, bytes_max }
+        let length = length.filter(|_| progress.note_length());
+        let bytes_left = bytes_max;
+        AnswerBody { inner, held, held_bytes, end, progress, bytes_left, bytes_max, length }
     }
 
-    /// Takes what is there. Returns whether that made room for more.
+    /// Takes what is there. Returns whether that made room for more, or was the end: whoever waits for
+    /// either goes on.
     pub(super) fn hold(&mut self, context: &mut Context<'_>) -> bool {
         let mut has_moved = false;
         while self.end.is_none() {
@@ -57,8 +66,10 @@ impl AnswerBody {
                     self.held.push_back(frame);
                     has_moved = true;
                 }
-                Poll::Ready(Some(Err(error))) => self.end = Some(Err(error)),
-                Poll::Ready(None) => self.end = Some(Ok(())),
+                Poll::Ready(end) => {
+                    self.end = Some(end.map_or(Ok(()), |broken| broken.map(drop)));
+                    has_moved = true;
+                }
                 Poll::Pending => break,
             }
         }
@@ -76,6 +87,7 @@ impl AnswerBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         let frame = ready!(Pin::new(&mut self.inner).poll_frame(context));
         if !matches!(frame, Some(Ok(_))) {
+            self.check_length(frame.is_none());
             self.progress.note_sent();
         }
         Poll::Ready(match frame {
@@ -84,6 +96,20 @@ impl AnswerBody {
             None if self.progress.has_failed() => Some(Err(BrokenOff)),
             None => None,
         })
+    }
+
+    /// Refuses a body that has come to its end with another length than the guest said. The engine's
+    /// crate breaks one off there that is longer.
+    fn check_length(&self, is_whole: bool) {
+        let Some(length) = self.length.filter(|_| !self.progress.has_failed()) else { return };
+        let bytes = self.bytes_max - self.bytes_left;
+        if !is_whole || bytes != length {
+            self.progress.refuse(CallError::BadResponse(format!(
+                "its body was to have {length} bytes by its content-length, and ended after {bytes}, \
+                 or was longer"
+            )));
+            self.progress.fail();
+        }
     }
 
     fn take(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, BrokenOff> {

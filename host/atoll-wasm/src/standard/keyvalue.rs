@@ -85,13 +85,8 @@ impl<H: Host> Guest<H> {
             .and_then(|()| keys.iter().try_for_each(|key| self.host.delete(bucket, key).map(drop))))
     }
 
-    fn page(
-        &mut self,
-        bucket: u32,
-        cursor: Option<String>,
-    ) -> wasmtime::Result<Result<KeyPage, KvError>> {
-        let bucket = self.buckets.get(bucket)?;
-        Ok(self.host.list(bucket, List { prefix: String::new(), limit: KEYS_MAX, cursor }))
+    async fn page(&mut self, bucket: u32, cursor: Option<String>) -> Answer<KeyPage, KvError> {
+        kv::page(self, bucket, List { prefix: String::new(), limit: KEYS_MAX, cursor }).await
     }
 
     /// Reads what a swap compares with.
@@ -217,13 +212,13 @@ macro_rules! alike {
                 self.answer(exists)
             }
 
-            fn list_keys(
+            async fn list_keys(
                 &mut self,
                 bucket: Resource<$text::store::Bucket>,
                 cursor: Option<$cursor>,
             ) -> Answer<$text::store::KeyResponse, $text::store::Error> {
                 let page = match self.$read(cursor) {
-                    Ok(cursor) => self.page(bucket.rep(), cursor)?,
+                    Ok(cursor) => self.page(bucket.rep(), cursor).await?,
                     Err(error) => Err(error),
                 };
                 let page = page.and_then(|KeyPage { keys, cursor }| {

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use http::Method;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
@@ -14,6 +15,9 @@ use crate::limits::WALL_MS_MAX;
 #[derive(Debug)]
 pub(super) struct Progress {
     began: Instant,
+    /// Whether the answer is to HEAD, so that its length is that of another body.
+    is_head: bool,
+    has_length: AtomicBool,
     last: Mutex<Instant>,
     is_answered: AtomicBool,
     has_returned: AtomicBool,
@@ -24,10 +28,13 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    pub(super) fn new() -> Progress {
+    /// That of a request with this method.
+    pub(super) fn new(method: &Method) -> Progress {
         let began = Instant::now();
         Progress {
             began,
+            is_head: *method == Method::HEAD,
+            has_length: AtomicBool::new(false),
             last: Mutex::new(began),
             is_answered: AtomicBool::new(false),
             has_returned: AtomicBool::new(false),
@@ -70,6 +77,25 @@ impl Progress {
 
     pub(super) fn has_failed(&self) -> bool {
         self.has_failed.load(Ordering::Acquire)
+    }
+
+    /// The guest has said how long its answer's body is. Returns whether it has to be so long.
+    pub(super) fn note_length(&self) -> bool {
+        self.has_length.store(!self.is_head, Ordering::Release);
+        !self.is_head
+    }
+
+    /// Whether it shows at the end of the answer's body only if the guest has kept its word.
+    pub(super) fn is_owed(&self) -> bool {
+        self.has_length.load(Ordering::Acquire) && !self.is_sent.load(Ordering::Acquire)
+    }
+
+    /// Waits for that end. The guest has done its part; who takes the body may be slow.
+    pub(super) async fn owed(&self, wall: Duration) {
+        tokio::select! {
+            () = self.sent() => {}
+            () = self.stalled(wall) => self.fail(),
+        }
     }
 
     /// What the guest sent was refused; the first refusal is kept.
@@ -119,7 +145,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_moves_goes_on_and_what_stalls_or_takes_for_ever_ends() {
-        let (progress, wall) = (Progress::new(), Duration::from_secs(10));
+        let (progress, wall) = (Progress::new(&Method::GET), Duration::from_secs(10));
         for _ in 0..5 {
             let early = tokio::time::timeout(Duration::from_secs(9), progress.stalled(wall)).await;
             assert!(early.is_err(), "it has moved 9 s ago");
@@ -128,7 +154,7 @@ mod tests {
         let before = Instant::now();
         progress.stalled(wall).await;
         assert_eq!(before.elapsed().as_secs(), 10);
-        let progress = Progress::new();
+        let progress = Progress::new(&Method::GET);
         let moving = async {
             loop {
                 tokio::time::sleep(Duration::from_secs(5)).await;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use atoll_wasm::engine::EngineConfig;
 use atoll_wasm::error::CompileError;
+use atoll_wasm::limits::{CODE_BYTES_MAX, FUNCTIONS_MAX};
 
 use crate::component::{Answer, Text};
 use crate::host::{SMALL, alone, engine};
@@ -47,6 +48,24 @@ fn a_function_that_would_take_minutes_is_refused_at_once() {
     // Compiling it takes a minute and more.
     let spent = thread_time() - began;
     assert!(spent < Duration::from_secs(2), "{spent:?}");
+}
+
+#[test]
+fn functions_without_number_are_refused_at_once_however_small_they_are() {
+    // In two modules, each with as many as it may have. The compiler takes 10 KB for each of them.
+    let half = "(func)".repeat(FUNCTIONS_MAX / 2 + 1);
+    let many = format!("{half})(core module $second {half}");
+    let large = "i64.const -0x8000000000000000 drop ".repeat((768 << 10) / 12);
+    let heavy = format!("(func {large})").repeat(CODE_BYTES_MAX / (768 << 10) + 1);
+    let engine = engine(EngineConfig { component_bytes_max: 64 << 20, ..SMALL });
+    for module in [many, heavy] {
+        let wasm = with(&module);
+        let began = thread_time();
+        let refused = engine.compile(&wasm).map(drop).unwrap_err();
+        assert!(matches!(refused, CompileError::TooManyFunctions), "{refused}");
+        let spent = thread_time() - began;
+        assert!(spent < Duration::from_secs(2), "{spent:?}");
+    }
 }
 
 #[test]

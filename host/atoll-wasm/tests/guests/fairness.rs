@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use atoll_wasm::component::Handler;
 use atoll_wasm::error::CallError;
 use atoll_wasm::limits::{Limits, TICK_MS};
 
@@ -17,7 +18,13 @@ const DELAY_MAX: Duration = Duration::from_millis(5 * TICK_MS);
 #[test]
 fn a_loop_delays_a_timer_and_a_call_on_its_thread_by_a_few_ticks() {
     let _alone = alone();
-    let looping = compile(&handler(LOOP));
+    check_fair(&compile(&handler(LOOP)));
+}
+
+/// A guest that keeps its processor busy lets a timer and a call on its thread have their turns. To be
+/// asked by who is [`alone`].
+#[track_caller]
+pub(crate) fn check_fair(looping: &Handler<Nothing>) {
     let quick = compile(&handler(&Answer::OK.code()));
     let limits = Limits { cpu_ms: 2_000, wall_ms: 60_000, ..Limits::default() };
     let neighbour = async {

@@ -7,13 +7,15 @@ use atoll_wasm::engine::{Engine, EngineConfig};
 use atoll_wasm::error::CallError;
 use atoll_wasm::host::purge::{Purge, PurgeError, Purging};
 use atoll_wasm::host::{
-    Entry, FetchBody, FetchError, Fetcher, Fetching, Host, Increment, KeyPage, KvError, Level,
-    List, Logger, NoRandomness, Request, Response, SecretError, Set,
+    Entry, FetchBody, FetchError, Fetcher, Fetching, Host, Increment, KvError, Level, List,
+    Listing, Logger, NoRandomness, Request, Response, SecretError, Set,
 };
 use atoll_wasm::limits::Limits;
 use bytes::Bytes;
 
-/// Grants nothing. Time stands still, dice always show 7.
+use crate::listing::{ENDLESS, Endless};
+
+/// Grants nothing but to list keys without end. Time stands still, dice always show 7.
 #[derive(Clone)]
 pub(crate) struct Nothing;
 
@@ -24,8 +26,8 @@ fn denied<T>() -> Result<T, KvError> {
 impl Host for Nothing {
     type Bucket = ();
 
-    fn open(&mut self, _name: &str) -> Result<(), KvError> {
-        denied()
+    fn open(&mut self, name: &str) -> Result<(), KvError> {
+        if name == ENDLESS { Ok(()) } else { denied() }
     }
 
     fn get(&mut self, _bucket: &(), _key: &str) -> Result<Option<Bytes>, KvError> {
@@ -60,8 +62,8 @@ impl Host for Nothing {
         denied()
     }
 
-    fn list(&mut self, _bucket: &(), _list: List) -> Result<KeyPage, KvError> {
-        denied()
+    fn list(&mut self, _bucket: &(), _list: List) -> Result<Box<dyn Listing>, KvError> {
+        Ok(Box::new(Endless))
     }
 
     fn purge(&mut self, _purge: Purge) -> Purging {

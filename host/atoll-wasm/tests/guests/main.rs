@@ -8,6 +8,7 @@ mod component;
 mod fairness;
 mod host;
 mod limits;
+mod listing;
 mod refused;
 mod residence;
 mod reuse;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use atoll_wasm::host::purge::{Purge, PurgeError, Purging};
 use atoll_wasm::host::{
     Condition, Entry, FetchBody, FetchError, Fetcher, Fetching, Host, Increment, KeyPage, KvError,
-    Level, List, Logger, NoRandomness, SecretError, Set, Usage,
+    Level, List, Listing, Logger, NoRandomness, SecretError, Set, Usage,
 };
 use bytes::Bytes;
 
@@ -143,7 +143,7 @@ impl Host for Memory {
     }
 
     /// Two keys a page whatever the guest asked, so that short lists have several pages.
-    fn list(&mut self, _bucket: &(), list: List) -> Result<KeyPage, KvError> {
+    fn list(&mut self, _bucket: &(), list: List) -> Result<Box<dyn Listing>, KvError> {
         let after = list.cursor.map_or(Bound::Included(list.prefix.clone()), Bound::Excluded);
         let state = self.state();
         let with_prefix = state
@@ -152,7 +152,7 @@ impl Host for Memory {
             .map(|(key, _)| key.clone())
             .take_while(|key| key.starts_with(&list.prefix));
         let keys: Vec<String> = with_prefix.take(list.limit.min(2)).collect();
-        Ok(KeyPage { cursor: keys.last().cloned(), keys })
+        Ok(Box::new(Some(KeyPage { cursor: keys.last().cloned(), keys })))
     }
 
     fn purge(&mut self, _purge: Purge) -> Purging {

@@ -1,6 +1,6 @@
 //! Walks over a bucket that changes: SCAN, listings, sweeps.
 
-use super::super::list::ListQuery;
+use super::super::list::{ListQuery, Listing};
 use super::*;
 use std::collections::BTreeSet;
 
@@ -99,6 +99,29 @@ fn pages_of_any_size_hold_every_name_in_order() {
         let want = names.iter().filter(|name| name.starts_with("3/1")).count();
         assert_eq!(pages(&store, some).len(), want);
     }
+}
+
+#[test]
+fn a_listing_made_in_steps_misses_no_key_that_stays_while_others_come() {
+    let store = store_of(1);
+    let bucket = store.database(0);
+    let stay: Vec<Vec<u8>> = (0..20_000).map(|n| format!("stay {n:05}").into_bytes()).collect();
+    for key in &stay {
+        set(&store, bucket, std::str::from_utf8(key).expect("text"), "v", at(0));
+    }
+    let query = ListQuery { prefix: b"stay", after: b"", delimiter: None, limit: 1_000 };
+    let mut listing = Listing::new(query);
+    let mut steps = 0;
+    while !store.list_step(bucket, &mut listing, at(0), |_| ()) {
+        steps += 1;
+        // Tables double again and again while the walk is under way.
+        for n in 0..if steps < 20 { 1_000 } else { 0 } {
+            set(&store, bucket, &format!("come {steps} {n}"), "v", at(0));
+        }
+    }
+    assert!(steps > 2, "{steps}");
+    let page = listing.finish();
+    assert_eq!(page.items.into_iter().map(|(key, _)| key).collect::<Vec<_>>(), stay[..1_000]);
 }
 
 #[test]
