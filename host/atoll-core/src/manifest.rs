@@ -288,6 +288,10 @@ impl HandlerRecord {
     pub const PREFIX: &str = "handler/";
     /// The start of the keys of all kept versions.
     pub const VERSION_PREFIX: &str = "version/";
+    /// The start of the keys of all components; the digest follows.
+    pub const BLOB_PREFIX: &str = "blob/";
+    /// The start of the keys of what nodes say of handlers.
+    pub const STATE_PREFIX: &str = "state/";
 
     /// The key of this version in `_sys`. Versions sort as numbers.
     pub fn version_key(&self) -> String {
@@ -301,7 +305,7 @@ impl HandlerRecord {
 
     /// The start of the keys of what nodes say of a handler; the node's name follows.
     pub fn states_of(name: &str) -> String {
-        format!("state/{name}/")
+        format!("{}{name}/", HandlerRecord::STATE_PREFIX)
     }
 
     /// The version whose content this one has.
@@ -320,7 +324,7 @@ impl HandlerRecord {
 
     /// The key of the component in `_sys`.
     pub fn blob_key(digest: &str) -> String {
-        format!("blob/{digest}")
+        format!("{}{digest}", HandlerRecord::BLOB_PREFIX)
     }
 }
 

@@ -37,7 +37,8 @@ use live::Live;
 use logs::Logs;
 use records::Records;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 use watch::Watchers;
@@ -55,6 +56,8 @@ pub(crate) struct Handlers {
     live: ArcSwap<Live>,
     /// Deployments and removals take turns.
     turn: Arc<tokio::sync::Mutex<()>>,
+    /// Held while a record is written or forgotten and what is live follows it. Never for long.
+    changing: Mutex<()>,
     /// Those that go on although nobody may wait for them any more.
     deployments: TaskTracker,
     /// Where others reach the node's API.
@@ -105,6 +108,7 @@ impl Handlers {
             logs: Logs::default(),
             live,
             turn,
+            changing: Mutex::default(),
             deployments,
             api: OnceLock::new(),
             figures,
@@ -176,8 +180,21 @@ impl Handlers {
     /// Takes a handler away, from every node. Returns whether there was one.
     pub(crate) async fn remove(&self, name: &str) -> Result<bool, WriteError> {
         let _turn = self.turn.lock().await;
+        let _changing = self.changing();
         let was_kept = self.records.forget(name)?;
         Ok(self.drop_live(name) || was_kept)
+    }
+
+    /// Keeps what the records name from being lost. Called before links come up, and from time to
+    /// time.
+    pub(crate) fn tend_components(&self) {
+        let _changing = self.changing();
+        self.records.tend(Instant::now());
+    }
+
+    fn changing(&self) -> MutexGuard<'_, ()> {
+        // Whoever panicked meanwhile has left a record and what is live: the next look compares them.
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What each node says of a handler.

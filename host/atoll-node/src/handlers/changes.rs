@@ -121,6 +121,11 @@ impl Handlers {
         let (patterns, _) = record.check()?;
         self.live.load().check_room(&record.name, &patterns)?;
         let release = self.release(record).await?;
+        let _changing = self.changing();
+        // It runs perhaps, and was deleted by a node that knew of no version with it.
+        if !release.versions().all(|version| self.records.hold(&version.record.digest)) {
+            return Err(DeployError::NotHere);
+        }
         self.records.keep(&release.record, None)?;
         self.swap(&release);
         Ok(release)

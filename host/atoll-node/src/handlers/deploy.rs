@@ -180,6 +180,7 @@ impl Handlers {
                 Release { record, live, canary: Some((share, deployed)) }
             }
         };
+        let _changing = self.changing();
         self.records.keep(&release.record, Some(wanted.component))?;
         self.swap(&release);
         Ok(release)

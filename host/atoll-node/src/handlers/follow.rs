@@ -15,10 +15,54 @@ use tracing::{debug, warn};
 const LOOK_PAUSE: Duration = Duration::from_secs(2);
 /// Pause between two looks at instances that wait.
 const SWEEP_PAUSE: Duration = Duration::from_millis(100);
+/// How long a component may come later than its record before that is said: it is sent first.
+const MISSING_WAIT: Duration = Duration::from_secs(30);
 
 /// How long `/readyz` waits at most for the handlers that were on the disk. An interpreter that has to
 /// be compiled takes half a minute.
 const WARM_WAIT: Duration = Duration::from_secs(60);
+
+/// What has become of the records.
+#[derive(Debug, Default)]
+struct Seen {
+    /// By name: the stamp of the record that was looked at last.
+    settled: BTreeMap<String, String>,
+    /// By name: the record whose component is not here, and since when.
+    missing: BTreeMap<String, Missing>,
+}
+
+/// A record without its component.
+#[derive(Debug)]
+struct Missing {
+    stamp: String,
+    since: Instant,
+    is_said: bool,
+}
+
+impl Seen {
+    /// Whether a record has been without its component for so long that it is to be said, now.
+    fn is_missed(&mut self, name: &str, stamp: &str, now: Instant) -> bool {
+        let fresh = || Missing { stamp: stamp.to_owned(), since: now, is_said: false };
+        let missing = self.missing.entry(name.to_owned()).or_insert_with(fresh);
+        if missing.stamp != stamp {
+            *missing = fresh();
+        }
+        let is_due = !missing.is_said && now.duration_since(missing.since) >= MISSING_WAIT;
+        missing.is_said |= is_due;
+        is_due
+    }
+
+    /// A record was looked at, and there is nothing more to do about it.
+    fn settle(&mut self, name: &str, stamp: &str) {
+        self.missing.remove(name);
+        self.settled.insert(name.to_owned(), stamp.to_owned());
+    }
+
+    fn keep_only(&mut self, is_kept: impl Fn(&String) -> bool) {
+        self.settled.retain(|name, _| is_kept(name));
+        self.missing.retain(|name, _| is_kept(name));
+    }
+}
 
 impl Handlers {
     /// What was read from the disk is waited for before the node calls itself ready. Called once,
@@ -31,8 +75,7 @@ impl Handlers {
 
     /// Follows until `shutdown`. Compiles off the request path, one handler after the other.
     pub(crate) async fn follow(self: Arc<Self>, shutdown: CancellationToken) {
-        // By name: the stamp of the record that was looked at last.
-        let mut seen = BTreeMap::new();
+        let mut seen = Seen::default();
         let mut changed = self.node.system_changed();
         loop {
             // Seen before the look: what comes after it wakes the wait below.
@@ -59,23 +102,42 @@ impl Handlers {
         versions.filter_map(|version| version.pool.as_ref()).for_each(|pool| pool.sweep());
     }
 
-    async fn catch_up(&self, seen: &mut BTreeMap<String, String>) {
+    async fn catch_up(&self, seen: &mut Seen) {
+        self.tend_components();
         let there: BTreeMap<String, String> = self.records.stamps().into_iter().collect();
         for (name, stamp) in &there {
-            if seen.get(name) != Some(stamp) && self.take_over(name).await {
-                seen.insert(name.clone(), stamp.clone());
+            if seen.settled.get(name) == Some(stamp) {
+                continue;
+            }
+            if self.take_over(name).await {
+                seen.settle(name, stamp);
+            } else if seen.is_missed(name, stamp, Instant::now()) {
+                self.say_missing(name);
             }
         }
-        seen.retain(|name, _| there.contains_key(name));
+        seen.keep_only(|name| there.contains_key(name));
         let live = self.list();
         let gone = live.iter().map(|deployed| &deployed.record.name);
         for name in gone.filter(|name| !there.contains_key(*name)) {
-            // In turn, because a deployment goes live right after its record was written.
-            let _turn = self.turn.lock().await;
+            // A deployment goes live right after its record was written.
+            let _changing = self.changing();
             if self.records.get(name).is_none() {
                 self.drop_live(name);
             }
         }
+    }
+
+    /// Says that a component does not come.
+    fn say_missing(&self, name: &str) {
+        let Some(record) = self.records.get(name) else { return };
+        let version = record.newest_version();
+        let waited_s = MISSING_WAIT.as_secs();
+        warn!(handler = name, version, waited_s, "the component of a handler does not arrive");
+        let error = format!(
+            "its component has not arrived for {waited_s} s: no node that is linked has it; deploy \
+             it again, or link the node that it was deployed on"
+        );
+        self.say(name, version, Some(error));
     }
 
     /// Makes what the record says live, unless it is. Returns whether that is settled, one way or

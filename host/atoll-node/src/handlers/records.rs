@@ -1,24 +1,28 @@
 //! Where handlers are kept: records and components in the replicated bucket `_sys`.
 
+mod components;
+
 use crate::node::Node;
 use crate::system::System;
 use atoll_core::limits::VERSION_COUNT_MAX;
 use atoll_core::manifest::{HandlerRecord, HandlerState};
 use atoll_core::store::edit::{NewValue, WriteError};
 use bytes::Bytes;
-use std::sync::Arc;
+use components::Components;
+use std::sync::{Arc, Mutex};
 
 /// The records in the node's own bucket.
 #[derive(Debug)]
 pub(super) struct Records {
     node: Arc<Node>,
     system: System,
+    components: Mutex<Components>,
 }
 
 impl Records {
     pub(super) fn open(node: Arc<Node>) -> anyhow::Result<Records> {
         let system = System::open(Arc::clone(&node))?;
-        Ok(Records { node, system })
+        Ok(Records { node, system, components: Mutex::default() })
     }
 
     /// The names of all handlers, each with what changes whenever its record is written.
@@ -55,6 +59,8 @@ impl Records {
         if let Some(component) = component.filter(|_| is_new) {
             self.system.put(&blob, NewValue::Shared(component))?;
         }
+        // Another node may be about to delete it.
+        self.hold(added);
         // A canary is a version like any other, and its record that of what is new.
         let newest = match &record.canary {
             Some(canary) if canary.record.version > record.version => (*canary.record).clone(),

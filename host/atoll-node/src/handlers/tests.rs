@@ -155,3 +155,21 @@ async fn what_cannot_run_leaves_the_version_before_live_and_says_why() {
     assert!(handlers.take_over("a").await);
     check(&handlers, 3, "not a WebAssembly file");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_component_that_does_not_come_is_missed_after_a_while() {
+    let handlers = handlers("");
+    let late = foreign(1, "ab");
+    handlers.records.keep(&late, None).expect("room");
+    let stop = tokio_util::sync::CancellationToken::new();
+    let following = tokio::spawn(Arc::clone(&handlers).follow(stop.clone()));
+    let pause = std::time::Duration::from_secs(20);
+    tokio::time::sleep(pause).await;
+    assert!(handlers.states("a").is_empty(), "it may come yet");
+    tokio::time::sleep(pause).await;
+    let (_, state) = handlers.states("a").pop().expect("it is said");
+    let error = state.error.expect("it is missed");
+    assert!(state.version == 1 && error.contains("has not arrived for 30 s"), "{error}");
+    stop.cancel();
+    following.await.expect("it ends");
+}
