@@ -1,5 +1,6 @@
 //! Deployed on any node, live on every node: joining late, restarting, rolling back, removing.
 
+mod contested;
 mod parted;
 
 use crate::api::atoll;

@@ -1,7 +1,7 @@
 //! The deployed handlers: how they come, which of them answers a request, how they go.
 //!
-//! Requests read one pointer; deployments take turns, compile off the request path and swap that
-//! pointer. A request in flight finishes on the version that it began with.
+//! Requests read one pointer; deployments compile off the request path, and then write their record
+//! and swap that pointer in one step, which no other change of any handler comes between. A request in flight finishes on the version that it began with.
 
 pub(crate) mod changes;
 pub(crate) mod code;
@@ -14,6 +14,7 @@ pub(crate) mod guest;
 mod live;
 pub(crate) mod logs;
 mod records;
+mod turns;
 pub(crate) mod watch;
 
 use crate::cache::purges::Purges;
@@ -22,7 +23,7 @@ use crate::journal::Unsettled;
 use crate::node::Node;
 use crate::secrets::{self, Secrets};
 use arc_swap::ArcSwap;
-use atoll_core::manifest::HandlerState;
+use atoll_core::manifest::{HandlerRecord, HandlerState};
 use atoll_core::route::Target;
 use atoll_core::store::edit::WriteError;
 use atoll_wasm::engine::{Engine, EngineConfig};
@@ -41,6 +42,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
+use turns::Turns;
 use watch::Watchers;
 
 /// All handlers of a node, and the engine that runs them.
@@ -54,8 +56,8 @@ pub(crate) struct Handlers {
     records: Records,
     logs: Logs,
     live: ArcSwap<Live>,
-    /// Deployments and removals take turns.
-    turn: Arc<tokio::sync::Mutex<()>>,
+    /// Deployments, changes and removals of one handler take turns.
+    turns: Turns,
     /// Held while a record is written or forgotten and what is live follows it. Never for long.
     changing: Mutex<()>,
     /// Those that go on although nobody may wait for them any more.
@@ -93,7 +95,7 @@ impl Handlers {
         let engine = Engine::new(EngineConfig::default())?;
         let code = Code::open(settings.code, node.metrics());
         let records = Records::open(Arc::clone(&node))?;
-        let (live, turn, deployments) = (ArcSwap::default(), Arc::default(), TaskTracker::new());
+        let (live, turns) = (ArcSwap::default(), Turns::default());
         let figures = Figures::register(node.metrics());
         let secrets = Secrets::open(Arc::clone(&node), settings.secrets)?;
         let watchers = Watchers::new(Arc::clone(&node), settings.cluster_key)?;
@@ -107,9 +109,9 @@ impl Handlers {
             records,
             logs: Logs::default(),
             live,
-            turn,
+            turns,
             changing: Mutex::default(),
-            deployments,
+            deployments: TaskTracker::new(),
             api: OnceLock::new(),
             figures,
         });
@@ -179,7 +181,7 @@ impl Handlers {
 
     /// Takes a handler away, from every node. Returns whether there was one.
     pub(crate) async fn remove(&self, name: &str) -> Result<bool, WriteError> {
-        let _turn = self.turn.lock().await;
+        let _turn = self.turns.of(name).await;
         let _changing = self.changing();
         let was_kept = self.records.forget(name)?;
         Ok(self.drop_live(name) || was_kept)
@@ -216,7 +218,7 @@ impl Handlers {
         self.logs.keep_only(|name| self.live.load().by_name.contains_key(name));
         let canary = release.canary.as_ref().map(|(share, _)| tracing::field::display(share));
         info!(handler = name, version, canary, "handler deployed");
-        self.say(name, version, None);
+        self.say(&release.record, None);
     }
 
     /// Says who watches from now on.
@@ -225,9 +227,10 @@ impl Handlers {
         self.common.watchers.set(live.by_name.values().cloned());
     }
 
-    /// Tells every node what this one makes of a version.
-    fn say(&self, name: &str, version: u64, error: Option<String>) {
-        let state = HandlerState { version, error, api: self.api.get().cloned() };
+    /// Tells every node what this one makes of a record.
+    fn say(&self, record: &HandlerRecord, error: Option<String>) {
+        let (name, state) =
+            (&record.name, HandlerState::of(record, error, self.api.get().cloned()));
         if let Err(error) = self.records.tell(name, &state) {
             debug!(handler = name, %error, "what became of a handler could not be told");
         }

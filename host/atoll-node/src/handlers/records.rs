@@ -62,10 +62,7 @@ impl Records {
         // Another node may be about to delete it.
         self.hold(added);
         // A canary is a version like any other, and its record that of what is new.
-        let newest = match &record.canary {
-            Some(canary) if canary.record.version > record.version => (*canary.record).clone(),
-            _ => record.without_canary(),
-        };
+        let newest = record.newest().without_canary();
         let version = newest.version_key();
         let written = self.system.put(&version, NewValue::Owned(newest.encode())).and_then(|()| {
             self.system.put(&HandlerRecord::key(&record.name), NewValue::Owned(record.encode()))
@@ -103,6 +100,16 @@ impl Records {
             return Ok(());
         }
         self.system.put(&key, NewValue::Owned(bytes))
+    }
+
+    /// Takes back what this node has said of a handler that is gone.
+    pub(super) fn take_back(&self, name: &str) {
+        let key = format!("{}{}", HandlerRecord::states_of(name), self.node.name());
+        let is_told = self.system.bytes(&key).is_some();
+        if is_told && self.node.permission().write().is_ok() {
+            // What fails now is done where it is found without a record for long.
+            let _ = self.system.delete(&key);
+        }
     }
 
     /// What each node has said of a handler.

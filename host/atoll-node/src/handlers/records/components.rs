@@ -23,8 +23,9 @@ const ORPHAN_WAIT: Duration = Duration::from_secs(600);
 /// What this node's records name.
 #[derive(Debug, Default)]
 pub(super) struct Components {
-    /// By the key of a record: its stamp, and the digests that it names.
-    named: BTreeMap<String, (String, Vec<String>)>,
+    /// By the key of a record: its stamp, and the digests that it names; `None` where it cannot be
+    /// read, as one of a newer node.
+    named: BTreeMap<String, (String, Option<Vec<String>>)>,
     /// By digest: those that are named, as far as they have been here.
     held: BTreeMap<String, Bytes>,
     /// Those that could not be put back, which was said.
@@ -104,7 +105,7 @@ impl Records {
                 components.named.insert(key, (stamp, named));
             }
         }
-        components.named.values().flat_map(|(_, digests)| digests).cloned().collect()
+        components.named.values().flat_map(|(_, digests)| digests).flatten().cloned().collect()
     }
 
     /// The digests of the components that are in the bucket.
@@ -116,14 +117,17 @@ impl Records {
     /// Deletes what has been without a record for long: components, and the versions and states of
     /// handlers that are gone, which came from a node that did not know yet.
     fn sweep(&self, components: &mut Components, now: Instant) {
-        let needed: BTreeSet<&String> =
-            components.named.values().flat_map(|(_, digests)| digests).collect();
+        let named = || components.named.values().map(|(_, digests)| digests);
+        let needed: BTreeSet<&String> = named().flatten().flatten().collect();
+        // What cannot be read may name any.
+        let are_read = named().all(Option::is_some);
         let is_live = |rest: &str| {
             let name = rest.split('/').next().unwrap_or(rest);
             components.named.contains_key(&HandlerRecord::key(name))
         };
         let mut orphans = BTreeSet::new();
-        let blobs = self.digests().into_iter().filter(|digest| !needed.contains(digest));
+        let blobs = self.digests().into_iter();
+        let blobs = blobs.filter(|digest| are_read && !needed.contains(digest));
         orphans.extend(blobs.map(|digest| HandlerRecord::blob_key(&digest)));
         for prefix in [HandlerRecord::VERSION_PREFIX, HandlerRecord::STATE_PREFIX] {
             let keys = self.system.list(prefix, |_| ()).into_iter().map(|(rest, ())| rest);
@@ -148,11 +152,11 @@ impl Records {
     }
 }
 
-/// The digests that a record names; none where it cannot be read.
-fn digests_of(bytes: &[u8]) -> Vec<String> {
-    let Ok(record) = HandlerRecord::decode(bytes) else { return Vec::new() };
+/// The digests that a record names; `None` where it cannot be read.
+fn digests_of(bytes: &[u8]) -> Option<Vec<String>> {
+    let record = HandlerRecord::decode(bytes).ok()?;
     let canary = record.canary.map(|canary| canary.record.digest);
-    canary.into_iter().chain([record.digest]).collect()
+    Some(canary.into_iter().chain([record.digest]).collect())
 }
 
 #[cfg(test)]

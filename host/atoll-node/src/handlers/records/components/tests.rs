@@ -109,6 +109,17 @@ fn what_nothing_names_goes_after_a_while_and_not_before() {
 }
 
 #[test]
+fn nothing_is_swept_while_a_record_cannot_be_read() {
+    let records = records();
+    let begin = Instant::now();
+    records.system.put(&HandlerRecord::blob_key("x"), NewValue::Copy(b"x")).expect("room");
+    records.system.put(&HandlerRecord::key("newer"), NewValue::Copy(b"x")).expect("room");
+    records.tend(begin);
+    records.tend(begin + ORPHAN_WAIT);
+    check_there(&records, "x", true);
+}
+
+#[test]
 fn what_is_named_in_time_stays() {
     let records = records();
     let begin = Instant::now();
