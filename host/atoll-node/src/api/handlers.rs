@@ -348,7 +348,9 @@ fn unknown(name: &str) -> Problem {
 fn refusal(error: DeployError) -> Problem {
     let (status, code) = match &error {
         DeployError::Manifest(_) => (StatusCode::BAD_REQUEST, "bad-deployment"),
-        DeployError::RouteTaken { .. } => (StatusCode::CONFLICT, "route-taken"),
+        DeployError::RouteTaken { .. } | DeployError::UpstreamTaken { .. } => {
+            (StatusCode::CONFLICT, "route-taken")
+        }
         DeployError::Compile(_) => (StatusCode::UNPROCESSABLE_ENTITY, "bad-component"),
         DeployError::NoWatcher | DeployError::NoHandler | DeployError::CannotShare => {
             (StatusCode::UNPROCESSABLE_ENTITY, "wrong-world")

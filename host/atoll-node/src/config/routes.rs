@@ -131,6 +131,7 @@ pub(crate) fn of_json(text: &[u8]) -> anyhow::Result<RouteSettings> {
 
 fn one(route: &FileRoute, object_bytes_max: u64) -> anyhow::Result<RouteSettings> {
     let pattern: Pattern = route.path.parse()?;
+    pattern.check_new()?;
     let addresses = addresses("upstream", &route.upstream)?;
     let own_host = match route.host.as_deref() {
         None | Some("client") => false,

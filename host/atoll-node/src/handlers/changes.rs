@@ -98,6 +98,8 @@ impl Handlers {
         let _turn = self.turns.of(name).await;
         let current = self.kept(name)?;
         let routes = change.apply(name, &current.routes)?;
+        let patterns = parse(&routes)?;
+        patterns.iter().try_for_each(Pattern::check_new).map_err(ManifestError::Route)?;
         match self.get(name).filter(|live| live.record == current) {
             Some(live) if routes == current.routes => return Ok(Release::clone(&live)),
             _ => {}
@@ -127,7 +129,7 @@ impl Handlers {
             ..content
         };
         let (patterns, _) = record.check()?;
-        self.live.load().check_room(&record.name, &patterns)?;
+        self.check_room(&record.name, &patterns)?;
         let release = self.release(record).await?;
         match self.commit(Some(current), &release, None)? {
             true => Ok(release),

@@ -53,6 +53,11 @@ pub(crate) enum DeployError {
          with atoll route"
     )]
     RouteTaken { route: Pattern, name: String, other: String },
+    #[error(
+        "route {route} of handler {name} takes the same requests as the upstream's route {other}; \
+         choose another for one of the two, or take that away with atoll upstream remove"
+    )]
+    UpstreamTaken { route: Pattern, name: String, other: String },
     #[error("handler {name} has no route {route}; it has {routes}")]
     NoRoute { name: String, route: Pattern, routes: String },
     #[error(transparent)]
@@ -145,7 +150,10 @@ impl Handlers {
             record.routes = self.records.get(&record.name).ok_or_else(nothing)?.routes;
         }
         let (patterns, _) = record.check()?;
-        self.live.load().check_room(&record.name, &patterns)?;
+        if canary.is_none() {
+            patterns.iter().try_for_each(Pattern::check_new).map_err(ManifestError::Route)?;
+        }
+        self.check_room(&record.name, &patterns)?;
         let component = self.compiled(&record.digest, bytes.clone()).await?;
         component.world().name().clone_into(&mut record.world);
         loop {
@@ -156,6 +164,14 @@ impl Handlers {
                 return Ok(release);
             }
         }
+    }
+
+    /// Refuses routes that another handler has, or an upstream through the API.
+    pub(super) fn check_room(&self, name: &str, routes: &[Pattern]) -> Result<(), DeployError> {
+        self.live.load().check_room(name, routes)?;
+        self.records.upstream_at(routes).map_or(Ok(()), |(route, other)| {
+            Err(DeployError::UpstreamTaken { route, name: name.to_owned(), other })
+        })
     }
 
     /// A deployment in the place of the record that there is, or beside it.
@@ -205,7 +221,7 @@ impl Handlers {
         if self.records.get(name).as_ref() != before {
             return Ok(false);
         }
-        self.live.load().check_room(name, &release.live.patterns)?;
+        self.check_room(name, &release.live.patterns)?;
         // It runs perhaps, and was deleted by a node that knew of no version with it.
         let is_here = |version: &Arc<Deployed>| self.records.hold(&version.record.digest);
         if component.is_none() && !release.versions().all(is_here) {

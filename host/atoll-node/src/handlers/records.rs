@@ -3,9 +3,11 @@
 mod components;
 
 use crate::node::Node;
+use crate::proxy;
 use crate::system::System;
 use atoll_core::limits::VERSION_COUNT_MAX;
 use atoll_core::manifest::{HandlerRecord, HandlerState};
+use atoll_core::route::Pattern;
 use atoll_core::store::edit::{NewValue, WriteError};
 use bytes::Bytes;
 use components::Components;
@@ -89,6 +91,11 @@ impl Records {
             self.system.delete(&format!("{states}{node}"))?;
         }
         Ok(was_there)
+    }
+
+    /// The first of these routes that is an upstream's, and the name of that.
+    pub(super) fn upstream_at(&self, patterns: &[Pattern]) -> Option<(Pattern, String)> {
+        proxy::routes::taken(&self.system, patterns)
     }
 
     /// Says what this node makes of a handler, if it may write.
