@@ -215,7 +215,7 @@ impl Handlers {
         let (name, version) = (&release.record.name, release.record.newest_version());
         self.live.store(Arc::new(self.live.load().with(release.clone())));
         self.tell_watchers();
-        self.logs.keep_only(|name| self.live.load().by_name.contains_key(name));
+        self.logs.sweep(|name| self.live.load().by_name.contains_key(name));
         let canary = release.canary.as_ref().map(|(share, _)| tracing::field::display(share));
         info!(handler = name, version, canary, "handler deployed");
         self.say(&release.record, None);
@@ -243,7 +243,7 @@ impl Handlers {
         if is_live {
             self.live.store(Arc::new(before.without(name)));
             self.tell_watchers();
-            self.logs.keep_only(|kept| kept != name);
+            self.logs.end(name);
             info!(handler = name, "handler removed");
         }
         is_live
