@@ -1,5 +1,8 @@
 //! Deployed on any node, live on every node: joining late, restarting, rolling back, removing.
 
+mod contested;
+mod parted;
+
 use crate::api::atoll;
 use crate::cluster::{Cluster, Shape};
 use crate::node::{TestNode, wait_until};

@@ -71,6 +71,13 @@ pub struct HandlerRecord {
 pub struct HandlerState {
     /// The version that it looked at last.
     pub version: u64,
+    /// The component of that version, and when it was deployed: two nodes may have given one number
+    /// at the same time, and after a removal they begin anew. Empty where an older node says it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub digest: String,
+    /// In ms since the epoch.
+    #[serde(default)]
+    pub deployed_ms: u64,
     /// Why that version is not live there; the one before still is.
     pub error: Option<String>,
     /// Where its API listens, for whoever asks each node.
@@ -245,9 +252,17 @@ impl HandlerRecord {
         HandlerRecord { canary: None, ..self.clone() }
     }
 
+    /// What is new in it: the live version, or its canary.
+    pub fn newest(&self) -> &HandlerRecord {
+        match &self.canary {
+            Some(canary) if canary.record.version > self.version => &canary.record,
+            _ => self,
+        }
+    }
+
     /// The highest number in it: that of the live version, or of its canary.
     pub fn newest_version(&self) -> u64 {
-        self.canary.iter().map(|canary| canary.record.version).fold(self.version, u64::max)
+        self.newest().version
     }
 
     /// Whether the live version or its canary is the component of this digest.
@@ -288,6 +303,10 @@ impl HandlerRecord {
     pub const PREFIX: &str = "handler/";
     /// The start of the keys of all kept versions.
     pub const VERSION_PREFIX: &str = "version/";
+    /// The start of the keys of all components; the digest follows.
+    pub const BLOB_PREFIX: &str = "blob/";
+    /// The start of the keys of what nodes say of handlers.
+    pub const STATE_PREFIX: &str = "state/";
 
     /// The key of this version in `_sys`. Versions sort as numbers.
     pub fn version_key(&self) -> String {
@@ -301,7 +320,7 @@ impl HandlerRecord {
 
     /// The start of the keys of what nodes say of a handler; the node's name follows.
     pub fn states_of(name: &str) -> String {
-        format!("state/{name}/")
+        format!("{}{name}/", HandlerRecord::STATE_PREFIX)
     }
 
     /// The version whose content this one has.
@@ -320,11 +339,18 @@ impl HandlerRecord {
 
     /// The key of the component in `_sys`.
     pub fn blob_key(digest: &str) -> String {
-        format!("blob/{digest}")
+        format!("{}{digest}", HandlerRecord::BLOB_PREFIX)
     }
 }
 
 impl HandlerState {
+    /// What is said of a record whose newest version was looked at.
+    pub fn of(record: &HandlerRecord, error: Option<String>, api: Option<String>) -> HandlerState {
+        let HandlerRecord { version, digest, deployed_ms, .. } = record.newest();
+        let (version, deployed_ms) = (*version, *deployed_ms);
+        HandlerState { version, digest: digest.clone(), deployed_ms, error, api }
+    }
+
     /// The state as it is stored.
     pub fn encode(&self) -> Vec<u8> {
         rmp_serde::to_vec_named(self).expect("a state of text and numbers always encodes")
@@ -411,7 +437,8 @@ mod tests {
         let tried = with_canary(record());
         assert_eq!(HandlerRecord::decode(&tried.encode()), Ok(tried.clone()));
         assert_eq!((tried.newest_version(), tried.without_canary()), (4, record()));
-        let state = HandlerState { version: 3, error: Some("why".into()), api: None };
+        let state = HandlerState::of(&tried, Some("why".into()), None);
+        assert_eq!(state.version, 4);
         assert_eq!(HandlerState::decode(&state.encode()), Ok(state));
         assert!(record().version_key() < HandlerRecord { version: 10, ..record() }.version_key());
     }

@@ -130,6 +130,18 @@ fn parse_path(text: &str) -> Result<Vec<Segment>, &'static str> {
 }
 
 impl Pattern {
+    /// Checks what holds for a pattern that is written now. What was kept with less is still read.
+    pub fn check_new(&self) -> Result<(), PatternError> {
+        let (Host::Below(host) | Host::Exact(host)) = &self.host else { return Ok(()) };
+        // An address of IPv6 has its colons in brackets.
+        let names_port = host.rsplit(']').next().is_some_and(|rest| rest.contains(':'));
+        if names_port {
+            let reason = "a host is written without a port, and stands for all of them";
+            return Err(PatternError { pattern: self.to_string(), reason });
+        }
+        Ok(())
+    }
+
     /// Whether the request is one for this route.
     pub fn matches(&self, target: Target<'_>) -> bool {
         self.matches_path(target.path)

@@ -1,7 +1,7 @@
 //! The deployed handlers: how they come, which of them answers a request, how they go.
 //!
-//! Requests read one pointer; deployments take turns, compile off the request path and swap that
-//! pointer. A request in flight finishes on the version that it began with.
+//! Requests read one pointer; deployments compile off the request path, and then write their record
+//! and swap that pointer in one step, which no other change of any handler comes between. A request in flight finishes on the version that it began with.
 
 pub(crate) mod changes;
 pub(crate) mod code;
@@ -14,6 +14,7 @@ pub(crate) mod guest;
 mod live;
 pub(crate) mod logs;
 mod records;
+mod turns;
 pub(crate) mod watch;
 
 use crate::cache::purges::Purges;
@@ -22,7 +23,7 @@ use crate::journal::Unsettled;
 use crate::node::Node;
 use crate::secrets::{self, Secrets};
 use arc_swap::ArcSwap;
-use atoll_core::manifest::HandlerState;
+use atoll_core::manifest::{HandlerRecord, HandlerState};
 use atoll_core::route::Target;
 use atoll_core::store::edit::WriteError;
 use atoll_wasm::engine::{Engine, EngineConfig};
@@ -37,9 +38,11 @@ use live::Live;
 use logs::Logs;
 use records::Records;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
+use turns::Turns;
 use watch::Watchers;
 
 /// All handlers of a node, and the engine that runs them.
@@ -53,8 +56,10 @@ pub(crate) struct Handlers {
     records: Records,
     logs: Logs,
     live: ArcSwap<Live>,
-    /// Deployments and removals take turns.
-    turn: Arc<tokio::sync::Mutex<()>>,
+    /// Deployments, changes and removals of one handler take turns.
+    turns: Turns,
+    /// Held while a record is written or forgotten and what is live follows it. Never for long.
+    changing: Mutex<()>,
     /// Those that go on although nobody may wait for them any more.
     deployments: TaskTracker,
     /// Where others reach the node's API.
@@ -90,7 +95,7 @@ impl Handlers {
         let engine = Engine::new(EngineConfig::default())?;
         let code = Code::open(settings.code, node.metrics());
         let records = Records::open(Arc::clone(&node))?;
-        let (live, turn, deployments) = (ArcSwap::default(), Arc::default(), TaskTracker::new());
+        let (live, turns) = (ArcSwap::default(), Turns::default());
         let figures = Figures::register(node.metrics());
         let secrets = Secrets::open(Arc::clone(&node), settings.secrets)?;
         let watchers = Watchers::new(Arc::clone(&node), settings.cluster_key)?;
@@ -104,8 +109,9 @@ impl Handlers {
             records,
             logs: Logs::default(),
             live,
-            turn,
-            deployments,
+            turns,
+            changing: Mutex::default(),
+            deployments: TaskTracker::new(),
             api: OnceLock::new(),
             figures,
         });
@@ -175,9 +181,22 @@ impl Handlers {
 
     /// Takes a handler away, from every node. Returns whether there was one.
     pub(crate) async fn remove(&self, name: &str) -> Result<bool, WriteError> {
-        let _turn = self.turn.lock().await;
+        let _turn = self.turns.of(name).await;
+        let _changing = self.changing();
         let was_kept = self.records.forget(name)?;
         Ok(self.drop_live(name) || was_kept)
+    }
+
+    /// Keeps what the records name from being lost. Called before links come up, and from time to
+    /// time.
+    pub(crate) fn tend_components(&self) {
+        let _changing = self.changing();
+        self.records.tend(Instant::now());
+    }
+
+    fn changing(&self) -> MutexGuard<'_, ()> {
+        // Whoever panicked meanwhile has left a record and what is live: the next look compares them.
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What each node says of a handler.
@@ -196,10 +215,10 @@ impl Handlers {
         let (name, version) = (&release.record.name, release.record.newest_version());
         self.live.store(Arc::new(self.live.load().with(release.clone())));
         self.tell_watchers();
-        self.logs.keep_only(|name| self.live.load().by_name.contains_key(name));
+        self.logs.sweep(|name| self.live.load().by_name.contains_key(name));
         let canary = release.canary.as_ref().map(|(share, _)| tracing::field::display(share));
         info!(handler = name, version, canary, "handler deployed");
-        self.say(name, version, None);
+        self.say(&release.record, None);
     }
 
     /// Says who watches from now on.
@@ -208,9 +227,10 @@ impl Handlers {
         self.common.watchers.set(live.by_name.values().cloned());
     }
 
-    /// Tells every node what this one makes of a version.
-    fn say(&self, name: &str, version: u64, error: Option<String>) {
-        let state = HandlerState { version, error, api: self.api.get().cloned() };
+    /// Tells every node what this one makes of a record.
+    fn say(&self, record: &HandlerRecord, error: Option<String>) {
+        let (name, state) =
+            (&record.name, HandlerState::of(record, error, self.api.get().cloned()));
         if let Err(error) = self.records.tell(name, &state) {
             debug!(handler = name, %error, "what became of a handler could not be told");
         }
@@ -223,7 +243,7 @@ impl Handlers {
         if is_live {
             self.live.store(Arc::new(before.without(name)));
             self.tell_watchers();
-            self.logs.keep_only(|kept| kept != name);
+            self.logs.end(name);
             info!(handler = name, "handler removed");
         }
         is_live

@@ -89,7 +89,11 @@ async fn serve(
     let read = match opened {
         None => None,
         Some(opened) => match load(&node, opened, &mut signals).await? {
-            Some(read) => Some(read),
+            Some(read) => {
+                // A peer may delete what a record that was saved needs.
+                kit.handlers.tend_components();
+                Some(read)
+            }
             None => return Ok(()),
         },
     };

@@ -73,6 +73,16 @@ fn what_another_takes_or_cannot_be_meant_is_refused_with_both_names() {
         let detail = refused.json()["detail"].as_str().expect("a detail").to_owned();
         assert!(detail.contains(other) && detail.contains("route mine"), "{detail}");
     }
+    let refused = put(&node, "port", "example.com:8080/x", &origin);
+    assert!(refused.status == 400 && refused.text().contains("without a port"), "{refused:?}");
+    for command in [
+        &["deploy", &path, "--name", "other", "--route", "/shop/*"][..],
+        &["route", "hello", "--add", "/shop/*"],
+    ] {
+        let (success, _, stderr) = atoll(&node, command);
+        assert!(!success && stderr.contains("route shop (/shop/*)"), "{stderr}");
+        assert!(stderr.contains("route /shop/* of handler"), "{stderr}");
+    }
     for bad in ["", "[]", "{}", r#"{"path": "/a"}"#, r#"{"path": "/a", "upstream": "x"}"#] {
         let refused = node.http("PUT", node.api, "/v1/routes/bad", bad.as_bytes());
         assert_eq!(refused.status, 400, "{bad}: {refused:?}");

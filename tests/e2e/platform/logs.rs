@@ -3,9 +3,9 @@
 use super::{deploy, get, ok};
 use crate::api::atoll;
 use crate::cluster::{Cluster, Shape};
-use crate::node::{ATOLL, serve, wait_until};
+use crate::node::{ATOLL, PATIENCE, TestNode, serve, wait_until};
 use crate::proxy::Proxy;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 
@@ -55,6 +55,50 @@ fn the_log_of_a_handler_comes_from_all_nodes_and_each_line_names_its_own() {
         assert_eq!(get(cluster.node(1), "/s/log").status, 200);
         followed.try_iter().any(|line| line.starts_with("n1")).then_some(())
     });
+    follower.kill().expect("it runs");
+    follower.wait().expect("it has ended");
+}
+
+/// The lines that something prints, as they come.
+fn lines(output: impl Read + Send + 'static) -> mpsc::Receiver<String> {
+    let (sender, lines) = mpsc::channel();
+    std::thread::spawn(move || {
+        BufReader::new(output).lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
+    });
+    lines
+}
+
+#[test]
+fn a_log_is_followed_beyond_a_removal_and_another_deployment() {
+    let node = TestNode::start();
+    let deploy = || deploy(&node, "standard", &["--name", "s", "--route", "/s/*"]);
+    deploy();
+    assert_eq!(get(&node, "/s/log").status, 200);
+    let mut follower = Command::new(ATOLL)
+        .args(["logs", "s", "--follow"])
+        .env("ATOLL_API_URL", format!("http://{}", node.api))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("atoll starts");
+    let said = lines(follower.stdout.take().expect("stdout is piped"));
+    let told = lines(follower.stderr.take().expect("stderr is piped"));
+    // Each request makes two lines.
+    let check = |what: &str| {
+        let both = [0, 1].map(|_| said.recv_timeout(PATIENCE).expect(what));
+        for want in ["nearly full", "a line"] {
+            assert!(both.iter().any(|line| line.ends_with(want)), "{what}: {both:?}");
+        }
+    };
+    check("what was there");
+    ok(&node, &["remove", "s"]);
+    let ended = told.recv_timeout(PATIENCE).expect("it is said");
+    assert!(ended.contains("has ended") && ended.contains("goes on here"), "{ended}");
+    deploy();
+    for what in ["that of the next handler", "and what follows"] {
+        assert_eq!(get(&node, "/s/log").status, 200);
+        check(what);
+    }
     follower.kill().expect("it runs");
     follower.wait().expect("it has ended");
 }

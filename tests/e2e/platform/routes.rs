@@ -33,6 +33,7 @@ fn routes_change_on_all_nodes_without_a_compilation_and_roll_back() {
     );
     check_refused(first, &["route", "hello", "--remove", "/z"], "it has /b/*, /d");
     check_refused(first, &["route", "hello", "--remove", "/b/*", "--remove", "/d"], "1 to 32");
+    check_refused(first, &["route", "hello", "example.com:8080/x"], "without a port");
     check_refused(first, &["route", "hello", "b"], "write e.g. /counter/*");
     check_refused(first, &["route", "nobody", "/b"], "no handler is called nobody");
     check_refused(first, &["route", "hello"], "atoll route --help");

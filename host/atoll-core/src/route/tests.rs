@@ -134,3 +134,16 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_host_with_a_port_is_not_written_anew_as_it_would_never_match() {
+    for fine in ["/x", "example.com/x", "*.example.com/x", "[::1]/x", "GET 127.0.0.1/x"] {
+        let pattern: Pattern = fine.parse().expect(fine);
+        assert_eq!(pattern.check_new(), Ok(()), "{fine}");
+    }
+    for wrong in ["example.com:8080/x", ":8080/x", "*.example.com:80/x", "[::1]:80/x", "::1/x"] {
+        let pattern: Pattern = wrong.parse().expect("it was taken before");
+        let error = pattern.check_new().expect_err(wrong).to_string();
+        assert!(error.contains(wrong) && error.contains("without a port"), "{error}");
+    }
+}

@@ -388,7 +388,9 @@ fn unknown(name: &str) -> Problem {
 fn refusal(error: DeployError) -> Problem {
     let (status, code) = match &error {
         DeployError::Manifest(_) => (StatusCode::BAD_REQUEST, "bad-deployment"),
-        DeployError::RouteTaken { .. } => (StatusCode::CONFLICT, "route-taken"),
+        DeployError::RouteTaken { .. } | DeployError::UpstreamTaken { .. } => {
+            (StatusCode::CONFLICT, "route-taken")
+        }
         DeployError::Compile(_) => (StatusCode::UNPROCESSABLE_ENTITY, "bad-component"),
         DeployError::NoWatcher
         | DeployError::NoHandler
@@ -403,6 +405,9 @@ fn refusal(error: DeployError) -> Problem {
         DeployError::NoVersion { .. } => (StatusCode::CONFLICT, "no-such-version"),
         DeployError::NothingLive(_) => (StatusCode::CONFLICT, "nothing-live"),
         DeployError::NoCanary(_) => (StatusCode::CONFLICT, "no-canary"),
+        DeployError::Overtaken(_) => {
+            return Problem::busy("changed-meanwhile", error.to_string(), 1);
+        }
         DeployError::NotHere => return Problem::busy("not-here-yet", error.to_string(), 1),
         DeployError::Damaged => (StatusCode::UNPROCESSABLE_ENTITY, "bad-component"),
         DeployError::Store(WriteError::Obstacle(obstacle)) => return (*obstacle).into(),

@@ -11,6 +11,7 @@ use anyhow::{Context, bail};
 use atoll_core::manifest::check_name;
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
+use everywhere::Newest;
 use serde::Deserialize;
 use std::path::PathBuf;
 use ureq::SendBody;
@@ -177,6 +178,8 @@ pub(super) struct RemoveArgs {
 struct Handler {
     name: String,
     version: u64,
+    digest: String,
+    deployed_ms: u64,
     world: String,
     #[serde(default)]
     restores: Option<u64>,
@@ -203,6 +206,8 @@ struct Watch {
 struct Canary {
     share: String,
     version: u64,
+    digest: String,
+    deployed_ms: u64,
     requests: u64,
     failures: u64,
 }
@@ -224,9 +229,13 @@ impl Handler {
         }
     }
 
-    /// The number that nodes tell once they serve it.
-    fn newest(&self) -> u64 {
-        self.canary.iter().map(|canary| canary.version).fold(self.version, u64::max)
+    /// What nodes tell once they serve it.
+    fn newest(&self) -> Newest {
+        let Handler { version, digest, deployed_ms, .. } = self;
+        let live = (version, digest, deployed_ms);
+        let trial = self.canary.as_ref().map(|c| (&c.version, &c.digest, &c.deployed_ms));
+        let (version, digest, deployed_ms) = trial.map_or(live, |trial| live.max(trial));
+        Newest { version: *version, digest: digest.clone(), deployed_ms: *deployed_ms }
     }
 }
 
@@ -245,7 +254,7 @@ pub(super) fn deploy(args: &DeployArgs) -> anyhow::Result<()> {
     let answer = text(accepted(client.send(ask, SendBody::from_reader(&mut &component[..]))?)?)?;
     let handler: Handler = serde_json::from_str(&answer).context(OTHER_VERSION)?;
     if args.wait.is_some() {
-        everywhere::wait(&client, &handler.name, handler.newest())?;
+        everywhere::wait(&client, &handler.name, &handler.newest())?;
     }
     if let Some(canary) = &handler.canary {
         return print(canary::render_deployed(&handler, canary));
@@ -262,7 +271,7 @@ pub(super) fn roll_back(args: &RollbackArgs) -> anyhow::Result<()> {
     let handler: Handler =
         serde_json::from_str(&text(client.fetch(ask)?)?).context(OTHER_VERSION)?;
     if args.wait.is_some() {
-        everywhere::wait(&client, &handler.name, handler.version)?;
+        everywhere::wait(&client, &handler.name, &handler.newest())?;
     }
     let (name, version) = (visible(&handler.name), handler.version);
     let restores = handler.restores.unwrap_or(version);
@@ -427,6 +436,8 @@ mod tests {
         Handler {
             name: "counter".into(),
             version: 2,
+            digest: "ab".into(),
+            deployed_ms: 1,
             world: "atoll:edge/handler".into(),
             restores: None,
             component_bytes: 30_000,
@@ -476,7 +487,14 @@ mod tests {
         assert!(render_list(&[]).contains("atoll help deploy"));
         let listed = render_list(&[handler(&["/a", "/b"], &[])]);
         assert!(listed.lines().count() == 2 && listed.contains("/a, /b"), "{listed}");
-        let canary = Canary { share: "5%".into(), version: 3, requests: 4, failures: 2 };
+        let canary = Canary {
+            share: "5%".into(),
+            version: 3,
+            digest: "cd".into(),
+            deployed_ms: 2,
+            requests: 4,
+            failures: 2,
+        };
         let tried = Handler { canary: Some(canary), ..handler(&["/a"], &[]) };
         let listed = render_list(&[tried]);
         assert!(listed.lines().count() == 3 && listed.contains("canary, 5%"), "{listed}");

@@ -147,6 +147,7 @@ pub(crate) fn of_json(text: &[u8], object_bytes_max: u64) -> anyhow::Result<Rout
 
 fn one(route: &FileRoute, object_bytes_max: u64) -> anyhow::Result<RouteSettings> {
     let pattern: Pattern = route.path.parse()?;
+    pattern.check_new()?;
     let addresses = addresses("upstream", &route.upstream)?;
     let own_host = match route.host.as_deref() {
         None | Some("client") => false,

@@ -6,8 +6,8 @@
 use super::Handlers;
 use super::deploy::DeployError;
 use super::deployed::Release;
-use atoll_core::manifest::HandlerRecord;
 use atoll_core::manifest::canary::Canary;
+use atoll_core::manifest::{HandlerRecord, ManifestError};
 use atoll_core::route::{Pattern, PatternError};
 
 /// What becomes of a handler's routes.
@@ -47,7 +47,7 @@ impl Rerouting {
 
 fn parse(routes: &[String]) -> Result<Vec<Pattern>, DeployError> {
     let parsed: Result<_, PatternError> = routes.iter().map(|route| route.parse()).collect();
-    Ok(parsed.map_err(atoll_core::manifest::ManifestError::Route)?)
+    Ok(parsed.map_err(ManifestError::Route)?)
 }
 
 impl Handlers {
@@ -58,11 +58,12 @@ impl Handlers {
         name: &str,
         to: Option<u64>,
     ) -> Result<Release, DeployError> {
-        let _turn = self.turn.lock().await;
+        let _turn = self.turns.of(name).await;
         let current = self.kept(name)?;
         if let (None, Some(_)) = (to, &current.canary) {
             let restores = Some(current.content_version());
-            return self.make_live(HandlerRecord { restores, canary: None, ..current }).await;
+            let content = HandlerRecord { restores, canary: None, ..current.clone() };
+            return self.make_live(&current, content).await;
         }
         let mut versions = self.records.versions(name).into_iter().rev();
         let wanted = versions.find(|version| match to {
@@ -75,16 +76,17 @@ impl Handlers {
         };
         let wanted = wanted.ok_or_else(missing)?;
         let restores = Some(wanted.content_version());
-        self.make_live(HandlerRecord { restores, canary: None, ..wanted }).await
+        self.make_live(&current, HandlerRecord { restores, canary: None, ..wanted }).await
     }
 
     /// Gives a handler's canary all requests.
     pub(crate) async fn promote(&self, name: &str) -> Result<Release, DeployError> {
-        let _turn = self.turn.lock().await;
-        let canary = self.kept(name)?.canary;
+        let _turn = self.turns.of(name).await;
+        let current = self.kept(name)?;
+        let canary = current.canary.clone();
         let canary = canary.ok_or_else(|| DeployError::NoCanary(name.to_owned()))?.record;
         let restores = Some(canary.content_version());
-        self.make_live(HandlerRecord { restores, ..*canary }).await
+        self.make_live(&current, HandlerRecord { restores, ..*canary }).await
     }
 
     /// Changes the requests that a handler answers. Its component and its instances stay.
@@ -93,37 +95,46 @@ impl Handlers {
         name: &str,
         change: Rerouting,
     ) -> Result<Release, DeployError> {
-        let _turn = self.turn.lock().await;
+        let _turn = self.turns.of(name).await;
         let current = self.kept(name)?;
         let routes = change.apply(name, &current.routes)?;
+        let patterns = parse(&routes)?;
+        patterns.iter().try_for_each(Pattern::check_new).map_err(ManifestError::Route)?;
         match self.get(name).filter(|live| live.record == current) {
             Some(live) if routes == current.routes => return Ok(Release::clone(&live)),
             _ => {}
         }
-        let canary = current.canary.map(|Canary { share, mut record }| {
+        let canary = current.canary.clone().map(|Canary { share, mut record }| {
             record.routes.clone_from(&routes);
             Canary { share, record }
         });
-        self.make_live(HandlerRecord { routes, restores: None, canary, ..current }).await
+        let content = HandlerRecord { routes, restores: None, canary, ..current.clone() };
+        self.make_live(&current, content).await
     }
 
     fn kept(&self, name: &str) -> Result<HandlerRecord, DeployError> {
         self.records.get(name).ok_or_else(|| DeployError::Unknown(name.to_owned()))
     }
 
-    /// Makes what a record says live, as a version of its own, of a component that is kept.
-    async fn make_live(&self, content: HandlerRecord) -> Result<Release, DeployError> {
+    /// Makes what a record says live, as a version of its own, of a component that is kept. It is a
+    /// change of `current`, and of nothing else that may have come from another node meanwhile.
+    async fn make_live(
+        &self,
+        current: &HandlerRecord,
+        content: HandlerRecord,
+    ) -> Result<Release, DeployError> {
         let record = HandlerRecord {
             version: self.next_version(&content.name),
             deployed_ms: self.node.now().millis(),
             ..content
         };
         let (patterns, _) = record.check()?;
-        self.live.load().check_room(&record.name, &patterns)?;
+        self.check_room(&record.name, &patterns)?;
         let release = self.release(record).await?;
-        self.records.keep(&release.record, None)?;
-        self.swap(&release);
-        Ok(release)
+        match self.commit(Some(current), &release, None)? {
+            true => Ok(release),
+            false => Err(DeployError::Overtaken(current.name.clone())),
+        }
     }
 }
 

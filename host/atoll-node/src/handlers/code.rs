@@ -1,6 +1,7 @@
 //! How components become code: from the cache on disk, or compiled.
 
 use super::guest::GuestHost;
+use super::turns::Turns;
 use crate::metrics::Metrics;
 use atoll_wasm::code_cache::{CodeCache, Origin};
 use atoll_wasm::component::Component;
@@ -10,9 +11,15 @@ use bytes::Bytes;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use tokio::sync::Semaphore;
 use tracing::warn;
+
+/// Components that are loaded, compiled or wait for it at once; each has a thread. The engine compiles
+/// one after the other, and what the cache holds does not wait for that.
+const AT_ONCE_MAX: usize = 64;
 
 /// Where compiled code is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +33,11 @@ pub(crate) struct Settings {
 #[derive(Debug)]
 pub(super) struct Code {
     cache: Option<Arc<CodeCache>>,
+    places: Semaphore,
+    /// One digest after the other: the second handler with a component finds it made.
+    pub(super) turns: Turns,
+    /// By digest, as long as somebody has them.
+    recent: Mutex<BTreeMap<String, Weak<Component<GuestHost>>>>,
     made: Family<Made, Counter>,
 }
 
@@ -48,15 +60,27 @@ impl Code {
                 .inspect_err(|error| warn!(%error, "no cache of compiled code"))
                 .ok()
         });
-        Code { cache, made }
+        Code {
+            cache,
+            places: Semaphore::new(AT_ONCE_MAX),
+            turns: Turns::default(),
+            recent: Mutex::default(),
+            made,
+        }
     }
 
     /// Makes a component ready to run. `None` if that was given up.
     pub(super) async fn component(
         &self,
         engine: &Engine<GuestHost>,
+        digest: &str,
         wasm: Bytes,
-    ) -> Option<Result<Component<GuestHost>, CompileError>> {
+    ) -> Option<Result<Arc<Component<GuestHost>>, CompileError>> {
+        let _turn = self.turns.of(digest).await;
+        if let Some(component) = self.recent(digest) {
+            return Some(Ok(component));
+        }
+        let _place = self.places.acquire().await.ok()?;
         let (engine, cache) = (engine.clone(), self.cache.clone());
         let made = tokio::task::spawn_blocking(move || match cache {
             Some(cache) => engine.load_or_compile(&wasm, &cache),
@@ -66,8 +90,21 @@ impl Code {
         });
         Some(made.await.ok()?.map(|(component, origin)| {
             self.note(&origin);
+            let component = Arc::new(component);
+            self.remember(digest, &component);
             component
         }))
+    }
+
+    fn recent(&self, digest: &str) -> Option<Arc<Component<GuestHost>>> {
+        let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        recent.get(digest)?.upgrade()
+    }
+
+    fn remember(&self, digest: &str, component: &Arc<Component<GuestHost>>) {
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        recent.retain(|_, component| component.strong_count() > 0);
+        recent.insert(digest.to_owned(), Arc::downgrade(component));
     }
 
     fn note(&self, origin: &Origin) {

@@ -53,6 +53,11 @@ pub(crate) enum DeployError {
          with atoll route"
     )]
     RouteTaken { route: Pattern, name: String, other: String },
+    #[error(
+        "route {route} of handler {name} takes the same requests as the upstream's route {other}; \
+         choose another for one of the two, or take that away with atoll upstream remove"
+    )]
+    UpstreamTaken { route: Pattern, name: String, other: String },
     #[error("handler {name} has no route {route}; it has {routes}")]
     NoRoute { name: String, route: Pattern, routes: String },
     #[error(transparent)]
@@ -107,6 +112,8 @@ pub(crate) enum DeployError {
     NothingLive(String),
     #[error("handler {0} has no canary; deploy one with --canary 5%")]
     NoCanary(String),
+    #[error("handler {0} was changed on another node meanwhile; look at it and try again")]
+    Overtaken(String),
     #[error("the component is not on this node yet; try again in a moment")]
     NotHere,
     #[error("the component did not arrive whole: its SHA-256 is another")]
@@ -124,12 +131,12 @@ struct Draft {
 
 impl Handlers {
     /// Deploys once it is this one's turn. From then on it goes on to its end, whether or not the
-    /// caller waits: a compilation cannot be stopped, and the next may not run beside it.
+    /// caller waits: a compilation cannot be stopped, and the next of this handler comes after it.
     pub(crate) async fn deploy(
         self: &Arc<Self>,
         wanted: Deployment,
     ) -> Result<Release, DeployError> {
-        let turn = Arc::clone(&self.turn).lock_owned().await;
+        let turn = self.turns.of(&wanted.name).await;
         let handlers = Arc::clone(self);
         let deployment = self.deployments.spawn(async move {
             let release = handlers.deploy_now(wanted).await;
@@ -141,56 +148,97 @@ impl Handlers {
 
     /// Checks, compiles, tries, stores and swaps, in this order.
     async fn deploy_now(&self, wanted: Deployment) -> Result<Release, DeployError> {
-        let beside = match wanted.canary {
-            None => None,
-            Some(share) => {
-                let nothing = || DeployError::NothingLive(wanted.name.clone());
-                Some((share, self.records.get(&wanted.name).ok_or_else(nothing)?))
-            }
-        };
-        let mut record = HandlerRecord {
-            version: self.next_version(&wanted.name),
-            digest: hex(&Sha256::digest(&wanted.component)),
-            component_bytes: wanted.component.len() as u64,
-            deployed_ms: self.node.now().millis(),
-            name: wanted.name,
-            routes: beside.as_ref().map_or(wanted.routes, |(_, live)| live.routes.clone()),
-            grants: wanted.grants,
-            config: wanted.config,
-            world: String::new(),
-            limits: wanted.limits,
-            reuse: wanted.reuse,
-            cache: wanted.cache,
-            replicate: wanted.replicate,
-            pass_on_failure: wanted.pass_on_failure,
-            restores: None,
-            watch: wanted.watch,
-            canary: None,
-        };
-        let (patterns, grants) = record.check()?;
-        self.live.load().check_room(&record.name, &patterns)?;
-        let component = self.compiled(&record.digest, wanted.component.clone()).await?;
-        record.world = component.world().name().to_owned();
+        let (bytes, canary) = (wanted.component.clone(), wanted.canary);
+        let mut record = record_of(wanted);
+        if canary.is_some() {
+            let nothing = || DeployError::NothingLive(record.name.clone());
+            record.routes = self.records.get(&record.name).ok_or_else(nothing)?.routes;
+        }
+        let (patterns, _) = record.check()?;
+        if canary.is_none() {
+            patterns.iter().try_for_each(Pattern::check_new).map_err(ManifestError::Route)?;
+        }
+        self.check_room(&record.name, &patterns)?;
+        let component = self.compiled(&record.digest, bytes.clone()).await?;
+        component.world().name().clone_into(&mut record.world);
         record.check()?;
         if record.pass_on_failure && component.world() != World::Filter {
             return Err(DeployError::NoFilter);
         }
-        let standing = beside.as_ref().map_or(Standing::Live, |_| Standing::Canary);
-        let parsed = (patterns, grants);
-        let draft = Draft { record: record.clone(), parsed, component, standing };
-        let deployed = self.prepare(draft).await?;
-        let release = match beside {
-            None => Release { record, live: deployed, canary: None },
-            Some((share, live)) => {
-                let canary = Some(Canary { share, record: Box::new(record) });
-                let record = HandlerRecord { canary, ..live };
-                let live = self.version(record.without_canary(), Standing::Live).await?;
-                Release { record, live, canary: Some((share, deployed)) }
+        loop {
+            // What came from another node while this was compiled or tried is beside or before it.
+            let before = self.records.get(&record.name);
+            let release = self.draft(&record, before.as_ref(), canary, &component).await?;
+            if self.commit(before.as_ref(), &release, Some(bytes.clone()))? {
+                return Ok(release);
+            }
+        }
+    }
+
+    /// Refuses routes that another handler has, or an upstream through the API.
+    pub(super) fn check_room(&self, name: &str, routes: &[Pattern]) -> Result<(), DeployError> {
+        self.live.load().check_room(name, routes)?;
+        self.records.upstream_at(routes).map_or(Ok(()), |(route, other)| {
+            Err(DeployError::UpstreamTaken { route, name: name.to_owned(), other })
+        })
+    }
+
+    /// A deployment in the place of the record that there is, or beside it.
+    async fn draft(
+        &self,
+        wanted: &HandlerRecord,
+        before: Option<&HandlerRecord>,
+        canary: Option<Share>,
+        component: &Arc<Component<GuestHost>>,
+    ) -> Result<Release, DeployError> {
+        let mut record = HandlerRecord {
+            version: self.next_version(&wanted.name),
+            deployed_ms: self.node.now().millis(),
+            ..wanted.clone()
+        };
+        let beside = match canary {
+            None => None,
+            Some(share) => {
+                let live = before.ok_or_else(|| DeployError::NothingLive(wanted.name.clone()))?;
+                record.routes.clone_from(&live.routes);
+                Some((share, live.clone()))
             }
         };
-        self.records.keep(&release.record, Some(wanted.component))?;
-        self.swap(&release);
-        Ok(release)
+        let standing = beside.as_ref().map_or(Standing::Live, |_| Standing::Canary);
+        let (parsed, component) = (record.check()?, Arc::clone(component));
+        let draft = Draft { record: record.clone(), parsed, component, standing };
+        let deployed = self.prepare(draft).await?;
+        let Some((share, live)) = beside else {
+            return Ok(Release { record, live: deployed, canary: None });
+        };
+        let canary = Some(Canary { share, record: Box::new(record) });
+        let record = HandlerRecord { canary, ..live };
+        let live = self.version(record.without_canary(), Standing::Live).await?;
+        Ok(Release { record, live, canary: Some((share, deployed)) })
+    }
+
+    /// Writes a record and makes it live, in one step. Returns whether that was done: not where
+    /// `before` is the handler's record no more.
+    pub(super) fn commit(
+        &self,
+        before: Option<&HandlerRecord>,
+        release: &Release,
+        component: Option<Bytes>,
+    ) -> Result<bool, DeployError> {
+        let _changing = self.changing();
+        let name = &release.record.name;
+        if self.records.get(name).as_ref() != before {
+            return Ok(false);
+        }
+        self.check_room(name, &release.live.patterns)?;
+        // It runs perhaps, and was deleted by a node that knew of no version with it.
+        let is_here = |version: &Arc<Deployed>| self.records.hold(&version.record.digest);
+        if component.is_none() && !release.versions().all(is_here) {
+            return Err(DeployError::NotHere);
+        }
+        self.records.keep(&release.record, component)?;
+        self.swap(release);
+        Ok(true)
     }
 
     /// What a record says, ready to be called; the versions that run already are taken as they are.
@@ -248,8 +296,8 @@ impl Handlers {
         if let Some(component) = self.live.load().component(digest) {
             return Ok(component);
         }
-        let made = self.code.component(&self.engine, bytes).await;
-        Ok(Arc::new(made.ok_or(DeployError::GivenUp)??))
+        let made = self.code.component(&self.engine, digest, bytes).await;
+        Ok(made.ok_or(DeployError::GivenUp)??)
     }
 
     /// Checks what needs the compiled component, and makes a first instance.
@@ -316,6 +364,29 @@ impl Handlers {
             deployed.hooks = wanted.map_err(DeployError::Start)?;
         }
         Ok(Arc::new(deployed))
+    }
+}
+
+/// What is to be deployed as a record, without what is found out on the way.
+fn record_of(wanted: Deployment) -> HandlerRecord {
+    HandlerRecord {
+        version: 0,
+        digest: hex(&Sha256::digest(&wanted.component)),
+        component_bytes: wanted.component.len() as u64,
+        deployed_ms: 0,
+        name: wanted.name,
+        routes: wanted.routes,
+        grants: wanted.grants,
+        config: wanted.config,
+        world: String::new(),
+        limits: wanted.limits,
+        reuse: wanted.reuse,
+        cache: wanted.cache,
+        replicate: wanted.replicate,
+        pass_on_failure: wanted.pass_on_failure,
+        restores: None,
+        watch: wanted.watch,
+        canary: None,
     }
 }
 

@@ -26,10 +26,17 @@ impl Logs {
         Arc::clone(logs.entry(handler.to_owned()).or_default())
     }
 
-    /// Forgets the logs of handlers that are gone, or never went live. Who reads one goes on with
-    /// what there was.
-    pub(super) fn keep_only(&self, is_kept: impl Fn(&str) -> bool) {
-        lock(&self.0).retain(|handler, _| is_kept(handler));
+    /// Forgets the logs of handlers that never went live and are not on their way either.
+    pub(super) fn sweep(&self, is_live: impl Fn(&str) -> bool) {
+        lock(&self.0).retain(|handler, log| is_live(handler) || Arc::strong_count(log) > 1);
+    }
+
+    /// Forgets the log of a handler that is gone, and wakes who follows it.
+    pub(super) fn end(&self, handler: &str) {
+        let log = lock(&self.0).remove(handler);
+        if let Some(log) = log {
+            log.grown.send_modify(|_| ());
+        }
     }
 }
 
@@ -110,7 +117,12 @@ impl HandlerLog {
         kept.lines.get(skipped).map_or(kept.next, |line| line.seq)
     }
 
-    /// Changes when a line is written.
+    /// The number of the next line.
+    pub(crate) fn next_seq(&self) -> u64 {
+        lock(&self.kept).next
+    }
+
+    /// Changes when a line is written, and when the handler is gone.
     pub(crate) fn grown(&self) -> watch::Receiver<u64> {
         self.grown.subscribe()
     }
@@ -175,7 +187,19 @@ mod tests {
         let logs = Logs::default();
         logs.open("a").write(1, Level::Info, "x");
         assert_eq!(texts(&logs.open("a"), 0), ["x"]);
-        logs.keep_only(|handler| handler != "a");
+        let log = logs.open("a");
+        let followed = log.grown();
+        logs.end("a");
+        assert!(followed.has_changed().expect("the log is held"), "who follows it is woken");
         assert!(texts(&logs.open("a"), 0).is_empty());
+    }
+
+    #[test]
+    fn a_handler_that_is_on_its_way_keeps_its_log() {
+        let logs = Logs::default();
+        let (coming, _) = (logs.open("a"), logs.open("b"));
+        logs.sweep(|_| false);
+        assert!(Arc::ptr_eq(&coming, &logs.open("a")));
+        assert_eq!(lock(&logs.0).len(), 1);
     }
 }

@@ -1,24 +1,30 @@
 //! Where handlers are kept: records and components in the replicated bucket `_sys`.
 
+mod components;
+
 use crate::node::Node;
+use crate::proxy;
 use crate::system::System;
 use atoll_core::limits::VERSION_COUNT_MAX;
 use atoll_core::manifest::{HandlerRecord, HandlerState};
+use atoll_core::route::Pattern;
 use atoll_core::store::edit::{NewValue, WriteError};
 use bytes::Bytes;
-use std::sync::Arc;
+use components::Components;
+use std::sync::{Arc, Mutex};
 
 /// The records in the node's own bucket.
 #[derive(Debug)]
 pub(super) struct Records {
     node: Arc<Node>,
     system: System,
+    components: Mutex<Components>,
 }
 
 impl Records {
     pub(super) fn open(node: Arc<Node>) -> anyhow::Result<Records> {
         let system = System::open(Arc::clone(&node))?;
-        Ok(Records { node, system })
+        Ok(Records { node, system, components: Mutex::default() })
     }
 
     /// The names of all handlers, each with what changes whenever its record is written.
@@ -55,11 +61,10 @@ impl Records {
         if let Some(component) = component.filter(|_| is_new) {
             self.system.put(&blob, NewValue::Shared(component))?;
         }
+        // Another node may be about to delete it.
+        self.hold(added);
         // A canary is a version like any other, and its record that of what is new.
-        let newest = match &record.canary {
-            Some(canary) if canary.record.version > record.version => (*canary.record).clone(),
-            _ => record.without_canary(),
-        };
+        let newest = record.newest().without_canary();
         let version = newest.version_key();
         let written = self.system.put(&version, NewValue::Owned(newest.encode())).and_then(|()| {
             self.system.put(&HandlerRecord::key(&record.name), NewValue::Owned(record.encode()))
@@ -88,6 +93,11 @@ impl Records {
         Ok(was_there)
     }
 
+    /// The first of these routes that is an upstream's, and the name of that.
+    pub(super) fn upstream_at(&self, patterns: &[Pattern]) -> Option<(Pattern, String)> {
+        proxy::routes::taken(&self.system, patterns)
+    }
+
     /// Says what this node makes of a handler, if it may write.
     pub(super) fn tell(&self, name: &str, state: &HandlerState) -> Result<(), WriteError> {
         let key = format!("{}{}", HandlerRecord::states_of(name), self.node.name());
@@ -97,6 +107,16 @@ impl Records {
             return Ok(());
         }
         self.system.put(&key, NewValue::Owned(bytes))
+    }
+
+    /// Takes back what this node has said of a handler that is gone.
+    pub(super) fn take_back(&self, name: &str) {
+        let key = format!("{}{}", HandlerRecord::states_of(name), self.node.name());
+        let is_told = self.system.bytes(&key).is_some();
+        if is_told && self.node.permission().write().is_ok() {
+            // What fails now is done where it is found without a record for long.
+            let _ = self.system.delete(&key);
+        }
     }
 
     /// What each node has said of a handler.

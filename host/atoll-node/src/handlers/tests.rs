@@ -1,5 +1,6 @@
 //! What a deployment leaves behind when it fails, or when nobody waits for it.
 
+use super::changes::Rerouting;
 use super::deploy::Deployment;
 use super::*;
 use crate::cache::Cache;
@@ -57,26 +58,28 @@ fn a_component_without_its_record_is_not_kept() {
     assert_eq!(handlers.records.stamps().len(), 1);
 }
 
-#[tokio::test]
-async fn a_deployment_that_nobody_waits_for_ends_before_the_next_begins() {
-    let handlers = handlers("");
-    let path = atoll_guests::build().expect("the guests").path("hello");
-    let wanted = Deployment {
-        name: "hello".to_owned(),
-        routes: vec!["/*".to_owned()],
+fn wanted(name: &str, component: Bytes) -> Deployment {
+    Deployment {
+        name: name.to_owned(),
+        routes: vec![format!("/{name}/*")],
         canary: None,
         watch: None,
-        grants: Vec::new(),
+        grants: vec!["kv:default=rw".to_owned()],
         config: BTreeMap::new(),
         limits: HandlerLimits::default(),
         reuse: None,
         cache: false,
         replicate: false,
         pass_on_failure: false,
-        component: Bytes::from(std::fs::read(path).expect("a built component")),
-    };
+        component,
+    }
+}
+
+#[tokio::test]
+async fn a_deployment_that_nobody_waits_for_ends_before_the_next_begins() {
+    let handlers = handlers("");
     {
-        let mut abandoned = pin!(handlers.deploy(wanted));
+        let mut abandoned = pin!(handlers.deploy(wanted("hello", hello())));
         let begun = std::future::poll_fn(|context| Poll::Ready(abandoned.as_mut().poll(context)));
         assert!(begun.await.is_pending(), "it compiles");
     }
@@ -107,7 +110,11 @@ fn old_versions_go_with_their_components_and_shared_ones_stay() {
 }
 
 fn hello() -> Bytes {
-    let path = atoll_guests::build().expect("the guests").path("hello");
+    guest("hello")
+}
+
+fn guest(name: &str) -> Bytes {
+    let path = atoll_guests::build().expect("the guests").path(name);
     Bytes::from(std::fs::read(path).expect("a built component"))
 }
 
@@ -126,7 +133,7 @@ async fn a_component_may_come_after_its_record() {
     handlers.records.keep(&late, Some(hello)).expect("room");
     assert!(handlers.take_over("a").await);
     assert_eq!(handlers.get("a").expect("it is live").record, late);
-    let state = HandlerState { version: 1, error: None, api: None };
+    let state = HandlerState::of(&late, None, None);
     assert_eq!(handlers.states("a"), [(handlers.node.name().to_owned(), state)]);
 }
 
@@ -154,4 +161,74 @@ async fn what_cannot_run_leaves_the_version_before_live_and_says_why() {
     handlers.records.keep(&broken, Some(text)).expect("room");
     assert!(handlers.take_over("a").await);
     check(&handlers, 3, "not a WebAssembly file");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_component_that_does_not_come_is_missed_after_a_while() {
+    let handlers = handlers("");
+    let late = foreign(1, "ab");
+    handlers.records.keep(&late, None).expect("room");
+    let stop = tokio_util::sync::CancellationToken::new();
+    let following = tokio::spawn(Arc::clone(&handlers).follow(stop.clone()));
+    let pause = std::time::Duration::from_secs(20);
+    tokio::time::sleep(pause).await;
+    assert!(handlers.states("a").is_empty(), "it may come yet");
+    tokio::time::sleep(pause).await;
+    let (_, state) = handlers.states("a").pop().expect("it is said");
+    let error = state.error.expect("it is missed");
+    assert!(state.version == 1 && error.contains("has not arrived for 30 s"), "{error}");
+    stop.cancel();
+    following.await.expect("it ends");
+}
+
+#[tokio::test]
+async fn what_needs_no_compilation_does_not_wait_for_one() {
+    let (handlers, slow) = (handlers(""), guest("standard"));
+    handlers.deploy(wanted("a", hello())).await.expect("it is deployed");
+    let compiling = handlers.code.turns.of(&hex(&Sha256::digest(&slow))).await;
+    let other = Arc::clone(&handlers);
+    let deployment = tokio::spawn(async move { other.deploy(wanted("b", slow)).await });
+    tokio::task::yield_now().await;
+
+    let routes = Rerouting::Replace(vec!["/c".to_owned()]);
+    let release = handlers.reroute("a", routes).await.expect("it has other routes");
+    assert_eq!(release.record.version, 2);
+    let release = handlers.roll_back("a", None).await.expect("it is back");
+    assert_eq!((release.record.version, release.record.restores), (3, Some(1)));
+    assert_eq!(handlers.remove("a").await, Ok(true));
+    assert!(!deployment.is_finished() && handlers.get("b").is_none());
+    drop(compiling);
+    deployment.await.expect("it ends").expect("it is deployed");
+    assert!(handlers.get("b").is_some());
+}
+
+#[tokio::test]
+async fn what_is_removed_or_comes_from_elsewhere_while_another_compiles_is_followed() {
+    let (handlers, slow, hello) = (handlers(""), guest("standard"), hello());
+    let compiling = handlers.code.turns.of(&hex(&Sha256::digest(&slow))).await;
+    let digest = hex(&Sha256::digest(&slow));
+    let first = HandlerRecord { name: "b".to_owned(), ..foreign(1, &digest) };
+    handlers.records.keep(&first, Some(slow)).expect("room");
+    let stop = tokio_util::sync::CancellationToken::new();
+    let following = tokio::spawn(Arc::clone(&handlers).follow(stop.clone()));
+    tokio::task::yield_now().await;
+
+    let second = foreign(1, &hex(&Sha256::digest(&hello)));
+    handlers.records.keep(&second, Some(hello)).expect("room");
+    let patience = std::time::Duration::from_secs(60);
+    let live = async {
+        while handlers.get("a").is_none() {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(patience, live).await.expect("it does not wait for the other");
+    assert_eq!(handlers.records.forget("b"), Ok(true));
+    drop(compiling);
+    // It ends after what waited for the same.
+    drop(handlers.code.turns.of(&digest).await);
+    assert!(handlers.take_over("a").await);
+    assert!(handlers.get("b").is_none() && handlers.states("b").is_empty());
+    stop.cancel();
+    following.await.expect("it ends");
+    handlers.settled().await;
 }

@@ -87,6 +87,17 @@ impl Records {
     }
 }
 
+/// The first of these patterns that a record takes the same requests as, and what to call that.
+pub(crate) fn taken(system: &System, patterns: &[Pattern]) -> Option<(Pattern, String)> {
+    let records = system.list(PREFIX, |view| view.value().to_bytes());
+    records.into_iter().take(ROUTE_RECORD_COUNT_MAX).find_map(|(name, text)| {
+        // One that cannot be read is live nowhere. What it stores is all the same here.
+        let route = routes::of_json(&text, u64::MAX).ok()?.pattern;
+        let pattern = patterns.iter().find(|pattern| pattern.conflicts_with(&route))?;
+        Some((pattern.clone(), format!("{name} ({route})")))
+    })
+}
+
 fn key(name: &str) -> String {
     format!("{PREFIX}{name}")
 }

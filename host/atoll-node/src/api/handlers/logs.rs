@@ -45,7 +45,7 @@ pub(super) async fn logs(
     let release = api.handlers.get(&name).ok_or_else(|| unknown(&name))?;
     let log = Arc::clone(release.live.identity.kept_log());
     if query.get("follow").is_some() {
-        return follow(&api, log, tail, request.headers());
+        return follow(&api, (name, log), tail, request.headers());
     }
     let (lines, _) = log.since(log.tail(tail), usize::MAX);
     Ok(Json(Lines { node: api.node.name().to_owned(), lines }).into_response())
@@ -53,6 +53,8 @@ pub(super) async fn logs(
 
 /// One client that follows.
 struct Follower {
+    api: Arc<Api>,
+    name: String,
     log: Arc<HandlerLog>,
     next: u64,
     grown: watch::Receiver<u64>,
@@ -62,15 +64,18 @@ struct Follower {
 
 fn follow(
     api: &Arc<Api>,
-    log: Arc<HandlerLog>,
+    (name, log): (String, Arc<HandlerLog>),
     tail: usize,
     headers: &HeaderMap,
 ) -> Result<Response, Problem> {
     let place = events::place(api)?;
     let last = headers.get("last-event-id").and_then(|last| last.to_str().ok()?.parse().ok());
-    let next = last.map_or_else(|| log.tail(tail), |last: u64| last.saturating_add(1));
+    let next = last.map(|last: u64| last.saturating_add(1)).filter(|next| *next <= log.next_seq());
+    // A number that is not reached yet is of the log of a handler, or a process, that is gone.
+    let next = next.unwrap_or_else(|| log.tail(if last.is_some() { usize::MAX } else { tail }));
     let (grown, shutdown) = (log.grown(), api.shutdown.clone());
-    let follower = Follower { log, next, grown, shutdown, _place: place };
+    let follower =
+        Follower { api: Arc::clone(api), name, log, next, grown, shutdown, _place: place };
     let lines = stream::unfold(follower, |mut follower| async {
         let text = follower.next_text().await?;
         Some((Ok::<_, Infallible>(Bytes::from(text)), follower))
@@ -79,7 +84,14 @@ fn follow(
 }
 
 impl Follower {
-    /// What to send next, `None` when the node ends. Something comes from time to time where nothing
+    /// Whether lines of the handler still go to this log: it may have been removed, and another of
+    /// its name deployed.
+    fn is_current(&self) -> bool {
+        let release = self.api.handlers.get(&self.name);
+        release.is_some_and(|release| Arc::ptr_eq(release.live.identity.kept_log(), &self.log))
+    }
+
+    /// What to send next, `None` when the node ends or the handler is gone. Something comes from time to time where nothing
     /// is logged, so that both sides notice a dead connection.
     async fn next_text(&mut self) -> Option<String> {
         loop {
@@ -89,6 +101,9 @@ impl Follower {
             self.next = next;
             if !lines.is_empty() {
                 return Some(lines.iter().map(event).collect());
+            }
+            if !self.is_current() {
+                return None;
             }
             tokio::select! {
                 () = self.shutdown.cancelled() => return None,

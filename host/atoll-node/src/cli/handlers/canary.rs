@@ -35,7 +35,7 @@ pub(in crate::cli) fn promote(args: &PromoteArgs) -> anyhow::Result<()> {
     let handler: Handler =
         serde_json::from_str(&text(client.fetch(ask)?)?).context(OTHER_VERSION)?;
     if args.wait.is_some() {
-        everywhere::wait(&client, &handler.name, handler.newest())?;
+        everywhere::wait(&client, &handler.name, &handler.newest())?;
     }
     let (name, version) = (visible(&handler.name), handler.version);
     let promoted = handler.restores.unwrap_or(version);

@@ -3,18 +3,23 @@
 use super::super::client::{Ask, Client, ClientArgs, escape, text};
 use super::super::output::{print, visible};
 use super::{OTHER_VERSION, everywhere};
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 use serde::{Deserialize, Serialize};
 use std::io::{BufRead, BufReader};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
 use ureq::http::Method;
 
+/// Lines that a node keeps.
+const LINES_MAX: usize = 1_000;
+/// Pause before a log that has ended is asked for again.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// Lines of all nodes that wait to be printed.
 const WAITING_COUNT_MAX: usize = 1_000;
 
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:
   atoll logs counter
@@ -86,16 +91,16 @@ pub(in crate::cli) fn logs(args: &LogsArgs) -> anyhow::Result<()> {
     }
     let (sender, receiver) = sync_channel(WAITING_COUNT_MAX);
     for place in places {
-        let (path, sender) = (args.path() + "&follow=1", sender.clone());
-        std::thread::spawn(move || follow(&place, path, &sender));
+        let (args, sender) = (args.clone(), sender.clone());
+        std::thread::spawn(move || follow(&args, &place, &sender));
     }
     drop(sender);
     args.print_all(&receiver, is_one)
 }
 
 impl LogsArgs {
-    fn path(&self) -> String {
-        format!("/v1/handlers/{}/logs?tail={}", escape(self.name.as_bytes()), self.tail)
+    fn path(&self, tail: usize) -> String {
+        format!("/v1/handlers/{}/logs?tail={tail}", escape(self.name.as_bytes()))
     }
 
     /// The nodes to ask. The first one must answer; another that does not is told of.
@@ -139,24 +144,24 @@ impl LogsArgs {
     }
 
     fn place(&self, client: Client) -> anyhow::Result<Place> {
-        let answer = text(client.fetch(Ask::new(Method::GET, self.path()))?)?;
+        let answer = text(client.fetch(Ask::new(Method::GET, self.path(self.tail)))?)?;
         let Lines { node, mut lines } = serde_json::from_str(&answer).context(OTHER_VERSION)?;
         lines.iter_mut().for_each(|line| line.node.clone_from(&node));
         Ok(Place { client, node, lines })
     }
 
-    /// Prints what comes until no node is left.
+    /// Prints what comes, until this is stopped.
     fn print_all(&self, receiver: &Receiver<Told>, is_one: bool) -> anyhow::Result<()> {
         for told in receiver {
             match told {
                 Told::Line(line) => self.show(&line, is_one)?,
-                Told::End(node, why) if !is_one => {
-                    eprintln!("atoll: the log of {} has ended: {why:#}", visible(&node));
-                }
-                Told::End(_, why) => eprintln!("atoll: {why:#}"),
+                Told::End(node, why) => eprintln!(
+                    "atoll: the log of {} has ended: {why:#}; it goes on here when it is back",
+                    visible(&node)
+                ),
             }
         }
-        bail!("no node goes on with the log; start this again to go on")
+        Ok(())
     }
 
     fn show(&self, line: &Line, is_one: bool) -> anyhow::Result<()> {
@@ -174,32 +179,56 @@ enum Told {
     End(String, anyhow::Error),
 }
 
-fn follow(place: &Place, path: String, sender: &SyncSender<Told>) {
-    let ended = match forward(place, path, sender) {
-        Ok(()) => anyhow::anyhow!("the node ended it"),
-        Err(error) => error,
-    };
-    // Whoever reads may have seen enough.
-    let _ = sender.send(Told::End(place.node.clone(), ended));
+/// Follows the log of a node, and begins again where it has ended: the handler may have been removed
+/// and deployed anew, or the node have started again.
+fn follow(args: &LogsArgs, place: &Place, sender: &SyncSender<Told>) {
+    let (mut last, mut is_told) = (None, false);
+    loop {
+        // What was missed is asked for, and what was seen not shown again.
+        let tail = last.map_or(args.tail, |_| LINES_MAX);
+        let mut tell = |line: Line| {
+            is_told = false;
+            if last.is_some_and(|last| (line.time_ms, line.seq) <= last) {
+                return true;
+            }
+            last = Some((line.time_ms, line.seq));
+            sender.send(Told::Line(line)).is_ok()
+        };
+        let why = match forward(place, args.path(tail) + "&follow=1", &mut tell) {
+            // Whoever reads has seen enough.
+            Ok(false) => return,
+            Ok(true) => anyhow::anyhow!("the node ended it"),
+            Err(error) => error,
+        };
+        if !is_told && sender.send(Told::End(place.node.clone(), why)).is_err() {
+            return;
+        }
+        is_told = true;
+        std::thread::sleep(RETRY_PAUSE);
+    }
 }
 
-fn forward(place: &Place, path: String, sender: &SyncSender<Told>) -> anyhow::Result<()> {
+/// Returns whether the one that is told wants more.
+fn forward(
+    place: &Place,
+    path: String,
+    tell: &mut impl FnMut(Line) -> bool,
+) -> anyhow::Result<bool> {
     let answer = place.client.fetch(Ask::new(Method::GET, path))?;
     for line in BufReader::new(answer.into_body().into_reader()).lines() {
         let line = line.context("the node ended it")?;
         let Some(data) = line.strip_prefix("data: ") else { continue };
         let line: Line = serde_json::from_str(data).context(OTHER_VERSION)?;
-        let line = Line { node: place.node.clone(), ..line };
-        if sender.send(Told::Line(line)).is_err() {
-            break;
+        if !tell(Line { node: place.node.clone(), ..line }) {
+            return Ok(false);
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 /// `05:30:00.123 v2 warn  nearly full`.
 fn render(line: &Line) -> String {
-    let at = std::time::UNIX_EPOCH + std::time::Duration::from_millis(line.time_ms);
+    let at = std::time::UNIX_EPOCH + Duration::from_millis(line.time_ms);
     let at = httpdate::HttpDate::from(at).to_string();
     let Line { time_ms, level, version, text, .. } = line;
     // `Sat, 28 Nov 2026 05:30:00 GMT`: the day is known to whoever reads a log.

@@ -46,7 +46,7 @@ pub(in crate::cli) fn route(args: &RouteArgs) -> anyhow::Result<()> {
     let answer = text(client.fetch(Ask::new(method, args.path()))?)?;
     let handler: Handler = serde_json::from_str(&answer).context(OTHER_VERSION)?;
     if args.wait.is_some() {
-        everywhere::wait(&client, &handler.name, handler.newest())?;
+        everywhere::wait(&client, &handler.name, &handler.newest())?;
     }
     let (name, routes) = (visible(&handler.name), visible(&handler.routes.join(", ")));
     print(format!("{name} answers {routes}, as version {}\n", handler.version))
