@@ -251,8 +251,7 @@ fn spellings<'r>(all: impl Iterator<Item = &'r Arc<Routed>>) -> Vec<Spelling> {
     let of_route = |routed: &Arc<Routed>| {
         let Routed { pattern, route } = &**routed;
         let rules = route.cache.as_ref().map(|settings| &settings.query)?;
-        // Keys have what is not ASCII escaped, and patterns do not.
-        let is_for_all = route.filter.is_some() || !pattern.to_string().is_ascii();
+        let is_for_all = route.filter.is_some();
         let (pattern, rules) = (pattern.clone(), rules.clone());
         (!rules.is_plain()).then_some(Spelling { pattern, rules, is_for_all })
     };

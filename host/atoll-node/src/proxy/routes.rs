@@ -8,7 +8,6 @@ use crate::config::routes;
 use crate::node::Node;
 use crate::proxy::settings::RouteSettings;
 use crate::system::System;
-use atoll_core::http_cache::key;
 use atoll_core::http_cache::purge::{Scope, Strength};
 use atoll_core::limits::ROUTE_RECORD_COUNT_MAX;
 use atoll_core::manifest::check_name;
@@ -290,7 +289,7 @@ fn scope_of(pattern: &Pattern) -> Scope {
     let (host, path) = place.split_at(place.find('/').unwrap_or(place.len()));
     let path = path.split('*').next().unwrap_or(path).trim_end_matches('/');
     let host = if host.starts_with('*') { "" } else { host };
-    match Scope::of("prefix", &format!("{host}{}", key::escaped(path))) {
+    match Scope::of("prefix", &format!("{host}{path}")) {
         Some(Ok(scope)) => scope,
         _ => Scope::All,
     }
@@ -310,6 +309,5 @@ mod tests {
         check("GET,HEAD example.com/a/*/b", Scope::Prefix("example.com/a".into()));
         check("*.example.com/a", Scope::Prefix("/a".into()));
         check("example.com/*", Scope::Prefix("example.com".into()));
-        check("/utf\u{e9}/*", Scope::Prefix("/utf%C3%A9".into()));
     }
 }
