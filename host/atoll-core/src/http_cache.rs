@@ -13,6 +13,7 @@ pub mod invalidation;
 pub mod key;
 pub mod keys;
 pub mod partial;
+pub mod passage;
 pub mod precondition;
 pub mod purge;
 pub mod report;

@@ -20,6 +20,7 @@ use crate::trace::attribute::{self, text};
 use crate::trace::tracer::Tracer;
 use crate::upload::Uploads;
 use atoll_core::http_cache::keys::ATOLL_KEYS;
+use atoll_core::http_cache::passage;
 use atoll_core::route::Target;
 use atoll_wasm::component::{self, Component, Handler};
 use atoll_wasm::error::CallError;
@@ -168,6 +169,7 @@ async fn handle(
     deployed: &Arc<Deployed>,
     (mut request, authority): (Request, Option<Authority>),
 ) -> Result<Response, Problem> {
+    passage::settle(request.headers_mut());
     let cause = gateway.handlers.take_cause(request.headers_mut());
     let trace = trace::of(&mut request, gateway.tracer.as_ref());
     let run = Run::begin(deployed, trace);

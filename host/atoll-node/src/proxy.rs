@@ -27,11 +27,14 @@ use crate::node::Node;
 use crate::problem::Problem;
 use crate::upstream::Upstream;
 use arc_swap::ArcSwap;
+use atoll_core::http_cache::{key, passage};
 use atoll_core::route::{Pattern, RouteTable, Target};
 use axum::extract::Request;
 use axum::response::Response;
 use guest::Guest;
-use http::uri::Authority;
+use http::request::Parts;
+use http::uri::{Authority, PathAndQuery};
+use http::{HeaderValue, Uri, header};
 use latest::Latest;
 use outgoing::Outgoing;
 use records::{Figures, From, Records};
@@ -211,6 +214,11 @@ impl Proxy {
         // matter to the cache.
         let (mut parts, body) = request.into_parts();
         self.note_node(&mut parts);
+        passage::settle(&mut parts.headers);
+        let named = authority
+            .filter(|_| route.cache.is_some())
+            .and_then(|named| one_form(&mut parts, named));
+        let authority = named.as_ref().or(authority);
         route.edits.of_request(&mut parts.headers);
         let request = Request::from_parts(parts, body);
         match &route.filter {
@@ -233,6 +241,34 @@ impl Proxy {
                 .map(|answer| route.records.sent(answer, From::Upstream)),
         }
     }
+}
+
+/// Brings the URL of a request into the form that keys have, so that what the upstream is asked for is
+/// what the key says. Returns its host then, and nothing where it has that form.
+fn one_form(parts: &mut Parts, authority: &Authority) -> Option<Authority> {
+    let (path, query) = (parts.uri.path(), parts.uri.query());
+    let is_escaped = path.is_ascii() && query.is_none_or(str::is_ascii);
+    if is_escaped && key::is_host_of(authority.as_str()) {
+        return None;
+    }
+    let named = Authority::try_from(key::host_of(authority.as_str())).ok()?;
+    let mut target = key::escaped(path).into_owned();
+    if let Some(query) = query {
+        target.push('?');
+        target.push_str(&key::escaped(query));
+    }
+    let mut uri = parts.uri.clone().into_parts();
+    uri.authority = uri.authority.map(|_| named.clone());
+    uri.path_and_query = PathAndQuery::try_from(target).ok().or(uri.path_and_query);
+    if let Ok(uri) = Uri::from_parts(uri) {
+        parts.uri = uri;
+    }
+    if parts.headers.contains_key(header::HOST)
+        && let Ok(host) = HeaderValue::try_from(named.as_str())
+    {
+        parts.headers.insert(header::HOST, host);
+    }
+    Some(named)
 }
 
 fn others(settings: &RouteSettings) -> anyhow::Result<Vec<(Box<str>, Arc<Upstream>)>> {

@@ -1,5 +1,6 @@
 //! Changes that a route makes to the messages that go through it: fields, cookies, paths.
 
+use crate::http_cache::key::escaped;
 use crate::http_cache::validation::CONDITIONS;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
@@ -155,7 +156,10 @@ impl PathRewrite {
             PathRewrite::None => None,
             PathRewrite::Whole(whole) => Some(whole.to_string()),
             PathRewrite::Prefix { strip, add } => {
-                let rest = path.strip_prefix(&**strip).filter(|rest| starts_anew(rest));
+                // Cached routes have what is not ASCII escaped.
+                let rest = path.strip_prefix(&**strip);
+                let rest = rest.or_else(|| path.strip_prefix(&*escaped(strip)));
+                let rest = rest.filter(|rest| starts_anew(rest));
                 let rest = rest.unwrap_or(path);
                 let slash = if rest.starts_with('/') { "" } else { "/" };
                 Some(format!("{add}{slash}{rest}"))
@@ -307,6 +311,8 @@ mod tests {
         check_path(&prefix("", "/v2"), "/a", "/v2/a");
         check_path(&prefix("/shop", "/v2"), "http://example.com/shop/a", "http://example.com/v2/a");
         check_path(&prefix("/shop", ""), "/shop//a", "//a");
+        check_path(&prefix("/sh\u{f6}p", ""), "/sh\u{f6}p/a", "/a");
+        check_path(&prefix("/sh\u{f6}p", ""), "/sh%C3%B6p/a", "/a");
         check_path(&prefix("", "/v2"), "*", "*");
         check_path(&PathRewrite::Whole("/index.html".into()), "/a/b?c", "/index.html?c");
     }

@@ -1,7 +1,7 @@
 //! Which header fields are for one connection, and which are not stored (RFC 9111 section 3.1).
 
 use super::control::ResponseControl;
-use http::{HeaderMap, HeaderName, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 /// Fields that concern one connection alone (RFC 9110 section 7.6.1).
 const OF_THE_CONNECTION: [HeaderName; 6] = [
@@ -48,6 +48,30 @@ pub fn remove_of_the_connection(headers: &mut HeaderMap) {
     }
     for name in &OF_THE_CONNECTION {
         headers.remove(name);
+    }
+}
+
+/// Removes from a request what Connection names, and the fields of the connection that nobody asks
+/// about later: what is left of Connection is whether an upgrade is asked for.
+pub(super) fn remove_named_by_connection(request: &mut HeaderMap) {
+    if request.contains_key(header::CONNECTION) {
+        let names = named(request);
+        let upgrades = names.contains(&header::UPGRADE);
+        for name in names {
+            let is_kept = [header::UPGRADE, header::TRANSFER_ENCODING].contains(&name);
+            if !is_kept && !NEVER_OF_THE_CONNECTION.contains(&name) {
+                request.remove(name);
+            }
+        }
+        request.remove(header::CONNECTION);
+        if upgrades {
+            request.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        }
+    }
+    for name in &OF_THE_CONNECTION {
+        if ![header::CONNECTION, header::UPGRADE, header::TRANSFER_ENCODING].contains(name) {
+            request.remove(name);
+        }
     }
 }
 

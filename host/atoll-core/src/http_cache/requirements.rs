@@ -146,6 +146,11 @@ const REQUIREMENTS: &[(&str, &str, Kept)] = &[
     ("4.1", "Vary with a star never matches", Test("section_4_1_a_star_anywhere_matches_nothing")),
     (
         "4.1",
+        "the fields that count are those of the request that goes on",
+        Test("rfc_9110_section_7_6_1_what_connection_names_selects_nothing"),
+    ),
+    (
+        "4.1",
         "without a match the request goes upstream",
         Because("there is no preference among variants: no match is a miss"),
     ),
@@ -351,7 +356,7 @@ const REQUIREMENTS: &[(&str, &str, Kept)] = &[
     ),
 ];
 
-const SOURCES: [&str; 16] = [
+const SOURCES: [&str; 17] = [
     include_str!("coding.rs"),
     include_str!("control.rs"),
     include_str!("date.rs"),
@@ -361,6 +366,7 @@ const SOURCES: [&str; 16] = [
     include_str!("invalidation.rs"),
     include_str!("key.rs"),
     include_str!("partial.rs"),
+    include_str!("passage.rs"),
     include_str!("precondition.rs"),
     include_str!("report.rs"),
     include_str!("reuse/tests.rs"),

@@ -19,7 +19,7 @@ use atoll_core::http_cache::report::{Forward, Report};
 use atoll_core::http_cache::reuse::{self, Failure};
 use atoll_core::http_cache::storing::{self, Answered, Refusal, Rules, SetCookie, Storable};
 use atoll_core::http_cache::vary::{Vary, selecting_key};
-use atoll_core::http_cache::{fields, keys, tags, targeted, validation};
+use atoll_core::http_cache::{fields, keys, passage, tags, targeted, validation};
 use atoll_core::replica::vector::Vector;
 use axum::body::Body;
 use axum::response::Response;
@@ -34,19 +34,6 @@ use tokio::sync::oneshot;
 /// The code of a failure that was an answer: 500, 502, 503 or 504.
 pub(super) const ERROR: &str = "upstream-error";
 
-/// Fields by which clients could make an upstream answer for another URL, method or host than the
-/// key has. They are not passed on where the answer may be stored.
-const UNKEYED: [HeaderName; 9] = [
-    HeaderName::from_static("forwarded"),
-    HeaderName::from_static("x-forwarded-port"),
-    HeaderName::from_static("x-forwarded-prefix"),
-    HeaderName::from_static("x-forwarded-scheme"),
-    HeaderName::from_static("x-forwarded-server"),
-    HeaderName::from_static("x-host"),
-    HeaderName::from_static("x-http-method-override"),
-    HeaderName::from_static("x-original-url"),
-    HeaderName::from_static("x-rewrite-url"),
-];
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// A request of a route that is cached.
@@ -291,7 +278,8 @@ impl Proxy {
             Source::Guest(_) => guest::prepare(&mut parts),
         }
         let headers = &mut parts.headers;
-        for name in UNKEYED.iter().chain(&validation::CONDITIONS) {
+        passage::remove_unkeyed(headers);
+        for name in &validation::CONDITIONS {
             headers.remove(name);
         }
         match (about, part) {

@@ -20,7 +20,7 @@ use atoll_core::http_cache::control::{RequestControl, ResponseControl};
 use atoll_core::http_cache::report::{Forward, Report};
 use atoll_core::http_cache::reuse::{self, Failure, Purged, Reuse};
 use atoll_core::http_cache::vary::{Vary, selecting_key};
-use atoll_core::http_cache::{invalidation, key, precondition, tags, validation};
+use atoll_core::http_cache::{invalidation, key, passage, precondition, tags, validation};
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
@@ -132,11 +132,14 @@ impl Proxy {
         request: Request,
         authority: Option<&Authority>,
     ) -> Asked {
-        let (parts, _) = request.into_parts();
+        let (mut parts, _) = request.into_parts();
         let mut key = key_of(settings, &parts.uri, authority);
         if let Some(filtered) = parts.extensions.get::<Arc<Filtered>>() {
             key.push_str(&filtered.key_parts);
         }
+        // Here already: what the upstream is not sent selects nothing.
+        passage::remove_unkeyed(&mut parts.headers);
+        parts.headers.remove(header::EXPECT);
         let control = if settings.follows_clients {
             RequestControl::of(&parts.headers)
         } else {
@@ -458,11 +461,13 @@ impl Proxy {
         let path = request.uri().path().to_owned();
         let why = bypass(Forward::Method, None);
         let host = authority.map_or("", Authority::as_str);
-        // One with parts of its own in its key would be found by others.
+        // One with parts of its own in its key would be found by others, and one to a request that
+        // may name another URL is not for this one.
         let has_parts = request
             .extensions()
             .get::<Arc<Filtered>>()
-            .is_some_and(|filtered| filtered.bypasses || !filtered.key_parts.is_empty());
+            .is_some_and(|filtered| filtered.bypasses || !filtered.key_parts.is_empty())
+            || passage::has_unkeyed(request.headers());
         let posted = (request.method() == Method::POST && !has_parts).then(|| Posted {
             key: target.clone(),
             url: key::Url {
