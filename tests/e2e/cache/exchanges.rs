@@ -90,7 +90,14 @@ const CASES: &[Case<'static>] = &[
     ("vary", &[("Foo", "1")], 200, &[FRESH, ("Vary", "Foo")], &[("Foo", "1")], Cached),
     ("vary-other", &[("Foo", "1")], 200, &[FRESH, ("Vary", "Foo")], &[("Foo", "2")], Fetched),
     ("vary-absent", &[("Foo", "1")], 200, &[FRESH, ("Vary", "Foo")], NONE, Fetched),
-    ("vary-spaces", &[("Foo", "1,2")], 200, &[FRESH, ("Vary", "Foo")], &[("Foo", "1, 2")], Cached),
+    (
+        "vary-spaces",
+        &[("A-IM", "1,2")],
+        200,
+        &[FRESH, ("Vary", "A-IM")],
+        &[("A-IM", "1, 2")],
+        Cached,
+    ),
     (
         "vary-two-lines",
         &[("A", "1")],

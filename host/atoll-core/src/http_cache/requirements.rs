@@ -146,6 +146,11 @@ const REQUIREMENTS: &[(&str, &str, Kept)] = &[
     ("4.1", "Vary with a star never matches", Test("section_4_1_a_star_anywhere_matches_nothing")),
     (
         "4.1",
+        "what is not defined as a list is not normalised as one",
+        Test("section_4_1_what_is_no_list_is_compared_as_it_is"),
+    ),
+    (
+        "4.1",
         "the fields that count are those of the request that goes on",
         Test("rfc_9110_section_7_6_1_what_connection_names_selects_nothing"),
     ),

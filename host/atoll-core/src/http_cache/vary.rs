@@ -1,8 +1,9 @@
 //! Vary: which requests a stored response answers (RFC 9111 section 4.1).
 //!
-//! Values are compared in a normal form: white space and the split into lines do not count, nor, in
-//! the fields of content negotiation, the case of letters, default weights and, where it has no
-//! meaning, order. Languages keep their order: some servers read a preference from it.
+//! Values are compared in a normal form: the split into lines does not count, nor, in fields that are
+//! lists, white space around members and empty ones, nor, in those of content negotiation, the case of
+//! letters, default weights and, where it has no meaning, order. Languages keep their order: some
+//! servers read a preference from it. What is not known to be a list may mean something by every byte.
 
 use http::{HeaderMap, HeaderName, header};
 
@@ -62,12 +63,38 @@ pub fn selecting_key(names: &[HeaderName], request: &HeaderMap) -> Vec<u8> {
     key
 }
 
+/// Fields that are lists by definition, beside those of content negotiation.
+const LISTS: [HeaderName; 17] = [
+    HeaderName::from_static("access-control-request-headers"),
+    HeaderName::from_static("a-im"),
+    header::CACHE_CONTROL,
+    HeaderName::from_static("cdn-loop"),
+    header::CONTENT_ENCODING,
+    header::CONTENT_LANGUAGE,
+    HeaderName::from_static("forwarded"),
+    header::IF_MATCH,
+    header::IF_NONE_MATCH,
+    header::PRAGMA,
+    HeaderName::from_static("prefer"),
+    HeaderName::from_static("priority"),
+    HeaderName::from_static("sec-ch-ua"),
+    HeaderName::from_static("sec-ch-ua-full-version-list"),
+    header::VIA,
+    HeaderName::from_static("want-content-digest"),
+    HeaderName::from_static("x-forwarded-for"),
+];
+
 /// Appends the field's value in normal form.
 fn normalise(name: &HeaderName, request: &HeaderMap, key: &mut Vec<u8>) {
     let lines = request.get_all(name).iter().map(|line| line.as_bytes());
     let is_negotiation =
         [header::ACCEPT, header::ACCEPT_CHARSET, header::ACCEPT_ENCODING, header::ACCEPT_LANGUAGE]
             .contains(name);
+    if !is_negotiation && !LISTS.contains(name) {
+        // RFC 9110 section 5.3: how lines of one field may be combined.
+        let lines: Vec<&[u8]> = lines.map(<[u8]>::trim_ascii).collect();
+        return key.extend_from_slice(&lines.join(&b", "[..]));
+    }
     let mut members: Vec<&[u8]> = lines.flat_map(members).collect();
     members.retain(|member| !member.is_empty());
     // Quoted parameters have meaning in every byte: leave such a list as it is.
@@ -215,11 +242,22 @@ mod tests {
 
     #[test]
     fn section_4_1_white_space_and_lines_do_not_count() {
-        check("foo", &[("foo", "1,2")], &[("foo", " 1, 2 ")], true);
-        check("foo", &[("foo", "1, 2")], &[("foo", "1"), ("foo", "2")], true);
-        check("foo", &[("foo", "1, 2")], &[("foo", "2, 1")], false);
-        check("foo", &[("foo", "\"a,  b\"")], &[("foo", "\"a, b\"")], false);
-        check("foo", &[("foo", "1  2")], &[("foo", "1 2")], false);
+        check("prefer", &[("prefer", "1,2")], &[("prefer", " 1, 2 ")], true);
+        check("prefer", &[("prefer", "1,2,,")], &[("prefer", "1"), ("prefer", "2")], true);
+        check("prefer", &[("prefer", "1, 2")], &[("prefer", "2, 1")], false);
+        check("prefer", &[("prefer", "\"a,  b\"")], &[("prefer", "\"a, b\"")], false);
+        check("foo", &[("foo", "1, 2")], &[("foo", "1"), ("foo", " 2 ")], true);
+    }
+
+    #[test]
+    fn section_4_1_what_is_no_list_is_compared_as_it_is() {
+        check("x-user", &[("x-user", "a, b")], &[("x-user", "a,b,,")], false);
+        check("x-user", &[("x-user", "a, b")], &[("x-user", "a,b")], false);
+        check("x-user", &[("x-user", "a  b")], &[("x-user", "a b")], false);
+        let agent = "user-agent";
+        check(agent, &[(agent, "x (KHTML, like)")], &[(agent, "x (KHTML,like)")], false);
+        check("cookie", &[("cookie", "a=1; b=2")], &[("cookie", "a=1,b=2")], false);
+        check("cookie", &[("cookie", "a=1, b=2")], &[("cookie", "a=1,b=2")], false);
     }
 
     #[test]
