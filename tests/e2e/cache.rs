@@ -21,6 +21,7 @@ mod replicate_guests;
 mod replicate_pace;
 mod routes;
 mod secure;
+mod selection;
 mod shield;
 mod suite;
 mod trouble;

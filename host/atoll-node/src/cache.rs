@@ -16,6 +16,7 @@ pub(crate) mod limits;
 pub(crate) mod purges;
 pub(crate) mod replicated;
 pub(crate) mod stored;
+mod variants;
 
 use crate::node::Node;
 use atoll_core::clock::Stamp;
@@ -28,12 +29,10 @@ use disk::Disk;
 use disk::ledger::Purge;
 use flight::{Began, Flights, Lead, Role};
 use http::{HeaderMap, HeaderName};
-use limits::{
-    FILL_BYTES_MIN, FILL_SHARE, INVALIDATION_PLACES, PASS, SHARD_BYTES_MIN, SHARD_COUNT_MAX,
-};
+use limits::{FILL_BYTES_MIN, FILL_SHARE, INVALIDATION_PLACES, SHARD_BYTES_MIN, SHARD_COUNT_MAX};
 use quick_cache::Weighter;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use stored::{Stored, url_of};
@@ -57,6 +56,9 @@ enum Slot {
 struct Varies {
     names: Box<[HeaderName]>,
     number: u64,
+    marks: variants::Marks,
+    /// Whether the disk has it, or was given it.
+    is_kept: AtomicBool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -67,7 +69,8 @@ impl Weighter<Box<[u8]>, Slot> for ByBytes {
         let of_slot = match slot {
             Slot::Stored(stored) => stored.weight_bytes(),
             Slot::Coded(coded) => coded.weight_bytes(),
-            Slot::Varies(_) | Slot::Pass { .. } => limits::ENTRY_OVERHEAD_BYTES / 2,
+            Slot::Varies(_) => limits::ENTRY_OVERHEAD_BYTES / 2 + variants::MARKS_BYTES,
+            Slot::Pass { .. } => limits::ENTRY_OVERHEAD_BYTES / 2,
         };
         (key.len() + of_slot) as u64
     }
@@ -256,13 +259,7 @@ impl Cache {
         match self.slots.get(key.as_bytes()) {
             None => self.absent(key.as_bytes(), Found::Miss),
             Some(Slot::Stored(stored)) => self.unpurged(key.as_bytes(), stored, Found::Miss),
-            Some(Slot::Varies(varies)) => {
-                let variant = varies.key(key, request);
-                match self.slots.get(&variant[..]) {
-                    Some(Slot::Stored(stored)) => self.unpurged(&variant, stored, Found::VaryMiss),
-                    _ => self.absent(&variant, Found::VaryMiss),
-                }
-            }
+            Some(Slot::Varies(varies)) => self.find_variant(&varies, key, request),
             Some(Slot::Pass { until_us }) if until_us > self.now_us() => Found::Pass,
             Some(Slot::Pass { .. } | Slot::Coded(_)) => self.absent(key.as_bytes(), Found::Miss),
         }
@@ -385,25 +382,13 @@ impl Cache {
         {
             return false;
         }
-        let key: Box<[u8]> = stored.key.as_bytes().into();
         let slot_key = if names.is_empty() {
-            if self.disk_has_newer(&key, stored.fetched_us) {
-                return false;
+            match self.put_without_vary(stored, request) {
+                Some(slot_key) => slot_key,
+                None => return false,
             }
-            self.slots.insert(key.clone(), Slot::Stored(Arc::clone(stored)));
-            key
         } else {
-            let known = match self.slots.peek(&key[..]) {
-                Some(Slot::Varies(varies)) if varies.names == *names => Some(varies),
-                _ => None,
-            };
-            let varies = known.unwrap_or_else(|| {
-                let number = self.variant_count.fetch_add(1, Ordering::Relaxed);
-                let varies = Arc::new(Varies { names: names.clone(), number });
-                self.slots.insert(key, Slot::Varies(Arc::clone(&varies)));
-                self.keep_varies_on_disk(&stored.key, &varies, valid_us);
-                varies
-            });
+            let varies = self.varies_by(&stored.key, names, valid_us);
             let variant = varies.key(&stored.key, request);
             if self.disk_has_newer(&variant, stored.fetched_us) {
                 return false;
@@ -418,14 +403,6 @@ impl Cache {
         }
         self.keep_on_disk(&slot_key, stored, valid_us);
         true
-    }
-
-    /// Marks that the response under `key` cannot be shared, unless one is stored.
-    pub(crate) fn mark_pass(&self, key: &str) {
-        if !matches!(self.slots.peek(key.as_bytes()), Some(Slot::Stored(_))) {
-            let until_us = self.now_us() + PASS.as_micros() as u64;
-            self.slots.insert(key.as_bytes().into(), Slot::Pass { until_us });
-        }
     }
 
     /// Makes all that is stored under `key` invalid, and what is being fetched for it (RFC 9111

@@ -160,6 +160,11 @@ const REQUIREMENTS: &[(&str, &str, Kept)] = &[
         Because("there is no preference among variants: no match is a miss"),
     ),
     (
+        "4.1",
+        "of those that match, one with a valid Vary goes before one without Vary, and the most recent first",
+        Because("the node's cache chooses, in a test that begins with section_4_1 too"),
+    ),
+    (
         "4.2",
         "dates match in any case, zones other than GMT are invalid, local zones do not count",
         Test("section_4_2_letters_match_in_any_case"),

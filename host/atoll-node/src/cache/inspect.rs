@@ -29,7 +29,11 @@ impl Cache {
     pub(crate) fn inspect(&self, key: &str) -> (Vec<Kept>, bool) {
         let now_us = self.now_us();
         let first = self.slots.peek(key.as_bytes());
-        let passes = matches!(first, Some(Slot::Pass { until_us }) if until_us > now_us);
+        let passes = match first {
+            Some(Slot::Pass { until_us }) => until_us > now_us,
+            Some(Slot::Varies(varies)) => varies.marks.any(now_us),
+            _ => false,
+        };
         let mut numbers = HashMap::new();
         let mut found = Vec::new();
         let in_memory: HashMap<Box<[u8]>, Arc<Stored>> = self

@@ -110,11 +110,51 @@ fn a_soft_purge_is_seen_at_the_next_look_and_an_older_response_replaces_no_newer
 #[test]
 fn a_mark_lets_requests_pass_and_takes_the_place_of_nothing_stored() {
     let cache = Arc::new(Cache::new(1 << 20));
-    cache.mark_pass(KEY);
+    cache.mark_pass(KEY, &ALL(), &HeaderMap::new());
     assert!(matches!(cache.find(KEY, &HeaderMap::new()), Found::Pass));
     assert!(cache.store(&stored(&cache, "t"), &ALL(), &HeaderMap::new()));
-    cache.mark_pass(KEY);
+    cache.mark_pass(KEY, &ALL(), &HeaderMap::new());
     assert!(is_found(&cache, &HeaderMap::new()));
+}
+
+#[test]
+fn a_response_that_cannot_be_shared_marks_its_own_variant_and_the_others_stay() {
+    let cache = Arc::new(Cache::new(1 << 20));
+    assert!(cache.store(&stored(&cache, "t"), &varies(), &request("de")));
+    cache.mark_pass(KEY, &varies(), &request("xx"));
+    assert!(is_found(&cache, &request("de")));
+    assert!(matches!(cache.find(KEY, &request("xx")), Found::Pass));
+    assert!(matches!(cache.find(KEY, &request("fr")), Found::VaryMiss));
+    cache.mark_pass(KEY, &varies(), &request("de"));
+    assert!(is_found(&cache, &request("de")), "it is stored");
+    // Where it is the first of its URL as well.
+    cache.invalidate(KEY);
+    cache.mark_pass(KEY, &varies(), &request("xx"));
+    assert!(matches!(cache.find(KEY, &request("xx")), Found::Pass));
+    assert!(matches!(cache.find(KEY, &request("de")), Found::VaryMiss));
+    tick(&cache);
+    assert!(cache.store(&stored(&cache, "t"), &varies(), &request("xx")));
+    assert!(is_found(&cache, &request("xx")));
+}
+
+#[test]
+fn section_4_1_a_response_without_vary_is_chosen_after_those_that_match_with_it() {
+    let cache = Arc::new(Cache::new(1 << 20));
+    assert!(cache.store(&stored(&cache, "de"), &varies(), &request("de")));
+    assert!(cache.store(&stored(&cache, "fr"), &varies(), &request("fr")));
+    tick(&cache);
+    assert!(cache.store(&stored(&cache, "all"), &ALL(), &request("en")));
+    let tag = |language| match cache.find(KEY, &request(language)) {
+        Found::Stored(stored, _) => stored.tags[0].to_string(),
+        found => panic!("{found:?}"),
+    };
+    assert_eq!(["de", "fr", "en", "xx"].map(tag), ["de", "fr", "all", "all"]);
+    // It takes the place of what the same request has found before.
+    tick(&cache);
+    assert!(cache.store(&stored(&cache, "new"), &ALL(), &request("fr")));
+    assert_eq!(["de", "fr", "en"].map(tag), ["de", "new", "new"]);
+    cache.invalidate(KEY);
+    assert!(!is_found(&cache, &request("de")) && !is_found(&cache, &request("en")));
 }
 
 #[test]

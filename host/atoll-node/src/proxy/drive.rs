@@ -112,7 +112,7 @@ impl Proxy {
             if is_given_up && lead.is_some() {
                 // Who comes from now on begins anew: the beginning will not be kept.
                 fill.give_up_storing();
-                self.cache.mark_pass(&asked.key);
+                self.cache.mark_pass(&asked.key, &fill.head.vary, &asked.parts.headers);
                 (*lead, way) = (None, Way::Nowhere);
             }
             if lead.is_none() && !fill.has_room().await {

@@ -174,7 +174,8 @@ impl Proxy {
                     response.extensions_mut().insert(FetchedUs(lead.began_us()));
                 }
                 if status.as_u16() < 500 && refusal.is_some_and(is_of_the_response) {
-                    self.cache.mark_pass(&job.asked.key);
+                    let vary = Vary::of(response.headers());
+                    self.cache.mark_pass(&job.asked.key, &vary, &job.asked.parts.headers);
                 }
                 if let Some(own) = own {
                     // A client that has gone wants it no more.

@@ -32,10 +32,15 @@ impl Cache {
             Some(Slot::Stored(stored)) => return self.as_found(stored, Found::Miss),
             Some(Slot::Pass { .. } | Slot::Coded(_)) => return Found::Miss,
         };
-        match self.take_up(disk, &varies.key(key, request)).await {
-            Some(Slot::Stored(stored)) => self.as_found(stored, Found::VaryMiss),
-            _ => Found::VaryMiss,
+        let variant = varies.key(key, request);
+        for slot_key in [&variant, &varies.key_without_vary(key)] {
+            if let Some(Slot::Stored(stored)) = self.take_up(disk, slot_key).await
+                && let found @ Found::Stored(..) = self.as_found(stored, Found::VaryMiss)
+            {
+                return found;
+            }
         }
+        self.no_variant(&varies, &variant)
     }
 
     fn as_found(&self, stored: Arc<Stored>, otherwise: Found) -> Found {
@@ -77,7 +82,7 @@ impl Cache {
             OnDisk::Varies { names, number } => {
                 let names: Result<Box<[HeaderName]>, _> =
                     names.iter().map(|name| HeaderName::try_from(name.as_str())).collect();
-                Some(Slot::Varies(Arc::new(Varies { names: names.ok()?, number })))
+                Some(Slot::Varies(Arc::new(Varies::new(names.ok()?, number, true))))
             }
             OnDisk::Response(stored) => {
                 let stored = Arc::new(*stored);
