@@ -4,7 +4,7 @@ use super::Api;
 use super::limits::{PURGE_BODY_BYTES_MAX, PURGE_COUNT_MAX};
 use super::query::Query;
 use crate::problem::Problem;
-use crate::replication::progress::Wish;
+use crate::replication::progress::{Progress, Wish};
 use atoll_core::http_cache::purge::{Scope, Strength};
 use atoll_core::limits::{COPY_WAIT_MS_DEFAULT, COPY_WAIT_MS_MAX};
 use axum::extract::{Request, State};
@@ -14,7 +14,11 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
+
+/// How often it is looked who has a purge, beside when it is told, and the pause between two looks.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+const LOOK_PAUSE: Duration = Duration::from_millis(10);
 
 pub(super) fn router() -> Router<Arc<Api>> {
     Router::new().route("/v1/purge", post(purge))
@@ -39,7 +43,7 @@ struct Done {
     purged: usize,
     /// Other nodes that have it.
     confirmed: Vec<String>,
-    /// Linked nodes that are not known to have it yet.
+    /// Nodes that were linked when it was made and are not known to have it yet.
     missing: Vec<String>,
 }
 
@@ -84,35 +88,53 @@ async fn purge(
     let scopes = order.scopes()?;
     api.node.permission().write()?;
     let strength = if order.soft { Strength::Soft } else { Strength::Hard };
+    // Who is linked now is told, and is named for as long as it has not confirmed.
+    let others = linked(&api);
     for scope in &scopes {
         api.purges.purge(scope, strength)?;
     }
     api.purges.settle_keys().await;
     let seq = api.node.store().written_seq();
-    let progress = api.node.replication().progress();
-    let linked = || {
-        let status = api.node.replication().status();
-        let mut names: Vec<String> = status.links.iter().map(|link| link.name.clone()).collect();
-        names.sort();
-        names.dedup();
-        names
-    };
     if let Some(patience) = patience {
-        let wish = Wish { seq, count: linked().len() };
-        let deadline = Some(Instant::now() + patience);
         tokio::select! {
-            _ = progress.wait(wish, deadline) => {}
+            () = confirmed_by(api.node.replication().progress(), &others, (seq, patience)) => {}
             () = api.shutdown.cancelled() => {}
         }
     }
+    let progress = api.node.replication().progress();
     let (confirmed, missing): (Vec<String>, Vec<String>) =
-        linked().into_iter().partition(|name| progress.is_held_by(name, seq));
+        others.into_iter().partition(|name| progress.is_held_by(name, seq));
     let status = if patience.is_some() && !missing.is_empty() {
         StatusCode::ACCEPTED
     } else {
         StatusCode::OK
     };
     Ok((status, Json(Done { purged: scopes.len(), confirmed, missing })))
+}
+
+/// The nodes that are linked, by name.
+fn linked(api: &Api) -> Vec<String> {
+    let status = api.node.replication().status();
+    let mut names: Vec<String> = status.links.iter().map(|link| link.name.clone()).collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// Waits until these nodes hold what was written up to `seq`, and no longer than `patience`.
+async fn confirmed_by(progress: &Progress, names: &[String], (seq, patience): (u64, Duration)) {
+    let deadline = Instant::now() + patience;
+    let lacks = || names.iter().any(|name| !progress.is_held_by(name, seq));
+    let mut count = names.len();
+    while lacks() && Instant::now() < deadline {
+        let until = deadline.min(Instant::now() + LOOK_EVERY);
+        let held_by = progress.wait(Wish { seq, count }, Some(until)).await;
+        if lacks() {
+            // Others have it that are not asked about, or too many wait already.
+            sleep(LOOK_PAUSE).await;
+            count = held_by + 1;
+        }
+    }
 }
 
 /// How long other nodes are waited for; `None` is not at all.

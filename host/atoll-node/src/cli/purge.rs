@@ -71,7 +71,11 @@ pub(super) fn purge(args: &PurgeArgs) -> anyhow::Result<()> {
         serde_json::from_str(&answer).context("what answers there is no node of this version")?;
     if args.wait && !done.missing.is_empty() {
         let names: Vec<String> = done.missing.iter().map(|name| visible(name)).collect();
-        bail!("purged here; not confirmed yet by {}", names.join(", "));
+        bail!(
+            "purged here; not confirmed yet by {}, which may still answer with what was purged: it hears \
+             of this once it is linked again, as atoll status shows; until then send it no clients",
+            names.join(", ")
+        );
     }
     let others =
         if args.wait { format!(" on {} other nodes", done.confirmed.len()) } else { String::new() };
