@@ -23,6 +23,7 @@ mod routes;
 mod secure;
 mod selection;
 mod shield;
+mod spelling;
 mod suite;
 mod trouble;
 mod upstream_http2;

@@ -137,7 +137,8 @@ impl Pattern {
             && (self.methods.is_empty() || self.methods.iter().any(|m| **m == *target.method))
     }
 
-    fn matches_path(&self, path: &str) -> bool {
+    /// Whether it takes requests for this path, of some host.
+    pub fn matches_path(&self, path: &str) -> bool {
         let Some(path) = path.strip_prefix('/') else { return false };
         let mut parts = path.split('/');
         for segment in &self.segments {

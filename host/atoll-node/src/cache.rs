@@ -15,6 +15,7 @@ pub(crate) mod keys;
 pub(crate) mod limits;
 pub(crate) mod purges;
 pub(crate) mod replicated;
+pub(crate) mod spelling;
 pub(crate) mod stored;
 mod variants;
 
@@ -97,6 +98,7 @@ pub(crate) struct Cache {
     flights: Arc<Flights>,
     coding: UnderWay,
     ledger: RwLock<Ledger>,
+    spellings: spelling::Spellings,
     keys: keys::Keys,
     /// Goes up with each purge.
     generation: AtomicU64,
@@ -157,6 +159,7 @@ impl Cache {
             flights: Arc::default(),
             coding: UnderWay::default(),
             ledger: RwLock::default(),
+            spellings: spelling::Spellings::default(),
             keys: keys::Keys::new(wall_us()),
             generation: AtomicU64::new(1),
             invalidations: (0..INVALIDATION_PLACES).map(|_| AtomicU64::new(0)).collect(),
@@ -433,9 +436,12 @@ impl Cache {
 
     /// The same until a restart: waits for no disk. Returns since when it is in force.
     pub(crate) fn purge_in_memory(&self, scope: &Scope, strength: Strength) -> u64 {
+        let others = self.other_scopes(scope);
         let at_us = self.now_us();
         let mut ledger = self.ledger.write().unwrap_or_else(PoisonError::into_inner);
-        ledger.record(scope, strength, at_us);
+        for scope in others.iter().chain([scope]) {
+            ledger.record(scope, strength, at_us);
+        }
         // Under the lock: whoever sees the new number finds the record.
         self.generation.fetch_add(1, Ordering::AcqRel);
         at_us

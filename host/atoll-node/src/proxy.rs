@@ -22,6 +22,7 @@ mod upgrade;
 
 use crate::cache::Cache;
 use crate::cache::replicated::Shared;
+use crate::cache::spelling::Spelling;
 use crate::handlers::Handlers;
 use crate::node::Node;
 use crate::problem::Problem;
@@ -138,6 +139,7 @@ impl Proxy {
         let fixed_routes = fixed_routes.collect::<anyhow::Result<Vec<Arc<Routed>>>>()?;
         let all = fixed_routes.iter().map(|routed| (routed.pattern.clone(), Arc::clone(routed)));
         let routes = ArcSwap::from_pointee(RouteTable::new(all.collect()));
+        cache.set_spellings(spellings(fixed_routes.iter()));
         if settings.iter().any(RouteSettings::is_replicated) {
             shared.begin();
         }
@@ -241,6 +243,18 @@ impl Proxy {
                 .map(|answer| route.records.sent(answer, From::Upstream)),
         }
     }
+}
+
+/// How routes store URLs, where that is not as they are.
+fn spellings<'r>(all: impl Iterator<Item = &'r Arc<Routed>>) -> Vec<Spelling> {
+    let of_route = |routed: &Arc<Routed>| {
+        let Routed { pattern, route } = &**routed;
+        let rules = route.cache.as_ref().map(|settings| &settings.query)?;
+        let is_for_all = route.filter.is_some();
+        let (pattern, rules) = (pattern.clone(), rules.clone());
+        (!rules.is_plain()).then_some(Spelling { pattern, rules, is_for_all })
+    };
+    all.filter_map(of_route).collect()
 }
 
 /// Brings the URL of a request into the form that keys have, so that what the upstream is asked for is

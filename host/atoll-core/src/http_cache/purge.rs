@@ -208,6 +208,26 @@ impl Ledger {
         }
     }
 
+    /// Purges of URLs count for the further keys that `others` gives for each, as if they had been
+    /// named at the same time.
+    pub fn repeat_urls(&mut self, others: impl Fn(&str) -> Vec<String>) {
+        let known: Vec<(String, Times)> = self
+            .urls
+            .iter()
+            .flat_map(|(key, times)| others(key).into_iter().map(|other| (other, *times)))
+            .collect();
+        for (key, times) in known {
+            let scope = Scope::Url(key.into());
+            for (strength, at_us) in
+                [(Strength::Soft, times.soft_us), (Strength::Hard, times.hard_us)]
+            {
+                if at_us > 0 {
+                    self.record(&scope, strength, at_us);
+                }
+            }
+        }
+    }
+
     /// Number of single purges.
     pub fn len(&self) -> usize {
         self.hosts.len()
@@ -325,6 +345,16 @@ mod tests {
         assert_eq!(covers(&ledger, 50), Some(Strength::Hard));
         assert_eq!(covers(&ledger, 150), Some(Strength::Soft));
         assert_eq!(covers(&ledger, 201), None);
+    }
+
+    #[test]
+    fn a_purge_counts_for_further_keys_since_it_was_made() {
+        let mut ledger = Ledger::default();
+        ledger.record(&Scope::Url("example.com/a/b?x&c".into()), Strength::Soft, 100);
+        assert_eq!(covers(&ledger, 100), None);
+        ledger.repeat_urls(|key| vec![key.replace("x&", "")]);
+        assert_eq!(covers(&ledger, 100), Some(Strength::Soft));
+        assert_eq!(covers(&ledger, 101), None);
     }
 
     #[test]

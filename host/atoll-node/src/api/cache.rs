@@ -59,12 +59,20 @@ async fn inspect(
         let detail = "give url=http://HOST/PATH, with % escapes where it holds ? or &";
         return Err(Problem::bad_request("bad-url", detail));
     };
-    let key = url.key();
-    let (cache, asked) = (Arc::clone(api.purges.cache()), key.clone());
+    let (cache, asked) = (Arc::clone(api.purges.cache()), url.key());
     let now_ms = ms_of(cache.now_us());
     // It may have to read the disk.
-    let inspected = tokio::task::spawn_blocking(move || cache.inspect(&asked)).await;
-    let (kept, passes) = inspected.map_err(|_| {
+    let inspected = tokio::task::spawn_blocking(move || {
+        // Where its route stores it, if nothing lies there by that very name.
+        let others = cache.other_keys(&asked).into_iter();
+        let mut looks = [asked.clone()].into_iter().chain(others).map(|key| {
+            let (kept, passes) = cache.inspect(&key);
+            (key, kept, passes)
+        });
+        let found = looks.find(|(_, kept, passes)| *passes || !kept.is_empty());
+        found.unwrap_or((asked, Vec::new(), false))
+    });
+    let (key, kept, passes) = inspected.await.map_err(|_| {
         Problem::new(http::StatusCode::INTERNAL_SERVER_ERROR, "inspect", "the look has failed")
     })?;
     let responses =

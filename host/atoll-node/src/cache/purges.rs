@@ -166,6 +166,14 @@ impl Purges {
     /// Purges here at once and, through replication, on every node. Keys with a tag that is purged end
     /// when [`settle_keys`](Purges::settle_keys) has ended.
     pub(crate) fn purge(&self, scope: &Scope, strength: Strength) -> Result<(), WriteError> {
+        // As records as well: what nodes share is compared with those.
+        for scope in self.cache.other_scopes(scope) {
+            self.purge_as_named(&scope, strength)?;
+        }
+        self.purge_as_named(scope, strength)
+    }
+
+    fn purge_as_named(&self, scope: &Scope, strength: Strength) -> Result<(), WriteError> {
         let (word, name) = scope.parts();
         let soft = strength == Strength::Soft;
         let record = Record { scope: word.to_owned(), name: name.to_owned(), soft };
@@ -202,8 +210,10 @@ impl Purges {
 
     /// Purges here alone, where this node may write nothing.
     pub(crate) fn purge_here(&self, scope: &Scope, strength: Strength) {
-        self.known().note_unwritten(scope, strength, self.node.now().millis());
-        self.cache.purge(scope, strength);
+        for scope in self.cache.other_scopes(scope).iter().chain([scope]) {
+            self.known().note_unwritten(scope, strength, self.node.now().millis());
+            self.cache.purge(scope, strength);
+        }
     }
 
     /// Something was made invalid here of which no other node is told: what those fetched before is

@@ -483,6 +483,7 @@ impl Proxy {
             self.invalidate(&target);
             let others = invalidation::targets(host, &path, response.headers());
             for other in others.into_iter().flat_map(|other| route.public_keys(other)) {
+                self.cache.other_keys(&other).iter().for_each(|key| self.invalidate(key));
                 self.invalidate(&other);
             }
             for group in tags::invalidated(response.headers()) {

@@ -215,6 +215,8 @@ impl Proxy {
         changed.extend(gone);
         let of_records = live.values().filter_map(|live| live.made.as_ref().ok());
         let all = self.fixed_routes.iter().chain(of_records);
+        // First: what these store can be purged from then on.
+        self.cache.set_spellings(super::spellings(all.clone()));
         let table = all.map(|routed| (routed.pattern.clone(), Arc::clone(routed))).collect();
         self.routes.store(Arc::new(RouteTable::new(table)));
         drop(live);
