@@ -40,6 +40,11 @@ const REQUIREMENTS: &[(&str, &str, Kept)] = &[
     ),
     (
         "3",
+        "nor a 416, which answers no request but one for that range",
+        Test("rfc_9110_section_15_5_17_a_416_is_about_a_range_and_is_not_stored"),
+    ),
+    (
+        "3",
         "nor with no-store, nor with private in a shared cache",
         Test("section_3_no_store_and_private_forbid_it_in_any_case_and_company"),
     ),

@@ -79,6 +79,8 @@ pub enum Refusal {
     Authorization,
     /// A status that cannot be stored, or whose rules are not known and have to be.
     Status,
+    /// 416, which answers one range alone, and no request without it.
+    Range,
     /// Nothing says that it may be stored, and the status alone does not.
     Unsaid,
     /// Vary: *, so that no request would match.
@@ -101,6 +103,7 @@ impl Refusal {
             Refusal::Private => "private",
             Refusal::Authorization => "authorization",
             Refusal::Status => "status",
+            Refusal::Range => "range",
             Refusal::Unsaid => "nothing-allows-it",
             Refusal::VaryStar => "vary-star",
             Refusal::SetCookie => "set-cookie",
@@ -227,6 +230,11 @@ fn is_allowed(
     // 304 is about a stored response, never one itself; 1xx is not final.
     if status.is_informational() || status == StatusCode::NOT_MODIFIED {
         return Err(Refusal::Status);
+    }
+    // RFC 9110 section 15.5.17: it is about the Range, of which the key knows nothing. A 206 says what
+    // part it is; this says nothing of what the whole would be.
+    if status == StatusCode::RANGE_NOT_SATISFIABLE {
+        return Err(Refusal::Range);
     }
     if control.must_understand && !is_understood(status) {
         return Err(Refusal::Status);

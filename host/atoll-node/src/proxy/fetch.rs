@@ -501,7 +501,10 @@ pub(super) fn is_single_range(headers: &HeaderMap) -> bool {
 
 /// Whether the next response is likely to be refused for the same reason.
 fn is_of_the_response(refusal: Refusal) -> bool {
-    !matches!(refusal, Refusal::Asked | Refusal::Authorization | Refusal::Method)
+    !matches!(
+        refusal,
+        Refusal::Asked | Refusal::Authorization | Refusal::Method | Refusal::Range
+    )
 }
 
 /// The statuses for which RFC 5861 section 4 lets something stale stand in.

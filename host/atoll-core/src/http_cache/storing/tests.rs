@@ -45,6 +45,16 @@ fn section_3_any_final_status_with_explicit_freshness_is_stored() {
 }
 
 #[test]
+fn rfc_9110_section_15_5_17_a_416_is_about_a_range_and_is_not_stored() {
+    for control in ["max-age=3600", "public, s-maxage=60", "must-understand, max-age=60"] {
+        let range = [("range", "bytes=999-")];
+        check(&range, 416, &[("cache-control", control)], Some(Refusal::Range));
+        check(&[], 416, &[("cache-control", control)], Some(Refusal::Range));
+    }
+    check(&[], 416, &[("expires", "Sat, 28 Nov 2026 01:00:00 GMT")], Some(Refusal::Range));
+}
+
+#[test]
 fn section_3_without_explicit_freshness_the_status_or_public_has_to_allow_it() {
     let etag = ("etag", "\"a\"");
     for status in [200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501] {

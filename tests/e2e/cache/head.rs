@@ -1,0 +1,1 @@
+//! What HEAD gets, and what it leaves behind.
