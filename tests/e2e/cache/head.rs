@@ -1,1 +1,59 @@
 //! What HEAD gets, and what it leaves behind.
+
+use super::origin::{Act, Message, Origin, ask, node_before, response};
+use crate::node::{PATIENCE, TestNode};
+use std::time::{Duration, Instant};
+
+const FRESH: (&str, &str) = ("Cache-Control", "max-age=3600");
+/// Two minutes old when it comes.
+const OLD: (&str, &str) = ("Age", "120");
+
+/// A response to HEAD: its length is that of `body`, which does not follow.
+fn head(fields: &[(&str, &str)], body: &str) -> Vec<u8> {
+    let mut bytes = response(200, fields, body);
+    bytes.truncate(bytes.len() - body.len());
+    bytes
+}
+
+/// Waits until the upstream has seen so many requests for `/a`.
+fn wait_for(origin: &Origin, count: usize) -> Vec<Message> {
+    let started = Instant::now();
+    while origin.seen("/a").len() < count {
+        assert!(started.elapsed() < PATIENCE, "{:?}", origin.seen("/a"));
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    origin.seen("/a")
+}
+
+/// Asks until the answer is another one than `old`.
+fn wait_for_other(node: &TestNode, old: &str) -> Message {
+    let started = Instant::now();
+    loop {
+        let answer = ask(node, "GET", "/a", &[("Cache-Control", "only-if-cached")]);
+        if answer.text() != old {
+            return answer;
+        }
+        assert!(started.elapsed() < PATIENCE, "{answer:?}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn a_page_that_is_fetched_behind_a_head_is_fetched_with_its_body() {
+    let origin = Origin::start(|request, count| {
+        let stale = ("Cache-Control", "max-age=60, stale-while-revalidate=3600");
+        match (request.start.starts_with("HEAD"), count) {
+            (true, _) => Act::Send(head(&[FRESH], "new page")),
+            (_, 0) => Act::Send(response(200, &[stale, OLD], "old page")),
+            _ => Act::Send(response(200, &[FRESH], "new page")),
+        }
+    });
+    let node = node_before(&origin, "");
+    assert_eq!(ask(&node, "GET", "/a", &[]).text(), "old page");
+    let answer = ask(&node, "HEAD", "/a", &[]);
+    assert_eq!((answer.status(), answer.field("content-length").as_str()), (200, "8"));
+    let seen = wait_for(&origin, 2);
+    assert!(seen[1].start.starts_with("GET"), "{:?}", seen[1]);
+    let answer = wait_for_other(&node, "old page");
+    assert_eq!((answer.status(), answer.text().as_str()), (200, "new page"));
+}

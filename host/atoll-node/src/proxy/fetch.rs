@@ -62,15 +62,17 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    /// A copy for a fetch.
+    /// A copy for a fetch of what may be stored: one with GET, whatever the client asks with.
     pub(super) fn for_fetch(&self) -> Asked {
+        let mut parts = self.parts.clone();
+        parts.method = Method::GET;
         Asked {
             key: self.key.clone(),
             host_bytes: self.host_bytes,
             control: self.control,
             is_conditional: self.is_conditional,
             authority: self.authority.clone(),
-            parts: self.parts.clone(),
+            parts,
         }
     }
 }
@@ -335,7 +337,7 @@ impl Proxy {
             return refuse(response, None);
         }
         let status = response.status();
-        let asking = storing::Asked { method: &Method::GET, headers: &asked.parts.headers };
+        let asking = storing::Asked { method: &asked.parts.method, headers: &asked.parts.headers };
         let answered = Answered { status, headers: response.headers() };
         let storable = match storing::judge(asking, answered, exchanged, &settings.rules) {
             Ok(storable) => storable,
