@@ -57,3 +57,44 @@ fn a_page_that_is_fetched_behind_a_head_is_fetched_with_its_body() {
     let answer = wait_for_other(&node, "old page");
     assert_eq!((answer.status(), answer.text().as_str()), (200, "new page"));
 }
+
+#[test]
+fn what_a_head_brings_for_one_client_is_for_nobody_else() {
+    let origin = Origin::start(|request, _| {
+        let control = match request.path() {
+            "/private" | "/private/alice" => "private, max-age=600",
+            "/no-store" => "no-store",
+            _ => "max-age=600",
+        };
+        let etag = ("ETag", "\"a\"");
+        let fields = [("Cache-Control", control), etag, ("X-User", "alice")];
+        let is_head = request.start.starts_with("HEAD");
+        match request.field("if-none-match").as_str() {
+            _ if is_head => Act::Send(head(&fields, "page")),
+            "" => Act::Send(response(200, &[("Cache-Control", "max-age=60"), etag, OLD], "page")),
+            _ => Act::Send(response(304, &[("Cache-Control", "max-age=60"), etag], "")),
+        }
+    });
+    let node = node_before(&origin, "");
+    let alice = [("Authorization", "alice")];
+    let cases: [(&str, &[(&str, &str)]); 4] = [
+        ("/private/alice", &alice),
+        ("/credentials", &alice),
+        ("/private", &[]),
+        ("/no-store", &[]),
+    ];
+    for (path, request) in cases {
+        ask(&node, "GET", path, &[]);
+        let answer = ask(&node, "HEAD", path, request);
+        assert_eq!(answer.field("x-user"), "alice", "{path}: it is answered itself");
+        let answer = ask(&node, "GET", path, &[]);
+        assert_eq!((answer.text().as_str(), answer.field("x-user").as_str()), ("page", ""));
+        assert_ne!(answer.field("cache-control"), "private, max-age=600", "{path}");
+    }
+    // Where it may be stored it is taken over.
+    ask(&node, "GET", "/all", &[]);
+    ask(&node, "HEAD", "/all", &[]);
+    let answer = ask(&node, "GET", "/all", &[]);
+    assert_eq!(answer.field("x-user"), "alice");
+    assert!(answer.field("cache-status").contains("hit"), "{answer:?}");
+}

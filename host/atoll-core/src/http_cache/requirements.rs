@@ -89,6 +89,11 @@ const REQUIREMENTS: &[(&str, &str, Kept)] = &[
         Test("section_3_2_an_update_replaces_and_adds_all_but_what_is_about_the_body"),
     ),
     (
+        "3.2",
+        "an update is taken over where the outcome may be stored for the request that has brought it",
+        Test("section_3_5_what_is_for_one_request_alone_is_not_taken_over_into_what_is_stored"),
+    ),
+    (
         "3.3",
         "an incomplete response is not served as if it were complete",
         Test("section_3_3_a_stored_part_answers_what_lies_in_it"),

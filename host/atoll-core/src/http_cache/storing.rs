@@ -221,6 +221,37 @@ pub fn judge_post(
     }
 }
 
+/// What becomes of a stored response that a 304 or a response to HEAD is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Update {
+    /// It is brought up to date.
+    TakenOver,
+    /// It stays as it is: what was answered is for this request alone.
+    Left,
+    /// It is stored no longer: the upstream has taken back that it may be.
+    Ended,
+}
+
+/// Decides what becomes of a stored response that was asked about with these fields. `updated` is what
+/// it would be with the newer fields: that has to be a response to this request that may be stored
+/// (sections 3, 3.2 and 3.5).
+pub fn judge_update(asked: &HeaderMap, updated: Answered<'_>) -> Update {
+    if RequestControl::of(asked).no_store {
+        return Update::Left;
+    }
+    let (control, _) = targeted::control_of(updated.headers);
+    let asked = Asked { method: &Method::GET, headers: asked };
+    let is_for_others = is_allowed(asked, updated.status, &control).is_ok()
+        && Vary::of(updated.headers) != Vary::Star
+        && keys::of(updated.headers).is_ok();
+    match is_for_others {
+        true => Update::TakenOver,
+        // It says nothing of what others get.
+        false if asked.headers.contains_key(header::AUTHORIZATION) => Update::Left,
+        false => Update::Ended,
+    }
+}
+
 /// What the directives, the status and the credentials forbid.
 fn is_allowed(
     asked: Asked<'_>,

@@ -13,11 +13,19 @@ pub(crate) enum Landing {
     /// A response whose body is still coming, or has come.
     Filling(Arc<Fill>),
     /// What was stored is right.
-    Validated(Arc<Stored>),
+    Validated(Arc<Renewed>),
     /// The response is for the one who asked alone; everybody else goes by himself.
     Private,
     /// The upstream failed.
     Failed(StatusCode, &'static str),
+}
+
+/// What was stored, with the fields of a newer response that says that it is right.
+#[derive(Debug)]
+pub(crate) struct Renewed {
+    pub(crate) stored: Arc<Stored>,
+    /// Whether it is for more than the one who has asked.
+    pub(crate) is_for_all: bool,
 }
 
 /// A fetch under way.

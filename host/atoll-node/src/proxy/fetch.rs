@@ -4,20 +4,21 @@ use super::filters::NotStored;
 use super::shield::FetchedUs;
 use super::{Proxy, Route, Source, guest, parts};
 use crate::cache::fill::{Fill, Head};
-use crate::cache::flight::{Landing, Lead};
+use crate::cache::flight::{Landing, Lead, Renewed};
 use crate::cache::ms_of;
 use crate::cache::stored::{Ingredients, Stored};
 use crate::listen::interim::Interim;
 use crate::problem::Problem;
 use crate::upstream::{ResponseBody, UpstreamError};
 use atoll_core::http_cache::control::RequestControl;
-use atoll_core::http_cache::directive::Scope;
 use atoll_core::http_cache::freshness::{self, Exchanged};
 use atoll_core::http_cache::partial::Span;
 use atoll_core::http_cache::purge::Subject;
 use atoll_core::http_cache::report::{Forward, Report};
 use atoll_core::http_cache::reuse::{self, Failure};
-use atoll_core::http_cache::storing::{self, Answered, Refusal, Rules, SetCookie, Storable};
+use atoll_core::http_cache::storing::{
+    self, Answered, Refusal, Rules, SetCookie, Storable, Update,
+};
 use atoll_core::http_cache::vary::{Vary, selecting_key};
 use atoll_core::http_cache::{fields, keys, tags, targeted, validation};
 use atoll_core::replica::vector::Vector;
@@ -140,14 +141,14 @@ impl Proxy {
                 let began_us = shielded_us.unwrap_or(lead.began_us());
                 // As old as what was taken: nobody here knows when that was fetched.
                 let is_taken = stored.is_taken && began_us == stored.fetched_us;
-                let landing =
+                let renewed =
                     self.validated(route, &job, (&stored, is_taken), (&fetched, began_us));
-                if let Landing::Validated(renewed) = &landing {
-                    let vary = Vary::of(&renewed.headers);
+                if renewed.is_for_all {
+                    let vary = Vary::of(&renewed.stored.headers);
                     let marks = marks.as_deref().filter(|_| shielded_us.is_none());
-                    self.share((route, &job.asked), (renewed, &vary), marks);
+                    self.share((route, &job.asked), (&renewed.stored, &vary), marks);
                 }
-                return lead.land(landing);
+                return lead.land(Landing::Validated(Arc::new(renewed)));
             }
         };
         if fetched.shielded_us.is_some() {
@@ -379,35 +380,41 @@ impl Proxy {
         job: &Job,
         (stored, is_taken): (&Stored, bool),
         (fetched, began_us): (&Fetched, u64),
-    ) -> Landing {
+    ) -> Renewed {
         let newer = (fetched.response.headers(), fetched.exchanged);
-        let renewed = Arc::new(self.renewed(route, stored, newer, began_us).taken(is_taken));
-        let (control, _) = targeted::control_of(&renewed.headers);
-        let is_taken_back = control.private == Scope::Whole
-            || (control.no_store && !control.must_understand)
-            || fetched.response.extensions().get::<NotStored>().is_some()
-            || keys::of(&renewed.headers).is_err();
-        if is_taken_back {
-            self.invalidate(&job.asked.key);
-        } else {
-            let vary = Vary::of(&renewed.headers);
-            self.cache.store(&renewed, &vary, &job.asked.parts.headers);
+        let request = &job.asked.parts.headers;
+        let (renewed, update) = self.renewed(route, stored, (request, newer), began_us);
+        let renewed = Arc::new(renewed.taken(is_taken));
+        let update = match fetched.response.extensions().get::<NotStored>() {
+            Some(_) => Update::Ended,
+            None => update,
+        };
+        match update {
+            Update::TakenOver => {
+                let vary = Vary::of(&renewed.headers);
+                self.cache.store(&renewed, &vary, request);
+            }
+            Update::Left => {}
+            Update::Ended => self.invalidate(&job.asked.key),
         }
-        Landing::Validated(renewed)
+        Renewed { stored: renewed, is_for_all: update == Update::TakenOver }
     }
 
-    /// What is stored, with the fields of a newer response.
+    /// What is stored, with the fields of a newer response to a request with these fields, and what
+    /// that makes of it.
     fn renewed(
         &self,
         route: &Route,
         stored: &Stored,
-        (newer, exchanged): (&HeaderMap, Exchanged),
+        (request, (newer, exchanged)): (&HeaderMap, (&HeaderMap, Exchanged)),
         fetched_us: u64,
-    ) -> Stored {
+    ) -> (Stored, Update) {
         let mut headers = stored.headers.clone();
         let mut update = newer.clone();
         let age = update.remove(header::AGE);
         fields::update(&mut headers, &update);
+        let answered = Answered { status: stored.status, headers: &headers };
+        let update = storing::judge_update(request, answered);
         let default = Rules::default();
         let rules = route.cache.as_ref().map_or(&default, |settings| &settings.rules);
         if rules.set_cookie != SetCookie::Store {
@@ -422,7 +429,7 @@ impl Proxy {
         let mut meta = storing::describe(answered, &control, is_targeted, (exchanged, rules));
         self.end_with_keys(&headers, &mut meta);
         fields::remove_not_stored(&mut headers, &control);
-        Stored::new(Ingredients {
+        let renewed = Stored::new(Ingredients {
             key: stored.key.clone(),
             host_bytes: stored.host_bytes,
             status: stored.status,
@@ -432,7 +439,8 @@ impl Proxy {
             body: stored.body.clone(),
             span: stored.span,
             fetched_us,
-        })
+        });
+        (renewed, update)
     }
 
     /// Brings what is stored up to date with a response to HEAD, or takes it for out of date.
@@ -445,14 +453,19 @@ impl Proxy {
     ) {
         let mut newer = head.clone();
         newer.remove(atoll_core::http_cache::report::CACHE_STATUS);
-        if !validation::describes(&stored.headers, &newer) {
-            return self.invalidate(&asked.key);
-        }
+        let request = &asked.parts.headers;
         let now_ms = ms_of(self.cache.now_us());
         let exchanged = Exchanged { requested_ms: ms_of(began_us), responded_ms: now_ms };
-        let renewed = Arc::new(self.renewed(route, stored, (&newer, exchanged), began_us));
-        let vary = Vary::of(&renewed.headers);
-        self.cache.store(&renewed, &vary, &asked.parts.headers);
+        let newer = (request, (&newer, exchanged));
+        let (renewed, update) = self.renewed(route, stored, newer, began_us);
+        match update {
+            Update::Left => {}
+            Update::TakenOver if validation::describes(&stored.headers, newer.1.0) => {
+                let vary = Vary::of(&renewed.headers);
+                self.cache.store(&Arc::new(renewed), &vary, request);
+            }
+            Update::TakenOver | Update::Ended => self.invalidate(&asked.key),
+        }
     }
 }
 
@@ -503,10 +516,7 @@ pub(super) fn is_single_range(headers: &HeaderMap) -> bool {
 
 /// Whether the next response is likely to be refused for the same reason.
 fn is_of_the_response(refusal: Refusal) -> bool {
-    !matches!(
-        refusal,
-        Refusal::Asked | Refusal::Authorization | Refusal::Method | Refusal::Range
-    )
+    !matches!(refusal, Refusal::Asked | Refusal::Authorization | Refusal::Method | Refusal::Range)
 }
 
 /// The statuses for which RFC 5861 section 4 lets something stale stand in.

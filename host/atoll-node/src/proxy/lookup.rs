@@ -2,7 +2,7 @@
 
 use super::answer::CodedAs;
 use super::fetch::{Asked, ERROR, Job};
-use super::filters::Filtered;
+use super::filters::{Filtered, NotStored};
 use super::forward::{bypass, failure};
 use super::post::Posted;
 use super::records::From;
@@ -404,11 +404,20 @@ impl Proxy {
                     && may_be_coded(fill.head.status, &fill.head.headers);
                 answer::from_fill(&fill, asked, now_ms, (report, varies)).map(Ok)
             }
-            Landing::Validated(stored) => {
+            Landing::Validated(renewed) => {
+                let (stored, is_for_all) = (&renewed.stored, renewed.is_for_all);
+                if !is_leader && !is_for_all {
+                    return None;
+                }
                 count(&route.records.revalidated);
-                let report = Report { forward_status: Some(304), stored: true, ..report };
-                let coded = self.coded(route, asked, &stored);
-                Some(Ok(answer::from_stored(&stored, asked, now_ms, (report, coded))))
+                let report = Report { forward_status: Some(304), stored: is_for_all, ..report };
+                let coded = if is_for_all { self.coded(route, asked, stored) } else { None };
+                let mut answer = answer::from_stored(stored, asked, now_ms, (report, coded));
+                if !is_for_all {
+                    // Nor for a node that would store it.
+                    answer.extensions_mut().remove::<FetchedUs>();
+                }
+                Some(Ok(answer))
             }
             Landing::Private => {
                 let response = own?.await.ok()?;
@@ -438,8 +447,9 @@ impl Proxy {
             Ok(response) => response,
             Err(error) => return Err(failure(route, &error)),
         };
+        let is_kept_out = response.extensions().get::<NotStored>().is_some();
         let response = super::forward::stream(response, bypass(forward, None));
-        if let (StatusCode::OK, Some(stored)) = (response.status(), stored) {
+        if let (StatusCode::OK, Some(stored), false) = (response.status(), stored, is_kept_out) {
             self.note_head(route, asked, &stored, (response.headers(), began_us));
         }
         Ok(response)

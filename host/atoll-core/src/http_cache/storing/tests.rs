@@ -120,6 +120,27 @@ fn section_3_5_credentials_need_a_word_that_the_response_is_for_others() {
 }
 
 #[test]
+fn section_3_5_what_is_for_one_request_alone_is_not_taken_over_into_what_is_stored() {
+    let check = |request: Fields<'_>, updated: Fields<'_>, want: Update| {
+        let (request, headers) = (headers(request), headers(updated));
+        let found = judge_update(&request, Answered { status: StatusCode::OK, headers: &headers });
+        assert_eq!(found, want, "{request:?} {updated:?}");
+    };
+    let credentials = [("authorization", "Basic x")];
+    check(&[], &[FRESH], Update::TakenOver);
+    check(&[], &[], Update::TakenOver);
+    check(&credentials, &[FRESH], Update::Left);
+    check(&credentials, &[("cache-control", "public, max-age=9")], Update::TakenOver);
+    check(&credentials, &[("cache-control", "private, max-age=9")], Update::Left);
+    check(&[("cache-control", "no-store")], &[FRESH], Update::Left);
+    for value in ["private, max-age=9", "no-store"] {
+        check(&[], &[("cache-control", value)], Update::Ended);
+    }
+    check(&[], &[FRESH, ("vary", "*")], Update::Ended);
+    check(&[], &[("cache-control", "private=\"x\", max-age=9")], Update::TakenOver);
+}
+
+#[test]
 fn section_4_1_vary_with_a_star_is_not_kept() {
     check(&[], 200, &[FRESH, ("vary", "*")], Some(Refusal::VaryStar));
     check(&[], 200, &[FRESH, ("vary", "accept")], None);
