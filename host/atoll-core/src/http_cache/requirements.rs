@@ -235,6 +235,11 @@ const REQUIREMENTS: &[(&str, &str, Kept)] = &[
         Test("section_4_3_4_a_304_updates_what_it_names_or_does_not_name"),
     ),
     (
+        "4.3.4",
+        "a 304 with a strong validator updates nothing that does not have the same strong one",
+        Test("section_4_3_4_a_strong_validator_updates_nothing_that_has_a_weak_one"),
+    ),
+    (
         "4.3.5",
         "a 200 to HEAD updates what has the same validators and length, else that is stale",
         Test("section_4_3_5_head_describes_a_response_with_the_same_validators_and_length"),

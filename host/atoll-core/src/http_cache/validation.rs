@@ -28,10 +28,12 @@ pub fn ask_about(stored: &HeaderMap, request: &mut HeaderMap) {
 
 /// Whether a 304 is about this stored response, the only one that was asked about (4.3.4).
 ///
-/// One without validators is: servers need not repeat Last-Modified.
+/// One without validators is: servers need not repeat Last-Modified. A strong validator names what
+/// has the very same: what is stored with a weak one may differ byte by byte.
 pub fn is_about(stored: &HeaderMap, not_modified: &HeaderMap) -> bool {
     match (stored.get(header::ETAG), not_modified.get(header::ETAG)) {
-        (Some(ours), Some(theirs)) => strip_weak(ours) == strip_weak(theirs),
+        (Some(ours), Some(theirs)) if is_weak(theirs) => strip_weak(ours) == strip_weak(theirs),
+        (Some(ours), Some(theirs)) => ours == theirs,
         // A validator that we do not have names something else.
         (None, Some(_)) => false,
         (_, None) => match not_modified.get(header::LAST_MODIFIED) {
@@ -62,6 +64,10 @@ pub fn strong_validator(headers: &HeaderMap, exchanged: Exchanged) -> Option<&He
     // 8.8.2.2: changed again within the same second, it would have the same date.
     let is_old = freshness::date_s(headers, exchanged) >= modified_s + 60;
     (has_date && is_old).then(|| headers.get(header::LAST_MODIFIED)).flatten()
+}
+
+fn is_weak(tag: &HeaderValue) -> bool {
+    tag.as_bytes().starts_with(b"W/")
 }
 
 fn strip_weak(tag: &HeaderValue) -> &[u8] {
@@ -110,6 +116,14 @@ mod tests {
             assert_eq!(is_about(&stored, &headers(fields)), want, "{fields:?}");
         }
         assert!(!is_about(&headers(&[DATE]), &headers(&[TAG])));
+    }
+
+    #[test]
+    fn section_4_3_4_a_strong_validator_updates_nothing_that_has_a_weak_one() {
+        let weak = ("etag", "W/\"a\"");
+        assert!(!is_about(&headers(&[weak]), &headers(&[TAG])));
+        assert!(is_about(&headers(&[weak]), &headers(&[weak])));
+        assert!(is_about(&headers(&[weak, DATE]), &headers(&[DATE])));
     }
 
     #[test]
