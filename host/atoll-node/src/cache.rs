@@ -439,6 +439,24 @@ impl Cache {
         }
     }
 
+    /// Ends `stored`, which requests with these fields get, unless something newer is in its place.
+    pub(crate) fn end(&self, stored: &Stored, request: &HeaderMap) {
+        let key = stored.key.as_bytes();
+        let slot_key: Box<[u8]> = match self.slots.peek(key) {
+            Some(Slot::Varies(varies)) => varies.key(&stored.key, request),
+            _ => key.into(),
+        };
+        self.slots.remove_if(
+            &slot_key[..],
+            |slot| matches!(slot, Slot::Stored(found) if found.fetched_us <= stored.fetched_us),
+        );
+        if let Some(disk) = &self.disk
+            && !self.disk_has_newer(&slot_key, stored.fetched_us)
+        {
+            disk.invalidate(disk::hash_of(&slot_key), stored.fetched_us);
+        }
+    }
+
     fn is_invalidated(&self, key: &str, fetched_us: u64) -> bool {
         self.place(key).load(Ordering::Acquire) >= fetched_us
     }

@@ -1,6 +1,7 @@
 //! What a response makes of the one that is stored, where it may not be stored itself.
 
 use super::origin::{Act, Origin, ask, node_before, response};
+use crate::node::wait_until;
 
 const FRESH: (&str, &str) = ("Cache-Control", "max-age=3600");
 /// Two minutes old when it comes.
@@ -51,5 +52,66 @@ fn what_a_304_brings_for_one_client_is_for_nobody_else() {
         let seen = origin.seen(path);
         assert_eq!(seen.len(), if want.is_empty() { 3 } else { 2 }, "{path}");
         assert!(seen[1..].iter().all(|seen| seen.field("if-none-match") == "\"a\""), "{seen:?}");
+    }
+}
+
+const STALE: (&str, &str) = ("Cache-Control", "max-age=60");
+const ETAG: (&str, &str) = ("ETag", "\"a\"");
+const NO_STORE: (&str, &str) = ("Cache-Control", "no-store");
+
+#[test]
+fn what_is_gone_does_not_come_back_when_the_upstream_does_not_answer() {
+    let origin = Origin::start(|request, count| match (count, request.path()) {
+        (0, _) => Act::Send(response(200, &[STALE, ETAG, OLD], "page")),
+        (1, "/private") => {
+            Act::Send(response(200, &[("Cache-Control", "private, max-age=9")], "yours"))
+        }
+        (1, "/long") => Act::Send(response(200, &[FRESH], &"x".repeat(5_000))),
+        (1, "/fails") => Act::Send(response(500, &[], "fails")),
+        (1, _) => Act::Send(response(410, &[NO_STORE], "gone")),
+        _ => Act::SendAndClose(Vec::new()),
+    });
+    let node = node_before(&origin, "object_max = \"4KiB\"");
+    let cases =
+        [("/gone", 410, 502), ("/private", 200, 502), ("/long", 200, 502), ("/fails", 500, 200)];
+    for (path, second, third) in cases {
+        assert_eq!(ask(&node, "GET", path, &[]).text(), "page");
+        assert_eq!(ask(&node, "GET", path, &[]).status(), second, "{path}");
+        let answer = ask(&node, "GET", path, &[]);
+        assert_eq!(answer.status(), third, "{path}: {answer:?}");
+        assert_eq!(origin.seen(path)[1].field("if-none-match"), "\"a\"");
+    }
+}
+
+#[test]
+fn what_is_gone_is_seen_to_be_while_what_is_stored_may_be_used_stale() {
+    let stale = ("Cache-Control", "max-age=60, stale-while-revalidate=3600");
+    let origin =
+        Origin::start(move |request, count| match (count, request.field("foo").as_str()) {
+            (_, "2") => Act::Send(response(200, &[FRESH, ("Vary", "Foo")], "another page")),
+            (0 | 1, _) => Act::Send(response(200, &[stale, OLD, ("Vary", "Foo")], "page")),
+            _ => Act::Send(response(410, &[NO_STORE, ("Vary", "Foo")], "gone")),
+        });
+    let node = node_before(&origin, "");
+    assert_eq!(ask(&node, "GET", "/a", &[("Foo", "2")]).text(), "another page");
+    assert_eq!(ask(&node, "GET", "/a", &[("Foo", "1")]).text(), "page");
+    wait_until("it is gone", || {
+        (ask(&node, "GET", "/a", &[("Foo", "1")]).status() == 410).then_some(())
+    });
+}
+
+#[test]
+fn an_upstream_that_fails_ends_nothing_that_may_stand_in() {
+    let stale = ("Cache-Control", "max-age=60, stale-if-error=3600");
+    let origin = Origin::start(move |_, count| match count {
+        0 => Act::Send(response(200, &[stale, OLD], "page")),
+        1 => Act::Send(response(503, &[], "busy")),
+        2 => Act::Send(response(429, &[], "too many")),
+        _ => Act::SendAndClose(Vec::new()),
+    });
+    let node = node_before(&origin, "");
+    for (status, text) in [(200, "page"), (200, "page"), (429, "too many"), (200, "page")] {
+        let answer = ask(&node, "GET", "/a", &[]);
+        assert_eq!((answer.status(), answer.text().as_str()), (status, text), "{answer:?}");
     }
 }

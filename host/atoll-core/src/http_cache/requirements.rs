@@ -230,6 +230,11 @@ const REQUIREMENTS: &[(&str, &str, Kept)] = &[
         Test("rfc_5861_section_4_stale_if_error_bounds_the_use_behind_an_error"),
     ),
     (
+        "4.3.3",
+        "a full response says that what is stored is not suitable, whether or not it is stored itself",
+        Test("section_4_3_3_a_full_response_ends_what_is_stored_and_a_failure_does_not"),
+    ),
+    (
         "4.3.4",
         "a 304 updates only what its validators select",
         Test("section_4_3_4_a_304_updates_what_it_names_or_does_not_name"),

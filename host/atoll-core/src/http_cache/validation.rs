@@ -1,7 +1,7 @@
 //! Asking upstream whether what is stored is still right (RFC 9111 sections 4.3.1, 4.3.3 to 4.3.5).
 
 use super::freshness::{self, Exchanged};
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 /// Fields that make a request conditional (RFC 9110 section 13.1).
 pub const CONDITIONS: [HeaderName; 5] = [
@@ -52,6 +52,24 @@ pub fn describes(stored: &HeaderMap, head: &HeaderMap) -> bool {
     };
     // A length that was not stored was still counted by who calls.
     same(header::ETAG) && same(header::LAST_MODIFIED) && same(header::CONTENT_LENGTH)
+}
+
+/// Whether a full response to a request with these fields, which asked about a stored one or for
+/// something newer, ends that one though it may not be stored itself (4.3.3): what is stored is not
+/// suitable any more.
+pub fn ends_stored(request: &HeaderMap, status: StatusCode) -> bool {
+    // 5xx may count as no answer (4.3.3). These two are about the request, and not what it is for.
+    let is_answer = !status.is_server_error()
+        && !matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS);
+    let is_full = !status.is_informational()
+        && !matches!(
+            status,
+            StatusCode::NOT_MODIFIED
+                | StatusCode::PARTIAL_CONTENT
+                | StatusCode::RANGE_NOT_SATISFIABLE
+        );
+    // What is for one person's credentials says nothing of what others get.
+    is_answer && is_full && !request.contains_key(header::AUTHORIZATION)
 }
 
 /// A validator that tells two representations apart byte by byte (RFC 9110 section 8.8).
@@ -124,6 +142,20 @@ mod tests {
         assert!(!is_about(&headers(&[weak]), &headers(&[TAG])));
         assert!(is_about(&headers(&[weak]), &headers(&[weak])));
         assert!(is_about(&headers(&[weak, DATE]), &headers(&[DATE])));
+    }
+
+    #[test]
+    fn section_4_3_3_a_full_response_ends_what_is_stored_and_a_failure_does_not() {
+        let none = headers(&[]);
+        let ends = |status| ends_stored(&none, StatusCode::from_u16(status).expect("a status"));
+        for status in [200, 203, 301, 302, 401, 403, 404, 410, 451] {
+            assert!(ends(status), "{status}");
+        }
+        for status in [206, 304, 408, 416, 429, 500, 502, 503, 504, 599] {
+            assert!(!ends(status), "{status}");
+        }
+        let credentials = headers(&[("authorization", "Basic x")]);
+        assert!(!ends_stored(&credentials, StatusCode::OK));
     }
 
     #[test]

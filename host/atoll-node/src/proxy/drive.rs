@@ -30,14 +30,15 @@ enum Way {
 
 impl Proxy {
     /// Reads the body to its end, and stores it then. Those who wait are told as soon as there is
-    /// something to read; the end of it they get once it is stored.
+    /// something to read; the end of it they get once it is stored. Returns whether it was given up
+    /// to store it.
     pub(super) async fn drive(
         &self,
         route: &Route,
         asked: &Asked,
         (fill, mut body): (Arc<Fill>, ResponseBody),
         lead: Lead,
-    ) {
+    ) -> bool {
         let expected = fill.head.span.map(|span| span.length()).or(fill.head.length);
         // All of an empty one is its head.
         let is_empty = expected == Some(0);
@@ -48,8 +49,9 @@ impl Proxy {
         let came = (&*fill, &mut body);
         let Some(way) = self.read(route, asked, came, (expected, &mut lead)).await else {
             fill.fail();
-            return;
+            return lead.is_none();
         };
+        let is_given_up = lead.is_none();
         let stored = match way {
             Way::Disk(spool, _) => Some(StoredBody::Disk(spool.finish())),
             Way::Memory => Some(StoredBody::of(fill.pieces())),
@@ -64,6 +66,7 @@ impl Proxy {
         }
         // Whoever sends may have something to do behind the last byte.
         while let Some(Ok(_)) = body.frame().await {}
+        is_given_up
     }
 
     /// Reads the body until so many bytes as are expected have come, or its end has. `None` where it

@@ -182,13 +182,20 @@ impl Proxy {
         let own = job.own.take();
         let status = fetched.response.status();
         let is_kept_out = fetched.response.extensions().get::<NotStored>().is_some();
+        let ends_stored = validation::ends_stored(&job.asked.parts.headers, status);
+        let ended = job.stored.take().filter(|_| ends_stored);
         match self.open(route, &job.asked, (fetched, lead.began_us()), marks) {
-            Ok(opened) => self.drive(route, &job.asked, opened, lead).await,
+            Ok(opened) => {
+                if self.drive(route, &job.asked, opened, lead).await {
+                    self.end(route, &job.asked, ended);
+                }
+            }
             Err((mut response, refusal)) => {
                 // What a filter keeps out of the cache is for no other node's either.
                 if !is_kept_out {
                     response.extensions_mut().insert(FetchedUs(lead.began_us()));
                 }
+                self.end(route, &job.asked, ended);
                 if status.as_u16() < 500 && refusal.is_some_and(is_of_the_response) {
                     self.cache.mark_pass(&job.asked.key);
                 }
@@ -198,6 +205,17 @@ impl Proxy {
                 }
                 lead.land(Landing::Private);
             }
+        }
+    }
+
+    /// Ends what was stored, where something has superseded it that is not stored itself.
+    fn end(&self, route: &Route, asked: &Asked, stored: Option<Arc<Stored>>) {
+        let Some(stored) = stored else { return };
+        if route.cache.as_ref().is_some_and(|cache| cache.replicated.is_some()) {
+            // The other nodes have it as well.
+            self.invalidate(&asked.key);
+        } else {
+            self.cache.end(&stored, &asked.parts.headers);
         }
     }
 
