@@ -26,7 +26,7 @@ use budget::Budget;
 use coded::{Coded, UnderWay};
 use disk::Disk;
 use disk::ledger::Purge;
-use flight::{Began, Flights, Lead, Role};
+use flight::{Began, Flights, Landing, Lead, Role};
 use http::{HeaderMap, HeaderName};
 use limits::{
     FILL_BYTES_MIN, FILL_SHARE, INVALIDATION_PLACES, PASS, SHARD_BYTES_MIN, SHARD_COUNT_MAX,
@@ -213,17 +213,21 @@ impl Cache {
     }
 
     /// Joins what is being fetched for requests like this one, or begins to fetch. What began
-    /// before a purge or an invalidation is not joined. `seen_us` is when what the look has found was
-    /// fetched, 0 where it has found nothing.
+    /// before a purge or an invalidation is not joined, nor what has landed with something that
+    /// `may_follow` refuses. `seen_us` is when what the look has found was fetched, 0 where it has
+    /// found nothing.
     pub(crate) fn join(
         &self,
         (key, request): (&str, &HeaderMap),
         flight: Vec<u8>,
         seen_us: u64,
+        may_follow: impl Fn(&Landing) -> bool,
     ) -> Role {
         let now = self.began();
-        let role = self.flights.join(flight, now, |began| {
-            began.generation == now.generation && !self.is_invalidated(key, began.us)
+        let role = self.flights.join(flight, now, |began, landing| {
+            let is_valid =
+                began.generation == now.generation && !self.is_invalidated(key, began.us);
+            is_valid && landing.is_none_or(&may_follow)
         });
         // Between the look and this a fetch may have ended: what it has stored is found by now.
         if matches!(role, Role::Leader(_))

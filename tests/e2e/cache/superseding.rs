@@ -1,7 +1,12 @@
 //! What a response makes of the one that is stored, where it may not be stored itself.
 
 use super::origin::{Act, Origin, ask, node_before, response};
-use crate::node::wait_until;
+use crate::node::{PATIENCE, TestNode, wait_until};
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::Duration;
+
+type Fields<'a> = &'a [(&'a str, &'a str)];
 
 const FRESH: (&str, &str) = ("Cache-Control", "max-age=3600");
 /// Two minutes old when it comes.
@@ -113,5 +118,57 @@ fn an_upstream_that_fails_ends_nothing_that_may_stand_in() {
     for (status, text) in [(200, "page"), (200, "page"), (429, "too many"), (200, "page")] {
         let answer = ask(&node, "GET", "/a", &[]);
         assert_eq!((answer.status(), answer.text().as_str()), (status, text), "{answer:?}");
+    }
+}
+
+/// Sends a request and reads until the first bytes of the body are there.
+fn begin(node: &TestNode, path: &str) -> TcpStream {
+    let mut client = TcpStream::connect(node.gateway).expect("the gateway is open");
+    client.set_read_timeout(Some(PATIENCE)).expect("a time-out can be set");
+    let text = format!("GET {path} HTTP/1.1\r\nHost: example.com\r\nConnection: close\r\n\r\n");
+    client.write_all(text.as_bytes()).expect("it is taken");
+    let mut came = Vec::new();
+    while !came.ends_with(b"\r\n\r\nfirst") {
+        let mut byte = [0];
+        client.read_exact(&mut byte).expect("more is to come");
+        came.push(byte[0]);
+    }
+    client
+}
+
+#[test]
+fn who_comes_while_a_body_does_gets_only_what_may_be_used_without_asking() {
+    let origin = Origin::start(|request, count| {
+        let fields: &[(&str, &str)] = match request.path() {
+            "/no-cache" => &[("Cache-Control", "no-cache"), ETAG],
+            "/stale" => &[("Cache-Control", "max-age=60, must-revalidate"), OLD, ETAG],
+            _ => &[FRESH],
+        };
+        let first = response(200, fields, "first, and more");
+        let (head, more) = first.split_at(first.len() - ", and more".len());
+        match count {
+            0 => Act::SlowlyAfter(head.to_vec(), more.to_vec(), Duration::from_secs(2)),
+            _ => Act::Send(response(200, &[FRESH], "second")),
+        }
+    });
+    let node = node_before(&origin, "");
+    let asks = [("Cache-Control", "no-cache")];
+    let cases: [(&str, Fields<'_>, &str); 4] = [
+        ("/no-cache", &[], "second"),
+        ("/stale", &[], "second"),
+        ("/asked", &asks, "second"),
+        ("/fresh", &[], "first, and more"),
+    ];
+    for (path, fields, want) in cases {
+        let mut client = begin(&node, path);
+        let answer = ask(&node, "GET", path, fields);
+        assert_eq!(answer.text(), want, "{path}: {answer:?}");
+        let mut rest = String::new();
+        client.read_to_string(&mut rest).expect("the rest");
+        assert_eq!(rest, ", and more", "{path}");
+        let count = if want == "second" { 2 } else { 1 };
+        assert_eq!(origin.seen(path).len(), count, "{path}");
+        // Whatever ended later: what was asked for later stays.
+        assert_eq!(ask(&node, "GET", path, &[]).text(), want, "{path}");
     }
 }

@@ -74,11 +74,11 @@ impl Flights {
         self: &Arc<Self>,
         key: Vec<u8>,
         now: Began,
-        may_join: impl Fn(Began) -> bool,
+        may_join: impl Fn(Began, Option<&Landing>) -> bool,
     ) -> Role {
         let mut by_key = self.by_key.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(flight) = by_key.get(&key[..])
-            && may_join(flight.began)
+            && may_join(flight.began, flight.landing.borrow().as_ref())
         {
             return Role::Follower(flight.landing.subscribe());
         }

@@ -140,7 +140,7 @@ fn a_slice_of_a_body_crosses_its_pieces() {
 
 /// What a request is that has found nothing.
 fn join(cache: &Arc<Cache>) -> Role {
-    cache.join((KEY, &HeaderMap::new()), b"f".to_vec(), 0)
+    cache.join((KEY, &HeaderMap::new()), b"f".to_vec(), 0, |_| true)
 }
 
 #[test]
@@ -156,7 +156,7 @@ fn who_comes_as_a_fetch_ends_finds_what_it_has_stored_and_does_not_fetch_again()
     assert!(matches!(join(&cache), Role::Late));
     assert!(!cache.is_under_way(b"f"));
     // One that has seen it has a reason to fetch.
-    let seen = |us| cache.join((KEY, &request), b"f".to_vec(), us);
+    let seen = |us| cache.join((KEY, &request), b"f".to_vec(), us, |_| true);
     assert!(matches!(seen(first.fetched_us), Role::Leader(_)));
     tick(&cache);
     assert!(cache.store(&stored(&cache, "b"), &ALL(), &request));
@@ -176,6 +176,21 @@ async fn who_waits_for_a_fetch_that_is_given_up_is_told_so() {
     assert!(!cache.is_under_way(b"f"));
 }
 
+#[test]
+fn who_comes_behind_the_head_of_a_response_that_is_not_for_him_fetches_himself() {
+    let cache = Arc::new(Cache::new(0));
+    let refuses = || cache.join((KEY, &HeaderMap::new()), b"f".to_vec(), 0, |_| false);
+    let Role::Leader(old) = join(&cache) else { panic!("nobody else") };
+    assert!(matches!(refuses(), Role::Follower(_)), "it may yet be for him");
+    old.land(Landing::Private);
+    assert!(matches!(join(&cache), Role::Follower(_)));
+    let Role::Leader(new) = refuses() else { panic!("it is not for him") };
+    drop(old);
+    assert!(matches!(join(&cache), Role::Follower(_)), "the new one is joined");
+    drop(new);
+    assert!(!cache.is_under_way(b"f"));
+}
+
 #[tokio::test]
 async fn a_fetch_that_began_before_a_purge_is_not_joined_and_its_end_ends_no_other() {
     let cache = Arc::new(Cache::new(0));
@@ -184,5 +199,5 @@ async fn a_fetch_that_began_before_a_purge_is_not_joined_and_its_end_ends_no_oth
     let Role::Leader(new) = join(&cache) else { panic!("a purge between") };
     drop(old);
     assert!(matches!(join(&cache), Role::Follower(_)));
-    new.land(flight::Landing::Private);
+    new.land(Landing::Private);
 }

@@ -273,7 +273,8 @@ impl Proxy {
             return;
         }
         let target = (&*asked.key, &asked.parts.headers);
-        if let Role::Leader(lead) = self.cache.join(target, flight, stored.fetched_us) {
+        let role = self.cache.join(target, flight, stored.fetched_us, |_| true);
+        if let Role::Leader(lead) = role {
             let job = Job {
                 asked: asked.for_fetch(),
                 stored: Some(stored),
@@ -314,7 +315,9 @@ impl Proxy {
             return Some(self.fetch_alone(route, asked, forward).await);
         }
         let target = (&*asked.key, &asked.parts.headers);
-        let (landing, own) = match self.cache.join(target, self.flight_of(asked), seen_us) {
+        let may_follow = |landing: &Landing| self.may_follow(asked, landing);
+        let role = self.cache.join(target, self.flight_of(asked), seen_us, may_follow);
+        let (landing, own) = match role {
             Role::Late => return None,
             Role::Leader(lead) => {
                 let landing = lead.subscribe();
@@ -338,6 +341,18 @@ impl Proxy {
         };
         let landing = landing?;
         self.conclude(route, asked, Landed { landing, own, forward, stored }).await
+    }
+
+    /// Whether a request that comes when a fetch has brought a head already may have what that is of:
+    /// what it would get if that were stored, without asking upstream.
+    fn may_follow(&self, asked: &Asked, landing: &Landing) -> bool {
+        let meta = match landing {
+            Landing::Filling(fill) => &fill.head.meta,
+            Landing::Validated(renewed) => &renewed.stored.meta,
+            Landing::Private | Landing::Failed(..) => return true,
+        };
+        let now_ms = ms_of(self.cache.now_us());
+        reuse::reuse(meta, &asked.control, Purged::No, now_ms) != Reuse::Validate
     }
 
     /// Fetches whatever others do.
