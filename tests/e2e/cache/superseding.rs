@@ -172,3 +172,26 @@ fn who_comes_while_a_body_does_gets_only_what_may_be_used_without_asking() {
         assert_eq!(ask(&node, "GET", path, &[]).text(), want, "{path}");
     }
 }
+
+#[test]
+fn fields_for_one_client_reach_that_one_and_no_other() {
+    let origin = Origin::start(|request, _| {
+        let private = ("Cache-Control", "max-age=60, private=\"X-Me\"");
+        let (me, cookie) = (("X-Me", "bob"), ("Set-Cookie", "a=1"));
+        match (request.path(), request.field("if-none-match").as_str()) {
+            ("/new", _) => Act::Send(response(200, &[private, me], "page")),
+            (_, "") => Act::Send(response(200, &[STALE, OLD, ETAG], "page")),
+            _ => Act::Send(response(304, &[private, ETAG, me, cookie], "")),
+        }
+    });
+    let node = node_before(&origin, "");
+    ask(&node, "GET", "/renewed", &[]);
+    for (path, cookie) in [("/new", ""), ("/renewed", "a=1")] {
+        let answer = ask(&node, "GET", path, &[]);
+        let found = (answer.field("x-me"), answer.field("set-cookie"), answer.text());
+        assert_eq!(found, ("bob".into(), cookie.into(), "page".into()), "{path}");
+        let answer = ask(&node, "GET", path, &[]);
+        assert!(answer.field("cache-status").contains("hit"), "{answer:?}");
+        assert_eq!((answer.field("x-me"), answer.field("set-cookie")), Default::default());
+    }
+}

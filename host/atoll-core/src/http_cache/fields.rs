@@ -1,6 +1,7 @@
 //! Which header fields are for one connection, and which are not stored (RFC 9111 section 3.1).
 
 use super::control::ResponseControl;
+use super::keys::ATOLL_KEYS;
 use http::{HeaderMap, HeaderName, header};
 
 /// Fields that concern one connection alone (RFC 9110 section 7.6.1).
@@ -71,6 +72,22 @@ pub fn remove_not_stored(headers: &mut HeaderMap, control: &ResponseControl) {
     headers.remove(header::AGE);
     // Trailers are not stored (section 3.1 allows to discard them), so none are announced.
     headers.remove(header::TRAILER);
+}
+
+/// The fields that no-cache and private name, which are for the one alone who has asked (5.2.2.4,
+/// 5.2.2.7): what [`remove_not_stored`] takes away that is no field of the connection or the proxy.
+pub fn of_who_asked(headers: &HeaderMap, control: &ResponseControl) -> HeaderMap {
+    let mut own = HeaderMap::new();
+    for name in control.no_cache.fields().iter().chain(control.private.fields()) {
+        let is_framing = [header::CONTENT_LENGTH, header::CONTENT_RANGE, ATOLL_KEYS].contains(name);
+        if !is_framing && !own.contains_key(name) {
+            for value in headers.get_all(name) {
+                own.append(name.clone(), value.clone());
+            }
+        }
+    }
+    remove_not_stored(&mut own, &ResponseControl::default());
+    own
 }
 
 /// Brings a stored response's fields up to date with those of a newer response to the same request
@@ -165,6 +182,22 @@ mod tests {
             ],
             &[("cache-control", "no-cache=\"a, B\", private=c"), ("d", "4")],
         );
+    }
+
+    #[test]
+    fn section_5_2_2_7_fields_that_are_named_are_for_who_has_asked() {
+        let fields = headers(&[
+            ("cache-control", "private=\"a, te, age, content-length\", no-cache=\"a, b\""),
+            ("a", "1"),
+            ("a", "2"),
+            ("b", "3"),
+            ("c", "4"),
+            ("te", "trailers"),
+            ("age", "5"),
+            ("content-length", "6"),
+        ]);
+        let own = of_who_asked(&fields, &ResponseControl::of(&fields));
+        assert_eq!(own, headers(&[("a", "1"), ("a", "2"), ("b", "3")]));
     }
 
     #[test]

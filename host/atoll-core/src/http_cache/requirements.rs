@@ -335,6 +335,11 @@ const REQUIREMENTS: &[(&str, &str, Kept)] = &[
         Test("section_5_2_2_4_and_5_2_2_7_fields_that_are_named_are_not_stored"),
     ),
     (
+        "5.2.2.7",
+        "a field that private or no-cache names is passed on to the one who has asked",
+        Test("section_5_2_2_7_fields_that_are_named_are_for_who_has_asked"),
+    ),
+    (
         "5.2.2.8",
         "proxy-revalidate: as must-revalidate, but it does not allow to store",
         Test("section_3_5_credentials_need_a_word_that_the_response_is_for_others"),

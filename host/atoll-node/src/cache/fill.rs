@@ -46,6 +46,8 @@ pub(crate) struct Head {
     pub(crate) status: StatusCode,
     /// Ready to be sent, but for Age and Cache-Status.
     pub(crate) headers: HeaderMap,
+    /// Fields that go to the one alone who has asked.
+    pub(crate) own_fields: HeaderMap,
     pub(crate) meta: Meta,
     pub(crate) exchanged: Exchanged,
     pub(crate) span: Option<Span>,

@@ -2,7 +2,7 @@
 
 use super::fill::Fill;
 use super::stored::Stored;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
@@ -26,6 +26,8 @@ pub(crate) struct Renewed {
     pub(crate) stored: Arc<Stored>,
     /// Whether it is for more than the one who has asked.
     pub(crate) is_for_all: bool,
+    /// Fields that go to the one alone who has asked.
+    pub(crate) own_fields: HeaderMap,
 }
 
 /// A fetch under way.

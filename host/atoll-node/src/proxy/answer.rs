@@ -151,6 +151,10 @@ fn with_fill(
         headers.remove(ATOLL_KEYS);
     }
     let age = if report.collapsed { Age::Always } else { Age::IfAny };
+    if age == Age::IfAny {
+        // The request that it was fetched for.
+        add_own(&mut headers, &fill.head.own_fields);
+    }
     finish(&mut headers, &fill.head.meta, now_ms, report, age);
     if varies_by_coding {
         coding::vary_by_coding(&mut headers);
@@ -254,6 +258,16 @@ fn unsatisfiable(total: u64, headers: HeaderMap) -> Response {
         }
     }
     response
+}
+
+/// Adds fields that are for this request alone.
+pub(super) fn add_own(headers: &mut HeaderMap, own_fields: &HeaderMap) {
+    for name in own_fields.keys() {
+        headers.remove(name);
+        for value in own_fields.get_all(name) {
+            headers.append(name.clone(), value.clone());
+        }
+    }
 }
 
 /// When Age is told.

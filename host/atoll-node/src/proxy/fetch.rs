@@ -402,6 +402,7 @@ impl Proxy {
         let newer = (fetched.response.headers(), fetched.exchanged);
         let request = &job.asked.parts.headers;
         let (renewed, update) = self.renewed(route, stored, (request, newer), began_us);
+        let own_fields = own_fields_of_304(route, newer.0, &renewed.headers);
         let renewed = Arc::new(renewed.taken(is_taken));
         let update = match fetched.response.extensions().get::<NotStored>() {
             Some(_) => Update::Ended,
@@ -415,7 +416,7 @@ impl Proxy {
             Update::Left => {}
             Update::Ended => self.invalidate(&job.asked.key),
         }
-        Renewed { stored: renewed, is_for_all: update == Update::TakenOver }
+        Renewed { stored: renewed, is_for_all: update == Update::TakenOver, own_fields }
     }
 
     /// What is stored, with the fields of a newer response to a request with these fields, and what
@@ -494,9 +495,11 @@ pub(super) fn head(
     storable: Storable,
     (exchanged, rules): (Exchanged, &Rules),
 ) -> Head {
+    let mut own_fields = fields::of_who_asked(&headers, &storable.control);
     fields::remove_not_stored(&mut headers, &storable.control);
     if rules.set_cookie == SetCookie::Remove {
         headers.remove(header::SET_COOKIE);
+        own_fields.remove(header::SET_COOKIE);
     }
     if !headers.contains_key(header::DATE) {
         // RFC 9110 section 6.6.1: the time of arrival, before another is put in its place.
@@ -514,6 +517,7 @@ pub(super) fn head(
         status,
         keys: keys::hashes(&headers),
         headers,
+        own_fields,
         meta: storable.meta,
         exchanged,
         span: None,
@@ -525,6 +529,20 @@ pub(super) fn head(
         is_shielded: false,
         marks: None,
     }
+}
+
+/// What of a 304 is for the one alone who has asked. Set-Cookie is, where the route does not have it
+/// stored or removed.
+fn own_fields_of_304(route: &Route, newer: &HeaderMap, renewed: &HeaderMap) -> HeaderMap {
+    let mut own_fields = fields::of_who_asked(newer, &targeted::control_of(renewed).0);
+    own_fields.remove(header::SET_COOKIE);
+    let set_cookie = route.cache.as_ref().map(|settings| settings.rules.set_cookie);
+    if set_cookie == Some(SetCookie::Refuse) {
+        for cookie in newer.get_all(header::SET_COOKIE) {
+            own_fields.append(header::SET_COOKIE, cookie.clone());
+        }
+    }
+    own_fields
 }
 
 /// Whether one range is asked for, and no more.

@@ -428,6 +428,9 @@ impl Proxy {
                 let report = Report { forward_status: Some(304), stored: is_for_all, ..report };
                 let coded = if is_for_all { self.coded(route, asked, stored) } else { None };
                 let mut answer = answer::from_stored(stored, asked, now_ms, (report, coded));
+                if is_leader {
+                    answer::add_own(answer.headers_mut(), &renewed.own_fields);
+                }
                 if !is_for_all {
                     // Nor for a node that would store it.
                     answer.extensions_mut().remove::<FetchedUs>();

@@ -31,6 +31,7 @@ fn fill_within(length: Option<u64>, budget: &Arc<Budget>) -> Arc<Fill> {
         fetched_us: 0,
         is_shielded: false,
         marks: None,
+        own_fields: HeaderMap::new(),
     };
     Fill::new(head, budget)
 }
