@@ -84,10 +84,11 @@ pub(crate) fn service(
     }))
 }
 
-/// The answer as its method has it: to HEAD the length is that of what GET would bring.
+/// The answer as its method has it: to HEAD the length is that of what GET would bring. Where there is
+/// no body at all, whoever answers may have left it out itself, and says how long it is or does not.
 fn without_body(method: &Method, mut answer: Response) -> Response {
     if method == Method::HEAD {
-        if let Some(bytes) = answer.body().size_hint().exact() {
+        if let Some(bytes) = answer.body().size_hint().exact().filter(|bytes| *bytes > 0) {
             answer.headers_mut().entry(CONTENT_LENGTH).or_insert_with(|| bytes.into());
         }
         *answer.body_mut() = Body::empty();

@@ -98,3 +98,32 @@ fn what_a_head_brings_for_one_client_is_for_nobody_else() {
     assert_eq!(answer.field("x-user"), "alice");
     assert!(answer.field("cache-status").contains("hit"), "{answer:?}");
 }
+
+#[test]
+fn a_head_says_a_length_where_it_is_known_and_no_other() {
+    let origin = Origin::start(|request, _| {
+        let is_head = request.start.starts_with("HEAD");
+        let whole = "0123456789".repeat(10);
+        let etag = ("ETag", "\"a\"");
+        match (request.path(), request.field("range").as_str()) {
+            ("/part", _) if is_head => Act::Send(head(&[FRESH, etag], &whole)),
+            ("/part", "bytes=0-9") => {
+                let range = ("Content-Range", "bytes 0-9/100");
+                Act::Send(response(206, &[FRESH, etag, range], "0123456789"))
+            }
+            _ => {
+                let body = if is_head { "" } else { "5\r\nhello\r\n0\r\n\r\n" };
+                let chunked = "Cache-Control: max-age=60\r\nTransfer-Encoding: chunked\r\n";
+                Act::Send(format!("HTTP/1.1 200 OK\r\n{chunked}\r\n{body}").into_bytes())
+            }
+        }
+    });
+    let node = node_before(&origin, "");
+    let answer = ask(&node, "HEAD", "/chunked", &[]);
+    assert_eq!((answer.status(), answer.field("content-length").as_str()), (200, ""));
+    assert_eq!(ask(&node, "GET", "/chunked", &[]).text(), "hello");
+    assert_eq!(ask(&node, "HEAD", "/chunked", &[]).field("content-length"), "5");
+    assert_eq!(ask(&node, "GET", "/part", &[("Range", "bytes=0-9")]).status(), 206);
+    let answer = ask(&node, "HEAD", "/part", &[("Range", "bytes=0-5")]);
+    assert_eq!((answer.status(), answer.field("content-length").as_str()), (200, "100"));
+}

@@ -38,7 +38,9 @@ pub(super) enum CodedAs {
 /// Whether what is stored can answer the request at all: a part answers only what lies in it.
 pub(super) fn can_answer(stored: &Stored, asked: &Asked) -> bool {
     let Some(span) = stored.span else { return true };
-    match asked.parts.headers.get(header::RANGE) {
+    // RFC 9110 section 14.2: a Range means nothing to HEAD.
+    let is_for_ranges = asked.parts.method == Method::GET;
+    match asked.parts.headers.get(header::RANGE).filter(|_| is_for_ranges) {
         None => span.is_whole(),
         Some(range) => {
             let holds = precondition::if_range_holds(
