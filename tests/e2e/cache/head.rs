@@ -127,3 +127,25 @@ fn a_head_says_a_length_where_it_is_known_and_no_other() {
     let answer = ask(&node, "HEAD", "/part", &[("Range", "bytes=0-5")]);
     assert_eq!((answer.status(), answer.field("content-length").as_str()), (200, "100"));
 }
+
+#[test]
+fn what_is_stored_stands_in_for_a_head_as_it_does_for_a_get() {
+    let stale = ("Cache-Control", "max-age=60, stale-if-error=3600");
+    let origin = Origin::start(move |request, count| match (count, request.path()) {
+        (0, "/strict") => {
+            let strict = ("Cache-Control", "max-age=60, must-revalidate");
+            Act::Send(response(200, &[strict, OLD, ("ETag", "\"a\"")], "page"))
+        }
+        (0, _) => Act::Send(response(200, &[stale, OLD], "page")),
+        (1, "/busy") => Act::Send(response(503, &[], "")),
+        _ => Act::SendAndClose(Vec::new()),
+    });
+    let node = node_before(&origin, "");
+    for (path, status) in [("/busy", 200), ("/down", 200), ("/strict", 504)] {
+        assert_eq!(ask(&node, "GET", path, &[]).text(), "page");
+        let answer = ask(&node, "HEAD", path, &[]);
+        assert_eq!(answer.status(), status, "{path}: {answer:?}");
+        assert!(status != 200 || answer.field("content-length") == "4", "{answer:?}");
+        assert_eq!(ask(&node, "GET", path, &[]).status(), status, "{path}");
+    }
+}

@@ -556,6 +556,6 @@ fn is_of_the_response(refusal: Refusal) -> bool {
 }
 
 /// The statuses for which RFC 5861 section 4 lets something stale stand in.
-fn is_failure(status: StatusCode) -> bool {
+pub(super) fn is_failure(status: StatusCode) -> bool {
     matches!(status.as_u16(), 500 | 502 | 503 | 504)
 }

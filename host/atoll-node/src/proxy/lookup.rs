@@ -1,7 +1,7 @@
 //! A request of a route that is cached: a look into the cache, and what follows from it.
 
 use super::answer::CodedAs;
-use super::fetch::{Asked, ERROR, Job};
+use super::fetch::{Asked, ERROR, Job, is_failure};
 use super::filters::{Filtered, NotStored};
 use super::forward::{bypass, failure};
 use super::post::Posted;
@@ -459,12 +459,26 @@ impl Proxy {
         let began_us = self.cache.now_us();
         let parts = self.upstream_head(route, asked, (None, None))?;
         route.records.upstream_requests.inc();
-        route.records.misses.inc();
         let request = http::Request::from_parts(parts, Body::empty());
-        let response = match route.send(request).await {
-            Ok(response) => response,
-            Err(error) => return Err(failure(route, &error)),
+        let sent = route.send(request).await;
+        let now_ms = ms_of(self.cache.now_us());
+        let report = Report { forward: Some(forward), ..Report::default() };
+        let response = match (sent, &stored) {
+            (Ok(response), Some(stored))
+                if is_failure(response.status())
+                    && reuse::stands_in(&stored.meta, &asked.control, Failure::Error, now_ms) =>
+            {
+                let failed = (response.status(), ERROR);
+                return stand_in(route, asked, (Some(Arc::clone(stored)), report), failed, now_ms);
+            }
+            (Ok(response), _) => response,
+            (Err(error), Some(stored)) => {
+                let failed = error.answer();
+                return stand_in(route, asked, (Some(Arc::clone(stored)), report), failed, now_ms);
+            }
+            (Err(error), None) => return Err(failure(route, &error)),
         };
+        route.records.misses.inc();
         let is_kept_out = response.extensions().get::<NotStored>().is_some();
         let response = super::forward::stream(response, bypass(forward, None));
         if let (StatusCode::OK, Some(stored), false) = (response.status(), stored, is_kept_out) {
