@@ -48,8 +48,18 @@ pub fn is_not_modified(
 /// Whether If-Range, where there is one, names what is stored (RFC 9110 section 13.1.5).
 pub fn if_range_holds(request: &HeaderMap, stored: &HeaderMap, exchanged: Exchanged) -> bool {
     let Some(condition) = request.get(header::IF_RANGE) else { return true };
-    let validator = validation::strong_validator(stored, exchanged);
+    let validator = if is_tag(condition) {
+        validation::strong_validator(stored, exchanged)
+    } else {
+        // One that has a weak tag as well is said to be no more than alike.
+        validation::strong_date(stored, exchanged)
+    };
     validator.is_some_and(|validator| condition.as_bytes().trim_ascii() == validator.as_bytes())
+}
+
+/// Whether If-Range has a tag, and no date.
+fn is_tag(condition: &HeaderValue) -> bool {
+    condition.as_bytes().contains(&b'"')
 }
 
 /// What stands between the quotes; all of it where there are none.
@@ -136,6 +146,11 @@ mod tests {
         check(&[("if-range", "\"a\"")], &[], false);
         check(&[("if-range", MODIFIED.1)], &[MODIFIED, DATE], true);
         check(&[("if-range", MODIFIED.1)], &[MODIFIED], false);
+        let (strong, weak) = (("etag", "\"a\""), ("etag", "W/\"a\""));
+        check(&[("if-range", MODIFIED.1)], &[strong, MODIFIED, DATE], true);
+        check(&[("if-range", DATE.1)], &[strong, MODIFIED, DATE], false);
+        check(&[("if-range", MODIFIED.1)], &[weak, MODIFIED, DATE], false);
+        check(&[("if-range", "\"a\"")], &[strong, MODIFIED, DATE], true);
     }
 
     #[test]

@@ -77,6 +77,14 @@ pub fn strong_validator(headers: &HeaderMap, exchanged: Exchanged) -> Option<&He
     if let Some(tag) = headers.get(header::ETAG) {
         return tag.as_bytes().starts_with(b"\"").then_some(tag);
     }
+    strong_date(headers, exchanged)
+}
+
+/// Last-Modified where it tells two representations apart byte by byte: not where a tag is weak.
+pub fn strong_date(headers: &HeaderMap, exchanged: Exchanged) -> Option<&HeaderValue> {
+    if headers.get(header::ETAG).is_some_and(is_weak) {
+        return None;
+    }
     let modified_s = freshness::modified_s(headers, exchanged)?;
     let has_date = headers.contains_key(header::DATE);
     // 8.8.2.2: changed again within the same second, it would have the same date.
