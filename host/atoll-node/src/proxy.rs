@@ -7,6 +7,7 @@ mod fetch;
 pub(crate) mod filters;
 mod forward;
 pub(crate) mod guest;
+mod head;
 mod keys;
 mod latest;
 mod lookup;

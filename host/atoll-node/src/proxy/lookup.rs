@@ -1,9 +1,9 @@
 //! A request of a route that is cached: a look into the cache, and what follows from it.
 
 use super::answer::CodedAs;
-use super::fetch::{Asked, ERROR, Job, is_failure};
-use super::filters::{Filtered, NotStored};
-use super::forward::{bypass, failure};
+use super::fetch::{Asked, ERROR, Job};
+use super::filters::Filtered;
+use super::forward::bypass;
 use super::post::Posted;
 use super::records::From;
 use super::settings::CacheSettings;
@@ -21,7 +21,6 @@ use atoll_core::http_cache::report::{Forward, Report};
 use atoll_core::http_cache::reuse::{self, Failure, Purged, Reuse};
 use atoll_core::http_cache::vary::{Vary, selecting_key};
 use atoll_core::http_cache::{invalidation, key, precondition, tags, validation};
-use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
 use http::uri::Authority;
@@ -448,45 +447,6 @@ impl Proxy {
         }
     }
 
-    /// Passes HEAD on, and brings what is stored up to date (RFC 9111 section 4.3.5).
-    async fn pass_head(
-        &self,
-        route: &Arc<Route>,
-        asked: &Asked,
-        forward: Forward,
-        stored: Option<Arc<Stored>>,
-    ) -> Result<Response, Problem> {
-        let began_us = self.cache.now_us();
-        let parts = self.upstream_head(route, asked, (None, None))?;
-        route.records.upstream_requests.inc();
-        let request = http::Request::from_parts(parts, Body::empty());
-        let sent = route.send(request).await;
-        let now_ms = ms_of(self.cache.now_us());
-        let report = Report { forward: Some(forward), ..Report::default() };
-        let response = match (sent, &stored) {
-            (Ok(response), Some(stored))
-                if is_failure(response.status())
-                    && reuse::stands_in(&stored.meta, &asked.control, Failure::Error, now_ms) =>
-            {
-                let failed = (response.status(), ERROR);
-                return stand_in(route, asked, (Some(Arc::clone(stored)), report), failed, now_ms);
-            }
-            (Ok(response), _) => response,
-            (Err(error), Some(stored)) => {
-                let failed = error.answer();
-                return stand_in(route, asked, (Some(Arc::clone(stored)), report), failed, now_ms);
-            }
-            (Err(error), None) => return Err(failure(route, &error)),
-        };
-        route.records.misses.inc();
-        let is_kept_out = response.extensions().get::<NotStored>().is_some();
-        let response = super::forward::stream(response, bypass(forward, None));
-        if let (StatusCode::OK, Some(stored), false) = (response.status(), stored, is_kept_out) {
-            self.note_head(route, asked, &stored, (response.headers(), began_us));
-        }
-        Ok(response)
-    }
-
     /// Passes a request on that may change something, and takes back what that makes invalid
     /// (RFC 9111 section 4.4, RFC 9875).
     async fn write_through(
@@ -555,7 +515,7 @@ fn key_of(settings: &CacheSettings, uri: &http::Uri, authority: Option<&Authorit
 }
 
 /// Answers with what is stored where the upstream failed, if that may be (RFC 9111 section 4.2.4).
-fn stand_in(
+pub(super) fn stand_in(
     route: &Route,
     asked: &Asked,
     (stored, report): (Option<Arc<Stored>>, Report),
