@@ -126,6 +126,24 @@ fn a_head_says_a_length_where_it_is_known_and_no_other() {
     assert_eq!(ask(&node, "GET", "/part", &[("Range", "bytes=0-9")]).status(), 206);
     let answer = ask(&node, "HEAD", "/part", &[("Range", "bytes=0-5")]);
     assert_eq!((answer.status(), answer.field("content-length").as_str()), (200, "100"));
+    assert_eq!(origin.seen("/part")[1].field("range"), "", "a Range means nothing to HEAD");
+}
+
+#[test]
+fn a_head_that_finds_a_page_makes_none_of_what_says_that_there_is_none() {
+    let origin = Origin::start(|request, count| match (request.start.starts_with("HEAD"), count) {
+        (true, _) => Act::Send(head(&[FRESH], "page")),
+        (_, 0) => {
+            let stale = ("Cache-Control", "max-age=60, stale-if-error=60");
+            Act::Send(response(404, &[stale, OLD], "none"))
+        }
+        _ => Act::Send(response(200, &[FRESH], "page")),
+    });
+    let node = node_before(&origin, "");
+    assert_eq!(ask(&node, "GET", "/a", &[]).status(), 404);
+    assert_eq!(ask(&node, "HEAD", "/a", &[]).status(), 200);
+    let answer = ask(&node, "GET", "/a", &[]);
+    assert_eq!((answer.status(), answer.text().as_str()), (200, "page"));
 }
 
 #[test]

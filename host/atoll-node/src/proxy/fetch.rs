@@ -321,7 +321,10 @@ impl Proxy {
                 headers.remove(header::RANGE);
             }
             (None, Some(part)) => parts::ask_for_rest(part, headers),
-            (None, None) if is_single_range(&asked.parts.headers) => {
+            // To HEAD a Range means nothing.
+            (None, None)
+                if asked.parts.method == Method::GET && is_single_range(&asked.parts.headers) =>
+            {
                 if let Some(condition) = asked.parts.headers.get(header::IF_RANGE) {
                     headers.insert(header::IF_RANGE, condition.clone());
                 }
@@ -479,7 +482,11 @@ impl Proxy {
         let (renewed, update) = self.renewed(route, stored, newer, began_us);
         match update {
             Update::Left => {}
-            Update::TakenOver if validation::describes(&stored.headers, newer.1.0) => {
+            // It came with 200: another status is not what it describes.
+            Update::TakenOver
+                if [StatusCode::OK, StatusCode::PARTIAL_CONTENT].contains(&stored.status)
+                    && validation::describes(&stored.headers, newer.1.0) =>
+            {
                 let vary = Vary::of(&renewed.headers);
                 self.cache.store(&Arc::new(renewed), &vary, request);
             }
