@@ -493,6 +493,26 @@ fn variants_on_the_disk_are_told_before_any_request_has_brought_them_to_memory()
 }
 
 #[test]
+fn what_a_full_response_has_ended_is_not_there_after_a_restart() {
+    let origin = Origin::start(|_, count| match count {
+        0 => Act::Send(response(200, &[FRESH, ("ETag", "\"a\"")], "page")),
+        1 => Act::Send(response(410, &[("Cache-Control", "no-store")], "gone")),
+        _ => Act::SendAndClose(Vec::new()),
+    });
+    let place = Place::before(&origin);
+    let node = place.start(&[]);
+    assert_eq!(ask(&node, "GET", "/page", &[]).text(), "page");
+    stop(node);
+    let node = place.start(&[]);
+    assert_eq!(ask(&node, "GET", "/page", &[("Cache-Control", "no-cache")]).status(), 410);
+    assert_eq!(origin.seen("/page")[1].field("if-none-match"), "\"a\"", "it was on the disk");
+    assert_eq!(ask(&node, "GET", "/page", &[]).status(), 502);
+    stop(node);
+    let node = place.start(&[]);
+    assert_eq!(ask(&node, "GET", "/page", &[]).status(), 502);
+}
+
+#[test]
 fn a_second_process_is_refused_and_settings_without_a_disk_are_told() {
     let origin = origin();
     let place = Place::before(&origin);
