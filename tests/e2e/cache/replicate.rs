@@ -392,3 +392,22 @@ fn a_replica_uses_what_masters_have_fetched_and_writes_nothing() {
     assert_eq!(ask(&master, "GET", "/a", &[]).text(), "0");
     replica.wait_for_log("invalid on this node alone");
 }
+
+#[test]
+fn what_one_node_finds_gone_no_node_has_any_more() {
+    let origin = Origin::start(|_, count| match count {
+        0 => Act::Send(response(200, &[FRESH, ("ETag", "\"a\"")], "page")),
+        _ => Act::Send(response(410, &[("Cache-Control", "no-store")], "gone")),
+    });
+    let nodes = trio(&origin, &[]);
+    assert_eq!(ask(&nodes[0], "GET", "/a", &[]).text(), "page");
+    settle(&nodes[0], 2);
+    assert_eq!(ask(&nodes[1], "GET", "/a", &[]).text(), "page");
+    assert_eq!(origin.seen("/a").len(), 1);
+    assert_eq!(ask(&nodes[1], "GET", "/a", &[("Cache-Control", "no-cache")]).status(), 410);
+    assert_eq!(origin.seen("/a")[1].field("if-none-match"), "\"a\"");
+    settle(&nodes[1], 2);
+    for node in &nodes {
+        assert_eq!(ask(node, "GET", "/a", &[]).status(), 410);
+    }
+}
