@@ -88,12 +88,8 @@ async fn serve(
     // From here on reads are served, while what was saved is still being read.
     let read = match opened {
         None => None,
-        Some(opened) => match load(&node, opened, &mut signals).await? {
-            Some(read) => {
-                // A peer may delete what a record that was saved needs.
-                kit.handlers.tend_components();
-                Some(read)
-            }
+        Some(opened) => match load(&kit, opened, &mut signals).await? {
+            Some(read) => Some(read),
             None => return Ok(()),
         },
     };
@@ -166,13 +162,9 @@ async fn hand_over(links: Links, keeping: Option<Keeping>, signals: &mut Signals
 }
 
 /// Reads what was saved. `None` where the node was told to stop meanwhile.
-async fn load(
-    node: &Arc<Node>,
-    opened: Opened,
-    signals: &mut Signals,
-) -> anyhow::Result<Option<Read>> {
+async fn load(kit: &Kit, opened: Opened, signals: &mut Signals) -> anyhow::Result<Option<Read>> {
     let give_up = Arc::new(AtomicBool::new(false));
-    let (store, given_up) = (Arc::clone(node.store()), Arc::clone(&give_up));
+    let (store, given_up) = (Arc::clone(kit.node.store()), Arc::clone(&give_up));
     let mut reading = tokio::task::spawn_blocking(move || opened.load(&store, &given_up));
     let read = tokio::select! {
         read = &mut reading => read,
@@ -182,6 +174,8 @@ async fn load(
         }
     };
     let read = read.context("the data could not be read")??;
+    // Before links come up: a peer may delete what a record that was saved needs.
+    kit.handlers.tend_components();
     Ok(read.filter(|_| !give_up.load(Ordering::Relaxed)))
 }
 

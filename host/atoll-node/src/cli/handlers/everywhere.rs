@@ -112,7 +112,9 @@ pub(super) fn wait(client: &Client, name: &str, wanted: &Newest) -> anyhow::Resu
     loop {
         let expected = expected(&ask::<Cluster>(client, "/v1/cluster")?.replication.members);
         let path = format!("/v1/handlers/{}", escape(name.as_bytes()));
-        let current = ask::<Handler>(client, &path).context("it was removed")?.newest();
+        let current = ask::<Handler>(client, &path)
+            .context("the handler cannot be looked at any more")?
+            .newest();
         wanted.check_stands(&current, name)?;
         for state in ask::<States>(client, &(path + "/nodes"))?.nodes {
             let is_reached = state.newest.is_reached(wanted, &current);
