@@ -331,6 +331,9 @@ impl Host for GuestHost {
 
     fn open(&mut self, name: &str) -> Result<GuestBucket, KvError> {
         let parsed = BucketName::new(name).map_err(|error| KvError::Invalid(error.to_string()))?;
+        if parsed.is_internal() {
+            return Err(KvError::Denied(format!("{parsed} is a bucket of the node's own")));
+        }
         if !self.identity.kv.iter().any(|grant| grant.bucket == parsed) {
             return Err(denied(&format!("kv:{parsed}=r")));
         }

@@ -44,7 +44,10 @@ pub(super) fn check(
         length = None;
         body = Empty::new().map_err(|never| match never {}).boxed_unsync();
     }
-    Ok(Response::from_parts(head, AnswerBody::new(body, Arc::clone(progress), (length, bytes_max))))
+    if let Some(bytes) = length {
+        progress.note_length(bytes);
+    }
+    Ok(Response::from_parts(head, AnswerBody::new(body, Arc::clone(progress), bytes_max)))
 }
 
 fn check_status(status: StatusCode) -> Result<(), CallError> {

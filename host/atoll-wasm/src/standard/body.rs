@@ -27,8 +27,6 @@ pub struct AnswerBody {
     progress: Arc<Progress>,
     bytes_left: usize,
     bytes_max: usize,
-    /// The length that the guest gave it, where it has to have that.
-    length: Option<usize>,
 }
 
 /// What is held at most, in bytes, and in pieces.
@@ -41,15 +39,9 @@ const HELD_COUNT_MAX: usize = 64;
 pub struct BrokenOff;
 
 impl AnswerBody {
-    pub(super) fn new(
-        inner: WasiBody,
-        progress: Arc<Progress>,
-        (length, bytes_max): (Option<usize>, usize),
-    ) -> AnswerBody {
+    pub(super) fn new(inner: WasiBody, progress: Arc<Progress>, bytes_max: usize) -> AnswerBody {
         let (held, held_bytes, end) = (VecDeque::new(), 0, None);
-        let length = length.filter(|_| progress.note_length());
-        let bytes_left = bytes_max;
-        AnswerBody { inner, held, held_bytes, end, progress, bytes_left, bytes_max, length }
+        AnswerBody { inner, held, held_bytes, end, progress, bytes_left: bytes_max, bytes_max }
     }
 
     /// Takes what is there. Returns whether that made room for more, or was the end: whoever waits for
@@ -101,9 +93,9 @@ impl AnswerBody {
     /// Refuses a body that has come to its end with another length than the guest said. The engine's
     /// crate breaks one off there that is longer.
     fn check_length(&self, is_whole: bool) {
-        let Some(length) = self.length.filter(|_| !self.progress.has_failed()) else { return };
+        let Some(length) = self.progress.length() else { return };
         let bytes = self.bytes_max - self.bytes_left;
-        if !is_whole || bytes != length {
+        if (!is_whole || bytes != length) && !self.progress.has_failed() {
             self.progress.refuse(CallError::BadResponse(format!(
                 "its body was to have {length} bytes by its content-length, and ended after {bytes}, \
                  or was longer"

@@ -1,6 +1,6 @@
 //! Whether a streaming exchange still moves: what its two bodies, its task and its caller share.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,13 +11,17 @@ use tokio::time::{Instant, sleep_until};
 use crate::error::CallError;
 use crate::limits::WALL_MS_MAX;
 
+/// No body is that long.
+const NO_LENGTH: usize = usize::MAX;
+
 /// One exchange.
 #[derive(Debug)]
 pub(super) struct Progress {
     began: Instant,
     /// Whether the answer is to HEAD, so that its length is that of another body.
     is_head: bool,
-    has_length: AtomicBool,
+    /// What the guest said of the body of its answer; [`NO_LENGTH`] where it did not.
+    length: AtomicUsize,
     last: Mutex<Instant>,
     is_answered: AtomicBool,
     has_returned: AtomicBool,
@@ -34,7 +38,7 @@ impl Progress {
         Progress {
             began,
             is_head: *method == Method::HEAD,
-            has_length: AtomicBool::new(false),
+            length: AtomicUsize::new(NO_LENGTH),
             last: Mutex::new(began),
             is_answered: AtomicBool::new(false),
             has_returned: AtomicBool::new(false),
@@ -79,15 +83,21 @@ impl Progress {
         self.has_failed.load(Ordering::Acquire)
     }
 
-    /// The guest has said how long its answer's body is. Returns whether it has to be so long.
-    pub(super) fn note_length(&self) -> bool {
-        self.has_length.store(!self.is_head, Ordering::Release);
-        !self.is_head
+    /// The guest has said how long its answer's body is.
+    pub(super) fn note_length(&self, bytes: usize) {
+        if !self.is_head {
+            self.length.store(bytes, Ordering::Release);
+        }
+    }
+
+    /// The length that the body of its answer has to have.
+    pub(super) fn length(&self) -> Option<usize> {
+        Some(self.length.load(Ordering::Acquire)).filter(|bytes| *bytes != NO_LENGTH)
     }
 
     /// Whether it shows at the end of the answer's body only if the guest has kept its word.
     pub(super) fn is_owed(&self) -> bool {
-        self.has_length.load(Ordering::Acquire) && !self.is_sent.load(Ordering::Acquire)
+        self.length().is_some() && !self.is_sent.load(Ordering::Acquire)
     }
 
     /// Waits for that end. The guest has done its part; who takes the body may be slow.
