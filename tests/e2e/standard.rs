@@ -104,9 +104,12 @@ fn a_standard_handler_that_misbehaves_ends_its_own_request_and_nothing_else() {
     let came = check_does_not_look_whole(&node, "/soon/stall", "and then nothing");
     assert_eq!(came, "and then nothing", "it was sent before the guest waited");
     // Most of them fail before anything was sent: then the client is told why.
-    let url = format!("http://{}/s/halfway", node.gateway);
-    let status = ["--silent", "--output", "/dev/null", "--write-out", "%{http_code}", &url];
-    assert!((0..50).any(|_| output("curl", &status).stdout == b"502"), "no panic is told");
+    for path in ["/s/halfway", "/s/short"] {
+        let url = format!("http://{}{path}", node.gateway);
+        let status = ["--silent", "--output", "/dev/null", "--write-out", "%{http_code}", &url];
+        assert!((0..50).any(|_| output("curl", &status).stdout == b"502"), "{path} is not told");
+    }
+    node.wait_for_log("its body was to have 20 bytes by its content-length");
     let url = format!("http://{}/s/big", node.gateway);
     let curl = output("curl", &["--silent", "--max-time", "20", &url]);
     assert!(!curl.status.success() && curl.stdout.len() <= 16 << 20, "{}", curl.stdout.len());

@@ -138,6 +138,7 @@ fn a_handler_of_0_3_that_misbehaves_ends_its_own_request_and_nothing_else() {
     let url = format!("http://{}/s/big", node.gateway);
     let curl = output("curl", &["--silent", "--max-time", "20", &url]);
     assert!(!curl.status.success() && curl.stdout.len() <= 16 << 20, "{}", curl.stdout.len());
+    node.wait_for_log("its body was to have 20 bytes by its content-length");
     for kind in ["trap", "cpu-limit", "wall-limit", "memory-limit", "error", "response-limit"] {
         node.wait_for_log(&format!("kind=\"{kind}\""));
     }

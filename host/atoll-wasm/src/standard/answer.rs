@@ -25,9 +25,8 @@ pub(super) fn check(
     check_status(head.status)?;
     check_size(&head.headers)?;
     let bytes_max = limits.response_bytes;
-    if let Some(len) = announced(&head.headers)
-        && len > bytes_max
-    {
+    let mut length = announced(&head.headers);
+    if let Some(len) = length.filter(|len| *len > bytes_max) {
         return Err(CallError::ResponseLimit { len, bytes_max });
     }
     // The length is the guest's word, which the engine's crate holds it to, and so are the names of
@@ -42,7 +41,11 @@ pub(super) fn check(
     }
     if matches!(head.status.as_u16(), 204 | 205 | 304) {
         head.headers.remove(CONTENT_LENGTH);
+        length = None;
         body = Empty::new().map_err(|never| match never {}).boxed_unsync();
+    }
+    if let Some(bytes) = length {
+        progress.note_length(bytes);
     }
     Ok(Response::from_parts(head, AnswerBody::new(body, Arc::clone(progress), bytes_max)))
 }

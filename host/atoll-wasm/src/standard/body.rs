@@ -44,7 +44,8 @@ impl AnswerBody {
         AnswerBody { inner, held, held_bytes, end, progress, bytes_left: bytes_max, bytes_max }
     }
 
-    /// Takes what is there. Returns whether that made room for more.
+    /// Takes what is there. Returns whether that made room for more, or was the end: whoever waits for
+    /// either goes on.
     pub(super) fn hold(&mut self, context: &mut Context<'_>) -> bool {
         let mut has_moved = false;
         while self.end.is_none() {
@@ -57,8 +58,10 @@ impl AnswerBody {
                     self.held.push_back(frame);
                     has_moved = true;
                 }
-                Poll::Ready(Some(Err(error))) => self.end = Some(Err(error)),
-                Poll::Ready(None) => self.end = Some(Ok(())),
+                Poll::Ready(end) => {
+                    self.end = Some(end.map_or(Ok(()), |broken| broken.map(drop)));
+                    has_moved = true;
+                }
                 Poll::Pending => break,
             }
         }
@@ -76,6 +79,7 @@ impl AnswerBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         let frame = ready!(Pin::new(&mut self.inner).poll_frame(context));
         if !matches!(frame, Some(Ok(_))) {
+            self.check_length(frame.is_none());
             self.progress.note_sent();
         }
         Poll::Ready(match frame {
@@ -84,6 +88,20 @@ impl AnswerBody {
             None if self.progress.has_failed() => Some(Err(BrokenOff)),
             None => None,
         })
+    }
+
+    /// Refuses a body that has come to its end with another length than the guest said. The engine's
+    /// crate breaks one off there that is longer.
+    fn check_length(&self, is_whole: bool) {
+        let Some(length) = self.progress.length() else { return };
+        let bytes = self.bytes_max - self.bytes_left;
+        if (!is_whole || bytes != length) && !self.progress.has_failed() {
+            self.progress.refuse(CallError::BadResponse(format!(
+                "its body was to have {length} bytes by its content-length, and ended after {bytes}, \
+                 or was longer"
+            )));
+            self.progress.fail();
+        }
     }
 
     fn take(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, BrokenOff> {

@@ -149,7 +149,7 @@ impl<H: Host, E: FnOnce(Result<(), &CallError>) + Send + 'static> Call<H, E> {
         B::Error: fmt::Display,
     {
         let Call { calls: _, callee, mut instance, pool, limits, ended, running } = self;
-        let (progress, served) = (Arc::new(Progress::new()), instance.served);
+        let (progress, served) = (Arc::new(Progress::new(request.method())), instance.served);
         let meter = instance.store.data().meter.clone();
         let (request, lent) = {
             let (head, body) = request.into_parts();
@@ -178,17 +178,23 @@ impl<H: Host, E: FnOnce(Result<(), &CallError>) + Send + 'static> Call<H, E> {
             }
             None => Err(CallError::WallLimit { wall_ms: limits.wall_ms }),
         };
-        let outcome = progress.refusal().map_or(outcome, Err);
+        let mut outcome = progress.refusal().map_or(outcome, Err);
         instance.store.data_mut().tell_usage();
         lent.take_back();
+        // Nobody else has one that is not to be used again: what it has kept of its body ends as well.
+        let instance = Some(instance).filter(|_| pool.is_some() || outcome.is_err());
+        if outcome.is_ok() && progress.is_owed() {
+            progress.owed(wall).await;
+            outcome = progress.refusal().map_or(outcome, Err);
+        }
         if let Some(pool) = &pool {
             pool.note(served, outcome.as_ref().copied());
         }
-        let Some(pool) = pool.filter(|_| outcome.is_ok() && !progress.has_failed()) else {
-            if outcome.is_err() {
-                progress.fail();
-            }
-            drop(instance);
+        if outcome.is_err() {
+            progress.fail();
+        }
+        let pool = pool.filter(|_| !progress.has_failed());
+        let Some((pool, instance)) = pool.zip(instance) else {
             drop(running);
             ended(outcome.as_ref().copied());
             return Ended { outcome, rest: None };

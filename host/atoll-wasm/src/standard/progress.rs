@@ -1,19 +1,27 @@
 //! Whether a streaming exchange still moves: what its two bodies, its task and its caller share.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use http::Method;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use crate::error::CallError;
 use crate::limits::WALL_MS_MAX;
 
+/// No body is that long.
+const NO_LENGTH: usize = usize::MAX;
+
 /// One exchange.
 #[derive(Debug)]
 pub(super) struct Progress {
     began: Instant,
+    /// Whether the answer is to HEAD, so that its length is that of another body.
+    is_head: bool,
+    /// What the guest said of the body of its answer; [`NO_LENGTH`] where it did not.
+    length: AtomicUsize,
     last: Mutex<Instant>,
     is_answered: AtomicBool,
     has_returned: AtomicBool,
@@ -24,10 +32,13 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    pub(super) fn new() -> Progress {
+    /// That of a request with this method.
+    pub(super) fn new(method: &Method) -> Progress {
         let began = Instant::now();
         Progress {
             began,
+            is_head: *method == Method::HEAD,
+            length: AtomicUsize::new(NO_LENGTH),
             last: Mutex::new(began),
             is_answered: AtomicBool::new(false),
             has_returned: AtomicBool::new(false),
@@ -70,6 +81,31 @@ impl Progress {
 
     pub(super) fn has_failed(&self) -> bool {
         self.has_failed.load(Ordering::Acquire)
+    }
+
+    /// The guest has said how long its answer's body is.
+    pub(super) fn note_length(&self, bytes: usize) {
+        if !self.is_head {
+            self.length.store(bytes, Ordering::Release);
+        }
+    }
+
+    /// The length that the body of its answer has to have.
+    pub(super) fn length(&self) -> Option<usize> {
+        Some(self.length.load(Ordering::Acquire)).filter(|bytes| *bytes != NO_LENGTH)
+    }
+
+    /// Whether it shows at the end of the answer's body only if the guest has kept its word.
+    pub(super) fn is_owed(&self) -> bool {
+        self.length().is_some() && !self.is_sent.load(Ordering::Acquire)
+    }
+
+    /// Waits for that end. The guest has done its part; who takes the body may be slow.
+    pub(super) async fn owed(&self, wall: Duration) {
+        tokio::select! {
+            () = self.sent() => {}
+            () = self.stalled(wall) => self.fail(),
+        }
     }
 
     /// What the guest sent was refused; the first refusal is kept.
@@ -119,7 +155,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_moves_goes_on_and_what_stalls_or_takes_for_ever_ends() {
-        let (progress, wall) = (Progress::new(), Duration::from_secs(10));
+        let (progress, wall) = (Progress::new(&Method::GET), Duration::from_secs(10));
         for _ in 0..5 {
             let early = tokio::time::timeout(Duration::from_secs(9), progress.stalled(wall)).await;
             assert!(early.is_err(), "it has moved 9 s ago");
@@ -128,7 +164,7 @@ mod tests {
         let before = Instant::now();
         progress.stalled(wall).await;
         assert_eq!(before.elapsed().as_secs(), 10);
-        let progress = Progress::new();
+        let progress = Progress::new(&Method::GET);
         let moving = async {
             loop {
                 tokio::time::sleep(Duration::from_secs(5)).await;

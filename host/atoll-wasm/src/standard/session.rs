@@ -116,7 +116,7 @@ impl<H: Host> Job<H> {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: fmt::Display,
     {
-        let progress = Arc::new(Progress::new());
+        let progress = Arc::new(Progress::new(request.method()));
         let (head, body) = request.into_parts();
         let (body, lent) = RequestBody::new(body, Arc::clone(&progress));
         let end = End {
