@@ -2,6 +2,7 @@
 
 mod cached;
 mod exchange;
+mod held;
 mod request_log;
 mod run_span;
 mod server_span;
@@ -27,6 +28,7 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::response::{IntoResponse as _, Response};
 use exchange::Exchange;
+use held::Held;
 use http::header::CONTENT_LENGTH;
 use http::uri::Authority;
 use http::{Method, StatusCode};
@@ -45,6 +47,8 @@ struct Gateway {
     proxy: Arc<Proxy>,
     /// Not the API's: no stranger shuts out who runs the node.
     uploads: Uploads,
+    /// What clients have not read yet.
+    held: Held,
     log: Option<RequestLog>,
     tracer: Option<Tracer>,
 }
@@ -70,9 +74,10 @@ pub(crate) fn service(
     telling: Telling<'_>,
 ) -> anyhow::Result<impl listen::Door + use<>> {
     let uploads = Uploads::new(node.store().memory_bytes_max());
+    let held = Held::new(node.store().memory_bytes_max());
     let Telling { request_log, tracer } = telling;
     let log = request_log.map(|target| RequestLog::open(node, target)).transpose()?;
-    let gateway = Arc::new(Gateway { handlers, proxy, uploads, log, tracer });
+    let gateway = Arc::new(Gateway { handlers, proxy, uploads, held, log, tracer });
     // Without a router: it has one route, and each layer of one copies what a request is made of.
     Ok(service_fn(move |request: Request| {
         let gateway = Arc::clone(&gateway);
@@ -134,7 +139,8 @@ async fn answer(gateway: &Arc<Gateway>, request: Request) -> Result<Response, Pr
             cached::handle_cached(gateway, &deployed, (request, authority)).await
         }
         (None, Some(deployed)) => {
-            let mut answer = handle(gateway, &deployed, (request, authority)).await?;
+            let held = Some(&gateway.held);
+            let mut answer = handle(gateway, &deployed, (request, authority), held).await?;
             // For a cache, and here is none.
             answer.headers_mut().remove(ATOLL_KEYS);
             Ok(answer)
@@ -162,11 +168,13 @@ fn note_route(
     }
 }
 
-/// Lets a guest answer. Whatever it does ends this request and nothing else.
+/// Lets a guest answer. Whatever it does ends this request and nothing else. An answer that a cache
+/// does not take in is `held`.
 async fn handle(
     gateway: &Gateway,
     deployed: &Arc<Deployed>,
     (mut request, authority): (Request, Option<Authority>),
+    held: Option<&Held>,
 ) -> Result<Response, Problem> {
     let cause = gateway.handlers.take_cause(request.headers_mut());
     let trace = trace::of(&mut request, gateway.tracer.as_ref());
@@ -177,7 +185,11 @@ async fn handle(
         Component::Edge(handler) => {
             // The body first: a client that is slow to send it keeps no other from the handler.
             let exchange = exchange::read(request, authority, &gateway.uploads).await?;
-            whole(gateway, (deployed, handler, host), &exchange, run).await
+            let mut answer = whole(gateway, (deployed, handler, host), &exchange, run).await?;
+            if let Some(held) = held {
+                answer.body = held.place(&deployed.record.name, answer.body)?;
+            }
+            exchange::respond(answer)
         }
         // It has no routes.
         Component::Watcher(_) => Err(no_route(&request)),
@@ -196,7 +208,7 @@ async fn whole(
     (deployed, handler, host): (&Deployed, &Handler<GuestHost>, GuestHost),
     exchange: &Exchange,
     mut run: Run,
-) -> Result<Response, Problem> {
+) -> Result<atoll_wasm::host::Response, Problem> {
     let (name, handlers) = (&deployed.record.name, &gateway.handlers);
     let Ok(_place) = deployed.places.try_acquire() else { return Err(busy(name)) };
     let headers = exchange.headers();
@@ -211,7 +223,7 @@ async fn whole(
     run.ended(usage.as_deref(), answer.as_ref().map(|_| ()));
     let answer = answer.map_err(|error| failure(name, &error))?;
     handlers.settle(&traces).await?;
-    exchange::respond(answer)
+    Ok(answer)
 }
 
 /// Of a handler whose messages are streams. Its place is taken until it has ended, which may be

@@ -40,7 +40,7 @@ async fn answer(
     request: Request,
 ) -> Result<Response, Problem> {
     let authority = host::asked_for(&request)?;
-    handle(gateway, deployed, (request, authority)).await
+    handle(gateway, deployed, (request, authority), None).await
 }
 
 /// Answers with what the handler has answered before, as far as that allows it, or lets it answer.
@@ -55,6 +55,6 @@ pub(super) async fn handle_cached(
     };
     match gateway.proxy.route_to_guest(&deployed.record, backend) {
         Some(route) => gateway.proxy.serve(&route, request, authority.as_ref()).await,
-        None => handle(gateway, deployed, (request, authority)).await,
+        None => handle(gateway, deployed, (request, authority), Some(&gateway.held)).await,
     }
 }
