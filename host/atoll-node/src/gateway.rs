@@ -92,7 +92,9 @@ pub(crate) fn service(
 /// The answer as its method has it: to HEAD the length is that of what GET would bring.
 fn without_body(method: &Method, mut answer: Response) -> Response {
     if method == Method::HEAD {
-        if let Some(bytes) = answer.body().size_hint().exact() {
+        // What has no body has no length (RFC 9110, 8.6).
+        let has_length = !matches!(answer.status().as_u16(), 204 | 304);
+        if let Some(bytes) = answer.body().size_hint().exact().filter(|_| has_length) {
             answer.headers_mut().entry(CONTENT_LENGTH).or_insert_with(|| bytes.into());
         }
         *answer.body_mut() = Body::empty();

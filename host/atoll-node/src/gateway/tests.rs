@@ -74,3 +74,15 @@ async fn a_host_that_is_none_is_refused_before_any_route() {
     let answer = router.oneshot(request(&[("host", "a.:80")], Body::empty())).await;
     assert_eq!(answer.expect("an answer").status(), StatusCode::OK);
 }
+
+#[test]
+fn an_answer_to_head_has_the_length_of_what_get_would_bring_if_that_has_one() {
+    for (status, length) in [(200, Some("5")), (404, Some("5")), (204, None), (304, None)] {
+        let text = if length.is_some() { "hello" } else { "" };
+        let mut answer = Response::new(Body::from(text));
+        *answer.status_mut() = StatusCode::from_u16(status).expect("a status");
+        let answer = without_body(&Method::HEAD, answer);
+        let got = answer.headers().get(CONTENT_LENGTH).map(|bytes| bytes.to_str().expect("digits"));
+        assert_eq!(got, length, "{status}");
+    }
+}
