@@ -60,7 +60,11 @@ impl<H: Host> config::Host for Guest<H> {
 
 impl<H: Host> secrets::Host for Guest<H> {
     fn get(&mut self, name: String) -> wasmtime::Result<Result<Option<Vec<u8>>, secrets::Error>> {
-        Ok(self.host.secret(&name).map_err(|error| match error {
+        let secret = self.host.secret(&name);
+        if let Err(SecretError::Denied(what)) = &secret {
+            self.log().write(Level::Warn, &format!("secrets: {what}"));
+        }
+        Ok(secret.map_err(|error| match error {
             SecretError::Denied(detail) => secrets::Error::Denied(detail),
             SecretError::Unavailable(detail) => secrets::Error::Unavailable(detail),
         }))

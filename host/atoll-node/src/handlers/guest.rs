@@ -224,7 +224,7 @@ impl GuestHost {
             }
             return permitted.map_err(|refusal| KvError::Unavailable(refusal.to_string()));
         }
-        Err(KvError::Denied(format!("kv:{}/{key}={access} is not granted", bucket.bucket.name())))
+        Err(denied(&format!("kv:{}/{key}={access}", bucket.bucket.name())))
     }
 
     fn is_granted(&self, bucket: &BucketName, key: &[u8], purpose: Purpose) -> bool {
@@ -254,7 +254,7 @@ impl GuestHost {
         // The start of others sorts before them.
         prefixes.dedup_by(|later, kept| later.starts_with(*kept));
         if prefixes.is_empty() {
-            return Err(KvError::Denied(format!("kv:{bucket}/{wanted}=r is not granted")));
+            return Err(denied(&format!("kv:{bucket}/{wanted}=r")));
         }
         Ok(prefixes)
     }
@@ -331,8 +331,11 @@ impl Host for GuestHost {
 
     fn open(&mut self, name: &str) -> Result<GuestBucket, KvError> {
         let parsed = BucketName::new(name).map_err(|error| KvError::Invalid(error.to_string()))?;
+        if parsed.is_internal() {
+            return Err(KvError::Denied(format!("{parsed} is a bucket of the node's own")));
+        }
         if !self.identity.kv.iter().any(|grant| grant.bucket == parsed) {
-            return Err(KvError::Denied(format!("kv:{parsed}=r is not granted")));
+            return Err(denied(&format!("kv:{parsed}=r")));
         }
         let bucket = self.node().store().open_bucket(&parsed);
         let bucket = bucket.map_err(|error| KvError::Unavailable(error.to_string()))?;
@@ -475,6 +478,11 @@ impl Host for GuestHost {
 fn deadline(now: Now, ttl_ms: Option<u64>) -> Deadline {
     let at = |ttl_ms| Deadline::at_millis(now.millis().saturating_add(ttl_ms));
     ttl_ms.map_or(Deadline::NEVER, at)
+}
+
+/// What a grant would have allowed.
+fn denied(grant: &str) -> KvError {
+    KvError::Denied(format!("{grant} is not granted; deploy the handler with --grant {grant}"))
 }
 
 fn refusal(error: WriteError) -> KvError {

@@ -3,11 +3,11 @@
 
 use wasmtime::component::Resource;
 
-use super::kv::{answer, lifetime};
+use super::kv::lifetime;
 use crate::bindings::atoll::edge::cache::{self, Found};
 use crate::bindings::atoll::edge::kv;
 use crate::host::purge::{Purge, PurgeError, PurgeScope};
-use crate::host::{Condition, Host, KvError, Set};
+use crate::host::{Condition, Host, KvError, Level, Set};
 use crate::instance::Guest;
 use crate::limits::{HANDLES_MAX, PURGES_MAX};
 
@@ -19,7 +19,8 @@ impl<H: Host> cache::Host for Guest<H> {
         bucket: String,
         key: String,
     ) -> wasmtime::Result<Result<Found, kv::Error>> {
-        answer(get_or_fill(self, &bucket, &key).await)
+        let found = get_or_fill(self, &bucket, &key).await;
+        self.tell_kv(found)
     }
 
     async fn purge(
@@ -28,7 +29,11 @@ impl<H: Host> cache::Host for Guest<H> {
         strength: cache::PurgeStrength,
     ) -> wasmtime::Result<Result<(), cache::PurgeError>> {
         let is_soft = strength == cache::PurgeStrength::Soft;
-        Ok(purge(self, scopes, is_soft).await.map_err(|error| match error {
+        let purged = purge(self, scopes, is_soft).await;
+        if let Err(PurgeError::Denied(what)) = &purged {
+            self.log().write(Level::Warn, &format!("purge: {what}"));
+        }
+        Ok(purged.map_err(|error| match error {
             PurgeError::Denied(detail) => cache::PurgeError::Denied(detail),
             PurgeError::Invalid(detail) => cache::PurgeError::Invalid(detail),
             PurgeError::TooMany(detail) => cache::PurgeError::TooMany(detail),
@@ -66,12 +71,14 @@ impl<H: Host> cache::HostFilling for Guest<H> {
     ) -> wasmtime::Result<Result<(), kv::Error>> {
         let filling = self.fillings.remove(handle.rep());
         let filling = filling.ok_or_else(|| wasmtime::Error::msg("a turn that is over"))?;
-        // The turn ends with `filling`, after the value is there for those who wait.
-        answer(lifetime(ttl_ms).and_then(|ttl_ms| {
+        let set = lifetime(ttl_ms).and_then(|ttl_ms| {
             let bucket = self.host.open(filling.bucket())?;
             let set = Set { value: value.into(), ttl_ms, condition: Condition::Always };
             self.host.set(&bucket, filling.key(), set).map(drop)
-        }))
+        });
+        // The turn ends after the value is there for those who wait.
+        drop(filling);
+        self.tell_kv(set)
     }
 
     fn drop(&mut self, handle: Handle) -> wasmtime::Result<()> {

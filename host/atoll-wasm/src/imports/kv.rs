@@ -4,7 +4,7 @@ use bytes::Bytes;
 use wasmtime::component::Resource;
 
 use crate::bindings::atoll::edge::kv;
-use crate::host::{Condition, Host, Increment, KeyPage, KvError, List, Set};
+use crate::host::{Condition, Host, Increment, KeyPage, KvError, Level, List, Set};
 use crate::instance::Guest;
 use crate::limits::{GET_MANY_BYTES_MAX, HANDLES_MAX, KEYS_DEFAULT, KEYS_MAX};
 
@@ -16,40 +16,46 @@ impl<H: Host> kv::Host for Guest<H> {}
 
 impl<H: Host> kv::HostBucket for Guest<H> {
     fn open(&mut self, name: String) -> Answer<Handle> {
-        answer(open(self, &name).map(Resource::new_own))
+        let answer = open(self, &name).map(Resource::new_own);
+        self.tell_kv(answer)
     }
 
     fn get(&mut self, handle: Handle, key: String) -> Answer<Option<Vec<u8>>> {
         let bucket = self.buckets.get(handle.rep())?;
-        answer(self.host.get(bucket, &key).map(|value| value.map(Vec::from)))
+        let answer = self.host.get(bucket, &key).map(|value| value.map(Vec::from));
+        self.tell_kv(answer)
     }
 
     fn get_entry(&mut self, handle: Handle, key: String) -> Answer<Option<kv::Entry>> {
         let bucket = self.buckets.get(handle.rep())?;
         let entry = self.host.get_entry(bucket, &key);
-        answer(entry.map(|entry| {
+        let answer = entry.map(|entry| {
             entry.map(|entry| kv::Entry {
                 value: entry.value.into(),
                 version: entry.version,
                 expires_at_ms: entry.expires_at_ms,
             })
-        }))
+        });
+        self.tell_kv(answer)
     }
 
     fn get_many(&mut self, handle: Handle, keys: Vec<String>) -> Answer<Vec<Option<Vec<u8>>>> {
         let bucket = self.buckets.get(handle.rep())?;
-        answer(get_many(&mut self.host, bucket, &keys))
+        let answer = get_many(&mut self.host, bucket, &keys);
+        self.tell_kv(answer)
     }
 
     fn exists(&mut self, handle: Handle, key: String) -> Answer<bool> {
         let bucket = self.buckets.get(handle.rep())?;
-        answer(self.host.exists(bucket, &key))
+        let answer = self.host.exists(bucket, &key);
+        self.tell_kv(answer)
     }
 
     fn set(&mut self, handle: Handle, key: String, value: Vec<u8>) -> Answer<()> {
         let bucket = self.buckets.get(handle.rep())?;
         let set = Set { value: value.into(), ttl_ms: None, condition: Condition::Always };
-        answer(self.host.set(bucket, &key, set).map(drop))
+        let answer = self.host.set(bucket, &key, set).map(drop);
+        self.tell_kv(answer)
     }
 
     fn set_with(
@@ -61,7 +67,8 @@ impl<H: Host> kv::HostBucket for Guest<H> {
     ) -> Answer<String> {
         let bucket = self.buckets.get(handle.rep())?;
         let set = set_of(value, options);
-        answer(set.and_then(|set| self.host.set(bucket, &key, set)))
+        let answer = set.and_then(|set| self.host.set(bucket, &key, set));
+        self.tell_kv(answer)
     }
 
     fn set_tagged(
@@ -74,12 +81,14 @@ impl<H: Host> kv::HostBucket for Guest<H> {
     ) -> Answer<String> {
         let bucket = self.buckets.get(handle.rep())?;
         let set = set_of(value, options);
-        answer(set.and_then(|set| self.host.set_tagged(bucket, &key, (set, tags))))
+        let answer = set.and_then(|set| self.host.set_tagged(bucket, &key, (set, tags)));
+        self.tell_kv(answer)
     }
 
     fn get_tags(&mut self, handle: Handle, key: String) -> Answer<Option<Vec<String>>> {
         let bucket = self.buckets.get(handle.rep())?;
-        answer(self.host.tags(bucket, &key))
+        let answer = self.host.tags(bucket, &key);
+        self.tell_kv(answer)
     }
 
     fn set_many(
@@ -89,12 +98,14 @@ impl<H: Host> kv::HostBucket for Guest<H> {
         ttl_ms: Option<u64>,
     ) -> Answer<()> {
         let bucket = self.buckets.get(handle.rep())?;
-        answer(set_many(&mut self.host, bucket, Batch { entries, ttl_ms }))
+        let answer = set_many(&mut self.host, bucket, Batch { entries, ttl_ms });
+        self.tell_kv(answer)
     }
 
     fn delete(&mut self, handle: Handle, key: String) -> Answer<bool> {
         let bucket = self.buckets.get(handle.rep())?;
-        answer(self.host.delete(bucket, &key))
+        let answer = self.host.delete(bucket, &key);
+        self.tell_kv(answer)
     }
 
     fn increment(
@@ -105,17 +116,17 @@ impl<H: Host> kv::HostBucket for Guest<H> {
         ttl_ms: Option<u64>,
     ) -> Answer<i64> {
         let bucket = self.buckets.get(handle.rep())?;
-        answer(
-            lifetime(ttl_ms)
-                .and_then(|ttl_ms| self.host.increment(bucket, &key, Increment { delta, ttl_ms })),
-        )
+        let answer = lifetime(ttl_ms)
+            .and_then(|ttl_ms| self.host.increment(bucket, &key, Increment { delta, ttl_ms }));
+        self.tell_kv(answer)
     }
 
     async fn list_keys(&mut self, handle: Handle, options: kv::ListOptions) -> Answer<kv::KeyPage> {
         let limit = options.limit.map_or(KEYS_DEFAULT, |limit| (limit as usize).clamp(1, KEYS_MAX));
         let list = List { prefix: options.prefix, limit, cursor: options.cursor };
         let page = page(self, handle.rep(), list).await?;
-        answer(page.map(|page| kv::KeyPage { keys: page.keys, cursor: page.cursor }))
+        let answer = page.map(|page| kv::KeyPage { keys: page.keys, cursor: page.cursor });
+        self.tell_kv(answer)
     }
 
     fn drop(&mut self, handle: Handle) -> wasmtime::Result<()> {
@@ -217,7 +228,17 @@ pub(super) fn lifetime(ttl_ms: Option<u64>) -> Result<Option<u64>, KvError> {
     Ok(ttl_ms)
 }
 
-pub(super) fn answer<T>(result: Result<T, KvError>) -> Answer<T> {
+impl<H: Host> Guest<H> {
+    /// What the guest is told. What was not granted is a line of its log as well.
+    pub(super) fn tell_kv<T>(&mut self, result: Result<T, KvError>) -> Answer<T> {
+        if let Err(KvError::Denied(what)) = &result {
+            self.log().write(Level::Warn, &format!("kv: {what}"));
+        }
+        answer(result)
+    }
+}
+
+fn answer<T>(result: Result<T, KvError>) -> Answer<T> {
     Ok(result.map_err(|error| match error {
         KvError::NoSuchBucket => kv::Error::NoSuchBucket,
         KvError::Denied(detail) => kv::Error::Denied(detail),
