@@ -23,7 +23,8 @@ const SKIPPED: [&str; 3] = ["target", "node_modules", "__pycache__"];
 
 /// What the files of a project look like: names, sizes and times of their last change.
 pub(super) fn fingerprint(project: &Project) -> u64 {
-    let mut look = Look { hasher: DefaultHasher::new(), files_left: FILE_COUNT_MAX };
+    let made = project.component();
+    let mut look = Look { hasher: DefaultHasher::new(), files_left: FILE_COUNT_MAX, made: &made };
     for path in project.watched() {
         look.at(&path, 0);
     }
@@ -46,22 +47,29 @@ pub(super) fn wait_for_change(project: &Project, seen: u64, builder: &Builder) -
     false
 }
 
-struct Look {
+struct Look<'p> {
     hasher: DefaultHasher,
     files_left: usize,
+    /// What the build writes: another build would follow from it.
+    made: &'p Path,
 }
 
-impl Look {
+impl Look<'_> {
     fn at(&mut self, path: &Path, depth: usize) {
         // What is gone is seen by its absence.
         let Ok(metadata) = fs::metadata(path) else { return };
         if metadata.is_dir() {
             return self.into(path, depth);
         }
-        if self.files_left > 0 {
+        if self.files_left > 0 && !self.is_made(path) {
             self.files_left -= 1;
             self.file(path, &metadata);
         }
+    }
+
+    fn is_made(&self, path: &Path) -> bool {
+        let is_same = || fs::canonicalize(path).ok() == fs::canonicalize(self.made).ok();
+        path.file_name() == self.made.file_name() && is_same()
     }
 
     fn into(&mut self, folder: &Path, depth: usize) {
@@ -83,5 +91,30 @@ impl Look {
         path.hash(&mut self.hasher);
         metadata.len().hash(&mut self.hasher);
         metadata.modified().ok().hash(&mut self.hasher);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_build_makes_is_no_change_and_what_it_is_made_from_is_one() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let write = |name: &str, text: &str| {
+            fs::write(folder.path().join(name), text).expect("it is written");
+        };
+        let text = "name = \"shop\"\nbuild = \"make\"\ncomponent = \"./made/../shop.wasm\"\n\
+                    watch = [\".\"]\ndeploy = []\n";
+        write("handler.toml", text);
+        fs::create_dir(folder.path().join("made")).expect("a folder");
+        let project = Project::read(folder.path()).expect("a project");
+        let seen = fingerprint(&project);
+        write("shop.wasm", "made");
+        assert_eq!(fingerprint(&project), seen);
+        write("shop.wasm", "made again");
+        assert_eq!(fingerprint(&project), seen);
+        write("shop.rs", "source");
+        assert_ne!(fingerprint(&project), seen);
     }
 }
