@@ -126,7 +126,10 @@ pub enum CallError {
         memory_bytes: usize,
     },
     /// It answered with a body that is too large.
-    #[error("the handler answered with {len} bytes; at most {bytes_max} are allowed")]
+    #[error(
+        "the handler answered with {len} bytes; at most {bytes_max} are allowed (atoll deploy \
+         --response-mib)"
+    )]
     ResponseLimit {
         /// Size of the body.
         len: usize,

@@ -84,6 +84,9 @@ pub(super) struct DeployArgs {
     /// Memory that one request may use, in MiB [default: 64]
     #[arg(long, value_name = "MIB")]
     memory_mib: Option<u32>,
+    /// Body of one answer, in MiB [default: 16]
+    #[arg(long, value_name = "MIB")]
+    response_mib: Option<u32>,
     /// Requests that it answers at once [default: 256]
     #[arg(long, value_name = "COUNT")]
     concurrency: Option<u32>,
@@ -301,11 +304,12 @@ impl DeployArgs {
         if let Some(what) = &self.on_failure {
             push("on_failure", what);
         }
-        let memory_bytes = self.memory_mib.map(|mib| u64::from(mib) << 20);
+        let bytes = |mib: Option<u32>| mib.map(|mib| u64::from(mib) << 20);
         let numbers = [
             ("cpu_ms", self.cpu_ms.map(u64::from)),
             ("wall_ms", self.wall_ms.map(u64::from)),
-            ("memory_bytes", memory_bytes),
+            ("memory_bytes", bytes(self.memory_mib)),
+            ("response_bytes", bytes(self.response_mib)),
             ("concurrency", self.concurrency.map(u64::from)),
             ("reuse", self.reuse.map(u64::from)),
             ("reuse_idle_ms", self.reuse_idle_ms.map(u64::from)),
