@@ -8,7 +8,9 @@ pub(super) mod route;
 use super::client::{Ask, COMPILE_WAIT, Client, ClientArgs, accepted, escape, text};
 use super::output::{print, table, visible};
 use anyhow::Context;
+use atoll_core::manifest::check_name;
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use serde::Deserialize;
 use std::path::PathBuf;
 use ureq::SendBody;
@@ -54,8 +56,8 @@ pub(super) struct DeployArgs {
     /// wasi:http/service (0.3); or a filter of the world atoll:edge/filter
     #[arg(value_name = "COMPONENT.wasm")]
     component: PathBuf,
-    /// Name of the handler, of a-z, 0-9 and - [default: the file's name]
-    #[arg(long)]
+    /// Name of the handler, of a-z, 0-9 and - [default: the file's name, with - for _]
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     name: Option<String>,
     /// Requests that it answers; may be repeated. A filter has none
     #[arg(long, value_name = "PATTERN")]
@@ -136,6 +138,7 @@ pub(super) struct RollbackArgs {
     #[command(flatten)]
     client: ClientArgs,
     /// Name of the handler
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     name: String,
     /// Number of the version to bring back
     #[arg(long, value_name = "VERSION")]
@@ -166,6 +169,7 @@ pub(super) struct RemoveArgs {
     #[command(flatten)]
     client: ClientArgs,
     /// Name of the handler
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     name: String,
 }
 
@@ -268,9 +272,21 @@ pub(super) fn roll_back(args: &RollbackArgs) -> anyhow::Result<()> {
 const OTHER_VERSION: &str = "what answers there is no node of this version";
 
 impl DeployArgs {
+    /// The name that was given, or that of the file: what compilers write has underscores.
+    fn named(&self) -> anyhow::Result<String> {
+        if let Some(name) = &self.name {
+            return Ok(name.clone());
+        }
+        let stem = self.component.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+        let name = stem.replace('_', "-");
+        check_name(&name).with_context(|| {
+            format!("{} has no name that a handler can have; give it a --name", visible(stem))
+        })?;
+        Ok(name)
+    }
+
     fn path(&self) -> anyhow::Result<String> {
-        let stem = self.component.file_stem().and_then(|stem| stem.to_str());
-        let name = self.name.as_deref().or(stem).context("give the handler a --name")?;
+        let name = self.named()?;
         let mut path = format!("/v1/handlers/{}", escape(name.as_bytes()));
         let mut separator = '?';
         let mut push = |name: &str, value: &str| {
@@ -396,6 +412,7 @@ pub(super) fn remove(args: &RemoveArgs) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::FromArgMatches as _;
 
     fn handler(routes: &[&str], grants: &[&str]) -> Handler {
         let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
@@ -412,6 +429,23 @@ mod tests {
             canary: None,
             watch: None,
         }
+    }
+
+    #[test]
+    fn a_handler_is_called_as_its_file_unless_nothing_can_be_called_so() {
+        let path = |typed: &[&str]| {
+            let command = DeployArgs::augment_args(clap::Command::new("deploy"));
+            let typed = std::iter::once("deploy").chain(typed.iter().copied());
+            let matches = command.try_get_matches_from(typed)?;
+            DeployArgs::from_arg_matches(&matches)?.path()
+        };
+        let got = path(&["a/rate_limiter.wasm", "--grant", "none"]).expect("a name");
+        assert_eq!(got, "/v1/handlers/rate-limiter");
+        let got = path(&["A b.wasm", "--name", "ab", "--grant", "none"]).expect("a name");
+        assert_eq!(got, "/v1/handlers/ab");
+        let refused = path(&["A b.wasm"]).expect_err("no name");
+        assert!(format!("{refused:#}").contains("give it a --name: \"A b\" is no"), "{refused:#}");
+        assert!(path(&["ab.wasm", "--name", ""]).is_err());
     }
 
     #[test]

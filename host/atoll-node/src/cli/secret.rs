@@ -4,6 +4,7 @@ use super::client::{Ask, Client, ClientArgs, accepted, escape, text};
 use super::output::{print, table, visible};
 use anyhow::{Context, ensure};
 use atoll_core::limits::SECRET_BYTES_MAX;
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 use serde::Deserialize;
 use std::io::{IsTerminal as _, Read as _};
@@ -36,6 +37,7 @@ enum SecretCommand {
     /// Set a secret to what comes on stdin, on every node; one line break at its end is dropped
     Set {
         /// Name of the secret, of a-z, 0-9 and -
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         name: String,
     },
     /// List the names of all secrets, and who may read them
@@ -47,6 +49,7 @@ enum SecretCommand {
     /// Remove a secret, from every node
     Remove {
         /// Name of the secret
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         name: String,
     },
 }

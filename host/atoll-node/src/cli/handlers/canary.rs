@@ -5,6 +5,7 @@ use super::super::output::{print, visible};
 use super::{Canary, Handler, OTHER_VERSION, Wait, everywhere};
 use anyhow::Context;
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use ureq::http::Method;
 
 #[derive(Args, Debug)]
@@ -19,6 +20,7 @@ pub(in crate::cli) struct PromoteArgs {
     #[command(flatten)]
     client: ClientArgs,
     /// Name of the handler
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     name: String,
     /// Wait until every node serves it, with a line for each
     #[arg(long, value_name = "WHO")]

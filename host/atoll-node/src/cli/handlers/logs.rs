@@ -5,6 +5,7 @@ use super::super::output::{print, visible};
 use super::{OTHER_VERSION, everywhere};
 use anyhow::{Context, bail, ensure};
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use serde::{Deserialize, Serialize};
 use std::io::{BufRead, BufReader};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -29,6 +30,7 @@ pub(in crate::cli) struct LogsArgs {
     #[command(flatten)]
     client: ClientArgs,
     /// Name of the handler
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     name: String,
     /// Go on with what it says from now on, until this is stopped
     #[arg(long, short)]

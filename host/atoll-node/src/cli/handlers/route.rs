@@ -5,6 +5,7 @@ use super::super::output::{print, visible};
 use super::{Handler, OTHER_VERSION, Wait, everywhere};
 use anyhow::Context;
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use ureq::http::Method;
 
 #[derive(Args, Debug)]
@@ -22,6 +23,7 @@ pub(in crate::cli) struct RouteArgs {
     #[command(flatten)]
     client: ClientArgs,
     /// Name of the handler
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     name: String,
     /// The requests that it answers from now on
     #[arg(value_name = "PATTERN", required_unless_present_any = ["add", "remove"])]
