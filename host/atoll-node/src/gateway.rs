@@ -262,10 +262,15 @@ fn busy(name: &str) -> Problem {
 
 fn no_route(request: &Request) -> Problem {
     let (method, path) = (request.method(), request.uri().path());
-    let detail = format!(
-        "no route takes {method} {path}; give a handler one with atoll deploy --route '{path}', or \
-         an upstream one in atoll.toml"
-    );
+    let detail = if path.starts_with('/') {
+        format!(
+            "no route takes {method} {path}; give a handler one with atoll deploy --route '{path}', \
+             or an upstream one in atoll.toml"
+        )
+    } else {
+        // `OPTIONS *` is about the node itself, and CONNECT names no path.
+        format!("no route takes {method} {path}: routes take requests that have a path")
+    };
     Problem::new(StatusCode::NOT_FOUND, "no-route", detail)
 }
 

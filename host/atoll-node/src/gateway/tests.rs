@@ -86,3 +86,14 @@ fn an_answer_to_head_has_the_length_of_what_get_would_bring_if_that_has_one() {
         assert_eq!(got, length, "{status}");
     }
 }
+
+#[test]
+fn a_route_is_suggested_where_there_can_be_one() {
+    for (method, target, is_suggested) in
+        [("GET", "/a", true), ("OPTIONS", "*", false), ("CONNECT", "h:80", false)]
+    {
+        let request = Request::builder().method(method).uri(target).body(Body::empty());
+        let problem = no_route(&request.expect("a request"));
+        assert_eq!(problem.detail().contains("--route"), is_suggested, "{}", problem.detail());
+    }
+}
