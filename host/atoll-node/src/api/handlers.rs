@@ -163,6 +163,7 @@ async fn deploy(
     let canary = canary::share(&query)?;
     let watch = watch(&query)?;
     let grants = texts(&query, "grant")?;
+    check_prefixes(&grants, watch.as_ref())?;
     let config = config(&query)?;
     let (limits, reuse) = (limits(&query)?, reuse(&query)?);
     let (cache, replicate) = (number(&query, "cache", false)?, number(&query, "replicate", false)?);
@@ -251,6 +252,25 @@ fn texts(query: &Query, name: &'static str) -> Result<Vec<String>, Problem> {
         })
     };
     query.get_all(name).map(text).collect()
+}
+
+/// Refuses a star at the end of a prefix of keys, where it would stand for itself alone. Not where
+/// records are read: one that was kept goes on as it is.
+fn check_prefixes(grants: &[String], watch: Option<&Watch>) -> Result<(), Problem> {
+    let granted = grants.iter().filter_map(|grant| {
+        let (keys, access) = grant.strip_prefix("kv:")?.rsplit_once('=')?;
+        Some((grant, format!("kv:{}={access}", keys.strip_suffix('*')?)))
+    });
+    let watched = watch.iter().flat_map(|watch| &watch.keys);
+    let watched = watched.filter_map(|keys| Some((keys, keys.strip_suffix('*')?.to_owned())));
+    match granted.chain(watched).next() {
+        None => Ok(()),
+        Some((given, meant)) => {
+            let detail =
+                format!("{given}: a prefix takes all keys that begin with it; write {meant}");
+            Err(Problem::bad_request("bad-deployment", detail))
+        }
+    }
 }
 
 /// The settings, each `KEY=VALUE`.
@@ -376,4 +396,25 @@ fn refusal(error: DeployError) -> Problem {
         }
     };
     Problem::new(status, code, error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_after_a_prefix_of_keys_is_refused_with_what_was_meant() {
+        let check = |grants: &[&str], keys: &[&str]| {
+            let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+            let watch = Watch { keys: texts(keys), on: WatchOn::One };
+            let grants: Vec<String> = texts(grants);
+            let refused = check_prefixes(&grants, Some(&watch));
+            refused.err().map(|problem| problem.detail().to_owned()).unwrap_or_default()
+        };
+        assert_eq!(check(&["kv:default/user:=rw", "http:*.a", "purge:tag=a*"], &["default/a"]), "");
+        let granted = check(&["kv:default/user:*=rw"], &[]);
+        assert!(granted.ends_with("write kv:default/user:=rw"), "{granted}");
+        let watched = check(&[], &["default/in:*"]);
+        assert!(watched.ends_with("write default/in:"), "{watched}");
+    }
 }
