@@ -96,6 +96,12 @@ fn checked(request: Outgoing) -> Result<Request<FetchBody>, String> {
     if uri.scheme().is_none() || uri.host().is_none() {
         return Err("the URL is not absolute: write http://HOST/PATH or https://HOST/PATH".into());
     }
+    if !matches!(uri.scheme_str(), Some("http" | "https")) {
+        return Err("the URL's scheme is neither http nor https".into());
+    }
+    if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+        return Err("the URL has a name and a password: send them in authorization".into());
+    }
     let bytes: usize = headers.iter().map(|(name, value)| name.len() + value.len()).sum();
     if headers.len() > HEADERS_MAX || bytes > HEADER_BYTES_MAX {
         return Err(format!(
@@ -186,6 +192,8 @@ mod tests {
         check_refused(outgoing("G T", url, &[]), "the method");
         check_refused(outgoing("GET", "http://a b/", &[]), "the URL is none");
         check_refused(outgoing("GET", "/path", &[]), "not absolute");
+        check_refused(outgoing("GET", "ftp://a.example/", &[]), "neither http nor https");
+        check_refused(outgoing("GET", "http://u:p@a.example/", &[]), "a name and a password");
         check_refused(outgoing("GET", url, &[("x y", "")]), "the name of a header field");
         check_refused(outgoing("GET", url, &[("x", "a\r\ny: b")]), "control character");
         check_refused(outgoing("GET", url, &[("Host", "b.example")]), "comes from the URL");
