@@ -36,6 +36,12 @@ fn routes_change_on_all_nodes_without_a_compilation_and_roll_back() {
     check_refused(first, &["route", "hello", "b"], "write e.g. /counter/*");
     check_refused(first, &["route", "nobody", "/b"], "no handler is called nobody");
     check_refused(first, &["route", "hello"], "atoll route --help");
+    for method in ["PUT", "POST"] {
+        let told =
+            first.http(method, first.api, "/v1/handlers/hello/routes", b"{\"add\":[\"/x\"]}");
+        assert_eq!((told.status, &told.json()["code"]), (400, &"unexpected-body".into()));
+        assert!(told.text().contains("?route=PATTERN"), "{}", told.text());
+    }
     assert_eq!(get(first, "/n/x").text(), "x: 1\n", "what was refused has changed nothing");
 
     ok(second, &["rollback", "hello", "--to", "1"]);

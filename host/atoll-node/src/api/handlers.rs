@@ -14,10 +14,12 @@ use atoll_core::manifest::watch::{Watch, WatchOn};
 use atoll_core::manifest::{HandlerLimits, HandlerRecord, HandlerReuse, HandlerState};
 use atoll_core::store::edit::WriteError;
 use atoll_wasm::reuse::PoolCounts;
+use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use http::StatusCode;
+use http::request::Parts;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -231,8 +233,7 @@ async fn roll_back(
     request: Request,
 ) -> Result<Json<HandlerStatus>, Problem> {
     let (parts, body) = request.into_parts();
-    // There is none, but a chunked one says so late: unread, it would end the connection.
-    api.uploads.gather(&parts.headers, body, 0).await?;
+    no_body(&api, &parts, body, "the version goes into the query, ?to=VERSION").await?;
     let query = Query::parse(parts.uri.query(), &["to"])?;
     let number = |to: &[u8]| {
         let to = std::str::from_utf8(to).ok().and_then(|to| to.parse().ok());
@@ -242,6 +243,18 @@ async fn roll_back(
     api.node.permission().write()?;
     let release = api.handlers.roll_back(&name, to).await.map_err(refusal)?;
     Ok(Json(HandlerStatus::of(&release)))
+}
+
+/// Sees to it that the body is empty; `hint` is for who sent one. A chunked one says so late: unread,
+/// it would end the connection.
+async fn no_body(api: &Api, parts: &Parts, body: Body, hint: &str) -> Result<(), Problem> {
+    let gathered = api.uploads.gather(&parts.headers, body, 0).await;
+    gathered.map(drop).map_err(|problem| match problem.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            Problem::bad_request("unexpected-body", format!("this takes no body: {hint}"))
+        }
+        _ => problem,
+    })
 }
 
 /// The values of a repeated parameter, as text.

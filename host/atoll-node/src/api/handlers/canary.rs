@@ -2,7 +2,7 @@
 
 use super::super::Api;
 use super::super::query::Query;
-use super::{HandlerStatus, refusal};
+use super::{HandlerStatus, no_body, refusal};
 use crate::problem::Problem;
 use atoll_core::manifest::canary::{Share, ShareError};
 use axum::Json;
@@ -30,7 +30,7 @@ pub(super) async fn promote(
     request: Request,
 ) -> Result<Json<HandlerStatus>, Problem> {
     let (parts, body) = request.into_parts();
-    api.uploads.gather(&parts.headers, body, 0).await?;
+    no_body(&api, &parts, body, "promote takes nothing").await?;
     Query::parse(parts.uri.query(), &[])?;
     api.node.permission().write()?;
     let release = api.handlers.promote(&name).await.map_err(refusal)?;

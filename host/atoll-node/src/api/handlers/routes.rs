@@ -2,7 +2,7 @@
 
 use super::super::Api;
 use super::super::query::Query;
-use super::{HandlerStatus, refusal, texts};
+use super::{HandlerStatus, no_body, refusal, texts};
 use crate::handlers::changes::Rerouting;
 use crate::problem::Problem;
 use axum::Json;
@@ -37,7 +37,8 @@ pub(super) async fn edit(
 /// The parameters, once the body, which is empty, was read: it would end the connection otherwise.
 async fn query(api: &Api, request: Request, names: &[&'static str]) -> Result<Query, Problem> {
     let (parts, body) = request.into_parts();
-    api.uploads.gather(&parts.headers, body, 0).await?;
+    let hint = "routes go into the query, ?route=PATTERN or ?add=PATTERN&remove=PATTERN";
+    no_body(api, &parts, body, hint).await?;
     Query::parse_repeatable(parts.uri.query(), &[], names)
 }
 
