@@ -21,7 +21,7 @@ use axum::{Json, Router};
 use http::StatusCode;
 use http::request::Parts;
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -78,7 +78,7 @@ struct CanaryStatus {
 struct VersionStatus {
     #[serde(flatten)]
     record: HandlerRecord,
-    /// Requests that have ended, of this version on this node.
+    /// Requests that have ended, of this version on this node, and changes that it was told of.
     requests: u64,
     /// Those of them that got an error of the node's in the place of an answer.
     failures: u64,
@@ -161,7 +161,7 @@ async fn deploy(
     let (parts, body) = request.into_parts();
     let query =
         Query::parse_repeatable(parts.uri.query(), &ONCE, &["route", "grant", "config", "watch"])?;
-    let routes = texts(&query, "route")?;
+    let routes = once_each(texts(&query, "route")?);
     let canary = canary::share(&query)?;
     let watch = watch(&query)?;
     let grants = texts(&query, "grant")?;
@@ -265,6 +265,13 @@ fn texts(query: &Query, name: &'static str) -> Result<Vec<String>, Problem> {
         })
     };
     query.get_all(name).map(text).collect()
+}
+
+/// Without those that were there before.
+fn once_each(mut texts: Vec<String>) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    texts.retain(|text| seen.insert(text.clone()));
+    texts
 }
 
 /// Refuses a star at the end of a prefix of keys, where it would stand for itself alone. Not where
@@ -383,9 +390,10 @@ fn refusal(error: DeployError) -> Problem {
         DeployError::Manifest(_) => (StatusCode::BAD_REQUEST, "bad-deployment"),
         DeployError::RouteTaken { .. } => (StatusCode::CONFLICT, "route-taken"),
         DeployError::Compile(_) => (StatusCode::UNPROCESSABLE_ENTITY, "bad-component"),
-        DeployError::NoWatcher | DeployError::NoHandler | DeployError::CannotShare => {
-            (StatusCode::UNPROCESSABLE_ENTITY, "wrong-world")
-        }
+        DeployError::NoWatcher
+        | DeployError::NoHandler
+        | DeployError::NoFilter
+        | DeployError::CannotShare => (StatusCode::UNPROCESSABLE_ENTITY, "wrong-world"),
         DeployError::NotGranted(_) | DeployError::NoPurgeGranted => {
             (StatusCode::UNPROCESSABLE_ENTITY, "not-granted")
         }
@@ -414,6 +422,12 @@ fn refusal(error: DeployError) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_route_that_is_given_twice_is_one() {
+        let routes = ["/b", "/a", "/b"].map(str::to_owned).to_vec();
+        assert_eq!(once_each(routes), ["/b", "/a"]);
+    }
 
     #[test]
     fn a_star_after_a_prefix_of_keys_is_refused_with_what_was_meant() {

@@ -255,7 +255,8 @@ impl Session {
 
 /// Arguments as if they had been typed.
 fn parse<T: Args + FromArgMatches>(command: &'static str, typed: &[String]) -> anyhow::Result<T> {
-    let command = T::augment_args(clap::Command::new(command).no_binary_name(true));
+    let named = clap::Command::new(command).bin_name(format!("atoll {command}"));
+    let command = T::augment_args(named.no_binary_name(true));
     let matches = command.try_get_matches_from(typed);
     let parsed = matches.and_then(|matches| T::from_arg_matches(&matches));
     parsed.map_err(|error| anyhow::anyhow!(super::one_line(&error.to_string())))
@@ -271,3 +272,15 @@ fn say(text: &str) -> anyhow::Result<()> {
 
 /// Whether a session is over; shared with what waits.
 type Stopped = Arc<AtomicBool>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_of_a_project_that_are_none_point_to_the_help_that_there_is() {
+        let error = parse::<DeployArgs>("deploy", &["a.wasm".to_owned(), "--rout".to_owned()]);
+        let text = error.expect_err("a flag that is none").to_string();
+        assert!(text.ends_with("see: atoll deploy --help"), "{text}");
+    }
+}

@@ -7,7 +7,7 @@ pub(super) mod route;
 
 use super::client::{Ask, COMPILE_WAIT, Client, ClientArgs, accepted, escape, text};
 use super::output::{print, table, visible};
-use anyhow::Context;
+use anyhow::{Context, bail};
 use atoll_core::manifest::check_name;
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
@@ -272,6 +272,14 @@ pub(super) fn roll_back(args: &RollbackArgs) -> anyhow::Result<()> {
 const OTHER_VERSION: &str = "what answers there is no node of this version";
 
 impl DeployArgs {
+    fn granted(&self) -> anyhow::Result<impl Iterator<Item = &String>> {
+        let is_none = |grant: &&String| *grant == "none";
+        if self.grant.len() > 1 && self.grant.iter().any(|grant| is_none(&grant)) {
+            bail!("--grant none gives nothing at all; leave it out, or the other grants");
+        }
+        Ok(self.grant.iter().filter(move |grant| !is_none(grant)))
+    }
+
     /// The name that was given, or that of the file: what compilers write has underscores.
     fn named(&self) -> anyhow::Result<String> {
         if let Some(name) = &self.name {
@@ -305,7 +313,7 @@ impl DeployArgs {
                 push(name, text);
             }
         }
-        for grant in self.grant.iter().filter(|grant| *grant != "none") {
+        for grant in self.granted()? {
             push("grant", grant);
         }
         for setting in &self.config {
@@ -446,6 +454,8 @@ mod tests {
         let refused = path(&["A b.wasm"]).expect_err("no name");
         assert!(format!("{refused:#}").contains("give it a --name: \"A b\" is no"), "{refused:#}");
         assert!(path(&["ab.wasm", "--name", ""]).is_err());
+        let both = ["ab.wasm", "--grant", "none", "--grant", "kv:default=r"];
+        assert!(path(&both).expect_err("it is either").to_string().contains("--grant none"));
     }
 
     #[test]

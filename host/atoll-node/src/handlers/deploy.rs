@@ -83,6 +83,11 @@ pub(crate) enum DeployError {
          --watch BUCKET/PREFIX and without --route"
     )]
     NoHandler,
+    #[error(
+        "the component is no filter (it exports no atoll:edge/route-filter), and --on-failure is for \
+         filters alone; leave it out"
+    )]
+    NoFilter,
     #[error("the component cannot be started: {0}")]
     Start(CallError),
     #[error(transparent)]
@@ -167,6 +172,9 @@ impl Handlers {
         let component = self.compiled(&record.digest, wanted.component.clone()).await?;
         record.world = component.world().name().to_owned();
         record.check()?;
+        if record.pass_on_failure && component.world() != World::Filter {
+            return Err(DeployError::NoFilter);
+        }
         let standing = beside.as_ref().map_or(Standing::Live, |_| Standing::Canary);
         let parsed = (patterns, grants);
         let draft = Draft { record: record.clone(), parsed, component, standing };

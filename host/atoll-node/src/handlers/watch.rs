@@ -29,6 +29,7 @@ use figures::{Figures, Lost};
 use http::HeaderValue;
 use queue::{News, Queue, What};
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -187,11 +188,14 @@ impl Handlers {
         let host = self.host(deployed).told(Told { chain: news.chain, on: *on });
         let bucket = news.bucket.to_string();
         let change = component::Change { bucket: &bucket, key, value: value.as_deref() };
-        match deployed.component.tell(host, change, &deployed.limits).await {
+        let told = deployed.component.tell(host, change, &deployed.limits).await;
+        deployed.counts.requests.fetch_add(1, Ordering::Relaxed);
+        match told {
             Ok(()) => figures.called(name, "told"),
             Err(error) => {
                 warn!(handler = name, kind = error.kind(), %error, "watcher failed");
                 deployed.identity.remark(Level::Error, &format!("watcher: {error}"));
+                deployed.counts.failures.fetch_add(1, Ordering::Relaxed);
                 figures.called(name, error.kind());
             }
         }

@@ -2,7 +2,7 @@
 
 use super::super::Api;
 use super::super::query::Query;
-use super::{HandlerStatus, no_body, refusal, texts};
+use super::{HandlerStatus, no_body, once_each, refusal, texts};
 use crate::handlers::changes::Rerouting;
 use crate::problem::Problem;
 use axum::Json;
@@ -16,7 +16,7 @@ pub(super) async fn replace(
     request: Request,
 ) -> Result<Json<HandlerStatus>, Problem> {
     let query = query(&api, request, &["route"]).await?;
-    reroute(&api, &name, Rerouting::Replace(texts(&query, "route")?)).await
+    reroute(&api, &name, Rerouting::Replace(once_each(texts(&query, "route")?))).await
 }
 
 /// `POST ?add=PATTERN&remove=PATTERN`, each as often as wanted: the others stay.
