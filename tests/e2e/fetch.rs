@@ -56,7 +56,7 @@ fn a_granted_host_answers_and_another_is_denied_by_name() {
     check(&node, "/h/fetch?url=file:///etc/passwd", "the URL is none");
     check(&node, "/h/fetch?url=/v1/kv", "not absolute");
     check(&node, &format!("/h/fetch?url=gopher://{}/", upstream.api), "neither http nor https");
-    check(&node, &format!("/h/fetch?url=http://user@{}/", upstream.api), "names no host");
+    check(&node, &format!("/h/fetch?url=http://user@{}/", upstream.api), "a name and a password");
     check(&node, &format!("/h/fetch?method=CONNECT&url={key}"), "a tunnel is no request");
     let (address, stopped) = (upstream.api, upstream);
     drop(stopped);
