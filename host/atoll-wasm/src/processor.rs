@@ -177,7 +177,8 @@ fn thread_ns(reading: Reading) -> u64 {
     time_ns
 }
 
-fn kernel_ns() -> u64 {
+/// The same, exactly.
+pub(crate) fn kernel_ns() -> u64 {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
     let nanoseconds = u64::try_from(time.tv_nsec).unwrap_or_default();

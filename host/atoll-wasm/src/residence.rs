@@ -19,9 +19,10 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::limits::{KEEP_RESIDENT_BYTES, STRETCHES_MAX};
+use crate::processor::kernel_ns;
 
 use maps::{Memory, memories, populate, written};
 use pages::Pages;
@@ -31,9 +32,9 @@ const LARGE_BYTES: usize = 4 << 20;
 /// Time between two looks as long as there is news, in ms; without, it doubles.
 const PAUSE_MS: u64 = 20;
 /// See [`PAUSE_MS`].
-const PAUSE_MS_MAX: u64 = 10_000;
-/// And it is at least so many times what the look took.
-const PAUSE_SHARE: u64 = 50;
+const PAUSE_MS_MAX: u64 = 1_000;
+/// And it is at least so many times the processor time that the look took.
+const PAUSE_SHARE: u32 = 20;
 
 /// What is known of the memory of a process' instances.
 #[derive(Debug)]
@@ -57,6 +58,9 @@ struct Survey {
 struct Image {
     written: Pages,
     places: usize,
+    /// Whether it was written in more stretches than are wiped in place. Those that were joined look
+    /// as if all of them had been written.
+    is_scattered: bool,
 }
 
 impl Residence {
@@ -70,7 +74,7 @@ impl Residence {
     }
 
     /// An instance that had so much memory ends. Once in a while, that is when a thread has a look:
-    /// while there is something new to see every 20 ms, later every ten seconds at most.
+    /// while there is something new to see every 20 ms, later once a second.
     pub(crate) fn note_end(self: &Arc<Self>, held_bytes: usize) {
         if held_bytes < LARGE_BYTES
             || self.now_ms() < self.due_ms.load(Ordering::Relaxed)
@@ -85,14 +89,15 @@ impl Residence {
     }
 
     fn look(&self) {
-        let began_ms = self.now_ms();
         // Whoever panicked has left bits that were found, or were not.
         let mut survey = self.survey.lock().unwrap_or_else(PoisonError::into_inner);
         let has_news = survey.look().unwrap_or(false);
         survey.pause_ms = if has_news { PAUSE_MS } else { (survey.pause_ms * 2).min(PAUSE_MS_MAX) };
-        let ended_ms = self.now_ms();
-        let pause_ms = survey.pause_ms.max((ended_ms - began_ms) * PAUSE_SHARE);
-        self.due_ms.store(ended_ms + pause_ms, Ordering::Relaxed);
+        // The thread has done nothing else. How long it has waited for its turns says nothing.
+        let least = Duration::from_nanos(kernel_ns()) * PAUSE_SHARE;
+        let pause = least.max(Duration::from_millis(survey.pause_ms));
+        let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+        self.due_ms.store(self.now_ms().saturating_add(pause_ms), Ordering::Relaxed);
         self.is_looking.store(false, Ordering::Release);
     }
 
@@ -121,12 +126,8 @@ impl Survey {
         for (memory, written) in &found {
             has_news |= self.images.entry(memory.image).or_default().written.add(written);
         }
-        for (image, known) in &self.images {
-            let joined = known.written.joined(STRETCHES_MAX);
-            let is_kept = joined.len() * maps::page_bytes() <= KEEP_RESIDENT_BYTES;
-            if known.written.stretches().count() <= STRETCHES_MAX || !is_kept {
-                continue;
-            }
+        for (image, known) in &mut self.images {
+            let Some(joined) = known.joined() else { continue };
             for (memory, written) in found.iter().filter(|(memory, _)| memory.image == *image) {
                 let missing = joined.without(written);
                 missing.stretches().for_each(|stretch| populate(memory, stretch));
@@ -136,10 +137,40 @@ impl Survey {
     }
 }
 
+impl Image {
+    /// What has to be resident in each place, where that is more than was written and not too much.
+    fn joined(&mut self) -> Option<Pages> {
+        self.is_scattered |= self.written.stretches().count() > STRETCHES_MAX;
+        let joined = self.is_scattered.then(|| self.written.joined(STRETCHES_MAX))?;
+        (joined.len() * maps::page_bytes() <= KEEP_RESIDENT_BYTES).then_some(joined)
+    }
+}
+
 fn count(found: &[(Memory, Pages)]) -> HashMap<u64, usize> {
     let mut places = HashMap::new();
     for (memory, _) in found {
         *places.entry(memory.image).or_default() += 1;
     }
     places
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_joined_in_one_place_is_wanted_in_the_next() {
+        let scattered = |count| (0..2 * count).map(|page| page % 2 == 0).collect::<Pages>();
+        let mut image = Image::default();
+        image.written.add(&scattered(STRETCHES_MAX));
+        assert_eq!(image.joined(), None, "it is wiped in place as it is");
+        image.written.add(&scattered(STRETCHES_MAX + 5));
+        let joined = image.joined().expect("there are too many");
+        assert_eq!(joined.stretches().count(), STRETCHES_MAX);
+        // Seen again, it looks as if it had been written.
+        image.written.add(&joined);
+        assert_eq!(image.joined(), Some(joined), "another place may lack it");
+        image.written.add(&(0..10_000).map(|_| true).collect());
+        assert_eq!(image.joined(), None, "it would not be kept");
+    }
 }
