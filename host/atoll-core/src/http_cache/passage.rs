@@ -51,18 +51,19 @@ pub fn settle(request: &mut HeaderMap) {
 
 /// Removes what could make an upstream answer for something else than the key has.
 pub fn remove_unkeyed(request: &mut HeaderMap) {
-    for name in &UNKEYED {
-        request.remove(name);
-    }
-    let twins: Vec<HeaderName> = request.keys().filter(|name| is_twin(name)).cloned().collect();
-    for name in twins {
+    let names: Vec<HeaderName> = request.keys().filter(|name| is_unkeyed(name)).cloned().collect();
+    for name in names {
         request.remove(name);
     }
 }
 
 /// Whether something is there that [`remove_unkeyed`] would remove.
 pub fn has_unkeyed(request: &HeaderMap) -> bool {
-    request.keys().any(|name| UNKEYED.contains(name) || is_twin(name))
+    request.keys().any(is_unkeyed)
+}
+
+fn is_unkeyed(name: &HeaderName) -> bool {
+    UNKEYED.contains(name) || is_twin(name)
 }
 
 fn is_twin(name: &HeaderName) -> bool {

@@ -21,14 +21,15 @@ fn handlers(toml: &str) -> Arc<Handlers> {
     Handlers::new(purges, &Settings::of(&config)).expect("an engine")
 }
 
-fn record(digest: &str) -> HandlerRecord {
+/// A record of a handler that was granted nothing.
+pub(super) fn record(name: &str, version: u64, digest: &str) -> HandlerRecord {
     HandlerRecord {
-        name: "a".to_owned(),
-        version: 1,
+        name: name.to_owned(),
+        version,
         digest: digest.to_owned(),
         component_bytes: 1,
         deployed_ms: 1,
-        routes: vec!["/".repeat(60_000)],
+        routes: vec![format!("/{name}")],
         grants: Vec::new(),
         config: BTreeMap::new(),
         world: String::new(),
@@ -43,17 +44,22 @@ fn record(digest: &str) -> HandlerRecord {
     }
 }
 
+/// One of 60,000 bytes.
+fn long_record(digest: &str) -> HandlerRecord {
+    HandlerRecord { routes: vec!["/".repeat(60_000)], ..record("a", 1, digest) }
+}
+
 #[test]
 fn a_component_without_its_record_is_not_kept() {
     let handlers = handlers("memory_max = \"4MiB\"");
     let (used, max) = (handlers.node.store().used_bytes(), 4 << 20);
     // The component just fits, and the record of 60,000 bytes does not.
     let component = Bytes::from(vec![1; max - used - 30_000]);
-    let failed = handlers.records.keep(&record("d"), Some(component));
+    let failed = handlers.records.keep(&long_record("d"), Some(component));
     assert!(matches!(failed, Err(WriteError::Full { .. })), "{failed:?}");
     assert!(handlers.records.component("d").is_none() && handlers.records.stamps().is_empty());
     let component = Bytes::from(vec![1; 1_000]);
-    handlers.records.keep(&record("d"), Some(component)).expect("there is room now");
+    handlers.records.keep(&long_record("d"), Some(component)).expect("there is room now");
     assert!(handlers.records.component("d").is_some());
     assert_eq!(handlers.records.stamps().len(), 1);
 }
@@ -90,11 +96,7 @@ async fn a_deployment_that_nobody_waits_for_ends_before_the_next_begins() {
 #[test]
 fn old_versions_go_with_their_components_and_shared_ones_stay() {
     let handlers = handlers("");
-    let version = |version: u64, digest: &str| HandlerRecord {
-        version,
-        routes: vec!["/a".to_owned()],
-        ..record(digest)
-    };
+    let version = |version: u64, digest: &str| record("a", version, digest);
     let digests = ["first", "shared", "third", "fourth", "fifth", "shared", "seventh"];
     for (number, digest) in (1..).zip(digests) {
         let component = Bytes::from(digest.to_owned());
@@ -120,7 +122,7 @@ fn guest(name: &str) -> Bytes {
 
 /// A record as another node would have written it.
 fn foreign(version: u64, digest: &str) -> HandlerRecord {
-    HandlerRecord { version, routes: vec!["/a".to_owned()], ..record(digest) }
+    record("a", version, digest)
 }
 
 #[tokio::test]

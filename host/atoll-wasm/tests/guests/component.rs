@@ -3,6 +3,29 @@
 /// Where the answer's record, its header fields and its texts lie in the handler's memory.
 const ANSWER: u32 = 1_024;
 
+/// The import of what a handler takes and gives, in WAT.
+pub(crate) const TYPES: &str = r#"(import "atoll:edge/types@0.1.0" (instance $types
+    (type $header (tuple string (list u8)))
+    (type $request-shape (record
+      (field "method" string) (field "scheme" string) (field "path" string)
+      (field "query" (option string)) (field "authority" (option string))
+      (field "headers" (list $header)) (field "body" (list u8))
+      (field "client-address" (option string))))
+    (export "request" (type $request (eq $request-shape)))
+    (type $response-shape (record
+      (field "status" u16) (field "headers" (list $header)) (field "body" (list u8))))
+    (export "response" (type $response (eq $response-shape)))))"#;
+
+/// Memory for what comes in, in WAT: nothing is given back.
+pub(crate) const REALLOC: &str = r#"(global $next (mut i32) (i32.const 8192))
+  (func (export "realloc") (param $old i32) (param $old-size i32)
+    (param $align i32) (param $size i32) (result i32) (local $at i32)
+    (local.set $at (i32.and
+      (i32.add (global.get $next) (i32.sub (local.get $align) (i32.const 1)))
+      (i32.sub (i32.const 0) (local.get $align))))
+    (global.set $next (i32.add (local.get $at) (local.get $size)))
+    (local.get $at))"#;
+
 /// The answer that a handler returns, as pointers and lengths: it may lie.
 #[derive(Clone, Copy)]
 pub(crate) struct Answer {
@@ -51,30 +74,13 @@ impl Text<'_> {
         let Text { code, module, pages, imports } = self;
         let text = format!(
             r#"(component
-              (import "atoll:edge/types@0.1.0" (instance $types
-                (type $header (tuple string (list u8)))
-                (type $request-shape (record
-                  (field "method" string) (field "scheme" string) (field "path" string)
-                  (field "query" (option string)) (field "authority" (option string))
-                  (field "headers" (list $header)) (field "body" (list u8))
-                  (field "client-address" (option string))))
-                (export "request" (type $request (eq $request-shape)))
-                (type $response-shape (record
-                  (field "status" u16) (field "headers" (list $header)) (field "body" (list u8))))
-                (export "response" (type $response (eq $response-shape)))))
+              {TYPES}
               {imports}
               (alias export $types "request" (type $request))
               (alias export $types "response" (type $response))
               (core module $code
                 (memory (export "memory") {pages})
-                (global $next (mut i32) (i32.const 8192))
-                (func (export "realloc") (param $old i32) (param $old-size i32)
-                  (param $align i32) (param $size i32) (result i32) (local $at i32)
-                  (local.set $at (i32.and
-                    (i32.add (global.get $next) (i32.sub (local.get $align) (i32.const 1)))
-                    (i32.sub (i32.const 0) (local.get $align))))
-                  (global.set $next (i32.add (local.get $at) (local.get $size)))
-                  (local.get $at))
+                {REALLOC}
                 {module}
                 (func $handle (export "handle") (param $request i32) (result i32) {code}))
               (core instance $instance (instantiate $code))

@@ -6,6 +6,7 @@ use atoll_wasm::error::CallError;
 use atoll_wasm::host::{KeyPage, Listing};
 use atoll_wasm::limits::Limits;
 
+use crate::component::{REALLOC, TYPES};
 use crate::fairness::check_fair;
 use crate::host::{alone, call, compile};
 
@@ -26,18 +27,10 @@ impl Listing for Endless {
 }
 
 /// Opens the bucket and lists a page of it.
-const TEXT: &str = r#"(component
-  (import "atoll:edge/types@0.1.0" (instance $types
-    (type $header (tuple string (list u8)))
-    (type $request-shape (record
-      (field "method" string) (field "scheme" string) (field "path" string)
-      (field "query" (option string)) (field "authority" (option string))
-      (field "headers" (list $header)) (field "body" (list u8))
-      (field "client-address" (option string))))
-    (export "request" (type $request (eq $request-shape)))
-    (type $response-shape (record
-      (field "status" u16) (field "headers" (list $header)) (field "body" (list u8))))
-    (export "response" (type $response (eq $response-shape)))))
+fn walker() -> Vec<u8> {
+    let text = format!(
+        r#"(component
+  {TYPES}
   (import "atoll:edge/kv@0.1.0" (instance $kv
     (type $error-shape (variant
       (case "no-such-bucket") (case "denied" string) (case "wrong-type") (case "too-large" string)
@@ -60,14 +53,7 @@ const TEXT: &str = r#"(component
   (core module $memory
     (memory (export "memory") 1)
     (data (i32.const 0) "endless")
-    (global $next (mut i32) (i32.const 8192))
-    (func (export "realloc") (param $old i32) (param $old-size i32)
-      (param $align i32) (param $size i32) (result i32) (local $at i32)
-      (local.set $at (i32.and
-        (i32.add (global.get $next) (i32.sub (local.get $align) (i32.const 1)))
-        (i32.sub (i32.const 0) (local.get $align))))
-      (global.set $next (i32.add (local.get $at) (local.get $size)))
-      (local.get $at)))
+    {REALLOC})
   (core instance $memory (instantiate $memory))
   (core func $open (canon lower (func $kv "[static]bucket.open")
     (memory (core memory $memory "memory")) (realloc (core func $memory "realloc"))))
@@ -92,17 +78,20 @@ const TEXT: &str = r#"(component
     (canon lift (core func $instance "handle") (memory (core memory $memory "memory"))
       (realloc (core func $memory "realloc"))))
   (instance $handler (export "handle" (func $handle)))
-  (export "atoll:edge/incoming-handler@0.1.0" (instance $handler)))"#;
+  (export "atoll:edge/incoming-handler@0.1.0" (instance $handler)))"#
+    );
+    wat::parse_str(text).unwrap()
+}
 
 #[test]
 fn a_walk_over_many_keys_lets_its_neighbours_run() {
     let _alone = alone();
-    check_fair(&compile(&wat::parse_str(TEXT).unwrap()));
+    check_fair(&compile(&walker()));
 }
 
 #[test]
 fn a_walk_over_many_keys_ends_at_the_limits_of_the_call() {
-    let walking = compile(&wat::parse_str(TEXT).unwrap());
+    let walking = compile(&walker());
     let limits = Limits { cpu_ms: 30, wall_ms: 60_000, ..Limits::default() };
     let (began, ended) = (crate::limits::thread_time(), call(&walking, &limits).unwrap_err());
     assert_eq!(ended, CallError::CpuLimit { cpu_ms: 30 });

@@ -3,7 +3,7 @@
 use super::*;
 use crate::cache::Cache;
 use crate::config::{Config, FileConfig};
-use atoll_core::manifest::HandlerLimits;
+use crate::handlers::tests::record;
 use atoll_core::replica::status::{Readiness, Status};
 use atoll_core::store::list::ListQuery;
 use atoll_wasm::host::KeyPage;
@@ -20,25 +20,7 @@ fn guest(grants: &[&str]) -> (GuestHost, GuestBucket) {
     let config = Config::resolve(FileConfig::default()).expect("the defaults");
     let node = Node::new(&config).expect("a node");
     let grants = grants.iter().map(|text| text.parse().expect("a grant")).collect();
-    let record = HandlerRecord {
-        name: "test".to_owned(),
-        version: 1,
-        digest: String::new(),
-        component_bytes: 0,
-        routes: Vec::new(),
-        grants: Vec::new(),
-        config: BTreeMap::new(),
-        world: String::new(),
-        limits: HandlerLimits::default(),
-        reuse: None,
-        cache: false,
-        replicate: false,
-        pass_on_failure: false,
-        deployed_ms: 0,
-        restores: None,
-        canary: None,
-        watch: None,
-    };
+    let record = record("test", 1, "");
     let identity =
         Arc::new(Identity::new(&record, grants, Arc::default(), ReleaseFigures::default()));
     let secrets = Secrets::open(Arc::clone(&node), &config.secrets).expect("a bucket");

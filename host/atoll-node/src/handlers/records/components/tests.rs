@@ -2,36 +2,14 @@
 
 use super::*;
 use crate::config::{Config, FileConfig};
+use crate::handlers::tests::record;
 use crate::node::Node;
-use atoll_core::manifest::HandlerLimits;
 use std::sync::Arc;
 
 fn records() -> Records {
     let values = FileConfig::default();
     let node = Node::new(&Config::resolve(values).expect("a configuration")).expect("a node");
     Records::open(Arc::clone(&node)).expect("a bucket")
-}
-
-fn record(name: &str, version: u64, digest: &str) -> HandlerRecord {
-    HandlerRecord {
-        name: name.to_owned(),
-        version,
-        digest: digest.to_owned(),
-        component_bytes: 1,
-        deployed_ms: 1,
-        routes: vec![format!("/{name}")],
-        grants: Vec::new(),
-        config: BTreeMap::new(),
-        world: String::new(),
-        limits: HandlerLimits::default(),
-        reuse: None,
-        cache: false,
-        replicate: false,
-        pass_on_failure: false,
-        restores: None,
-        canary: None,
-        watch: None,
-    }
 }
 
 fn keep(records: &Records, name: &str, version: u64, digest: &str) {
